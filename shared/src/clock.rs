@@ -1,0 +1,248 @@
+//! Time: the only source of "now" and the only way to wait.
+//!
+//! Every timeout, back-off, deadline and cache age goes through a [`Clock`], the AWS SDK's included
+//! ([`time_source`], [`async_sleep`]), so a test can hold time still and move it by hand.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
+use aws_smithy_async::time::{SharedTimeSource, TimeSource};
+use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+/// What the time is, and a way to let some of it pass.
+pub trait Clock: Debug + Send + Sync + 'static {
+    /// The time now, in UTC.
+    fn now(&self) -> OffsetDateTime;
+
+    /// Completes once `duration` has passed on this clock.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}
+
+/// The machine's clock and tokio's timer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the wall clock")]
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the door to tokio's timer")]
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// A clock that can be moved forward by hand, and that either runs in between or stands still.
+///
+/// The local stack runs on one, so that a developer can let an hour pass at once; tests hold one still.
+#[derive(Debug, Clone)]
+pub struct AdjustableClock {
+    shared: Arc<Adjustment>,
+}
+
+#[derive(Debug)]
+struct Adjustment {
+    /// What the clock counts from: the machine's clock, or a fixed instant for one that stands still.
+    base: Option<OffsetDateTime>,
+    added: Mutex<Duration>,
+    moved: watch::Sender<()>,
+}
+
+impl AdjustableClock {
+    /// A clock that starts with the machine's time and runs at its pace.
+    pub fn running() -> Self {
+        Self::from(None)
+    }
+
+    /// A clock that shows `at` until it is advanced.
+    pub fn frozen(at: OffsetDateTime) -> Self {
+        Self::from(Some(at))
+    }
+
+    fn from(base: Option<OffsetDateTime>) -> Self {
+        let adjustment =
+            Adjustment { base, added: Mutex::new(Duration::ZERO), moved: watch::Sender::new(()) };
+        Self { shared: Arc::new(adjustment) }
+    }
+
+    /// Moves the clock forward and wakes every sleeper whose time has come.
+    pub fn advance(&self, by: Duration) {
+        *self.shared.added.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        self.shared.moved.send_replace(());
+    }
+}
+
+impl Clock for AdjustableClock {
+    fn now(&self) -> OffsetDateTime {
+        let added = *self.shared.added.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.base.unwrap_or_else(|| SystemClock.now()) + added
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let clock = self.clone();
+        let wake_at = clock.now() + duration;
+        Box::pin(async move {
+            let mut moved = clock.shared.moved.subscribe();
+            loop {
+                moved.mark_unchanged();
+                let Ok(remaining) = Duration::try_from(wake_at - clock.now()) else { return };
+                if remaining.is_zero() {
+                    return;
+                }
+                if clock.shared.base.is_some() {
+                    let _ = moved.changed().await;
+                } else {
+                    tokio::select! {
+                        _ = moved.changed() => {}
+                        () = SystemClock.sleep(remaining) => {}
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// The time limit of [`timeout`] has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the time limit has passed")]
+pub struct Elapsed;
+
+/// Runs `future` for at most `limit` on `clock`.
+pub async fn timeout<F: Future>(clock: &dyn Clock, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    tokio::select! {
+        biased;
+        output = future => Ok(output),
+        () = clock.sleep(limit) => Err(Elapsed),
+    }
+}
+
+/// The instant by which a piece of work has to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(OffsetDateTime);
+
+impl Deadline {
+    /// A deadline at the given instant.
+    pub fn at(instant: OffsetDateTime) -> Self {
+        Self(instant)
+    }
+
+    /// A deadline `limit` from now.
+    pub fn after(clock: &dyn Clock, limit: Duration) -> Self {
+        Self(clock.now() + limit)
+    }
+
+    /// How long there is until the deadline; zero once it has passed.
+    pub fn remaining(self, clock: &dyn Clock) -> Duration {
+        Duration::try_from(self.0 - clock.now()).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// The clock as the AWS SDK's source of time.
+pub fn time_source(clock: Arc<dyn Clock>) -> SharedTimeSource {
+    SharedTimeSource::new(SdkClock(clock))
+}
+
+/// The clock as the AWS SDK's way to wait.
+pub fn async_sleep(clock: Arc<dyn Clock>) -> SharedAsyncSleep {
+    SharedAsyncSleep::new(SdkClock(clock))
+}
+
+#[derive(Debug)]
+struct SdkClock(Arc<dyn Clock>);
+
+impl TimeSource for SdkClock {
+    fn now(&self) -> SystemTime {
+        self.0.now().into()
+    }
+}
+
+impl AsyncSleep for SdkClock {
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::new(SyncFuture(Mutex::new(self.0.sleep(duration))))
+    }
+}
+
+/// The SDK wants a sleep that is `Sync`; a boxed future is only `Send`.
+struct SyncFuture(Mutex<BoxFuture<'static, ()>>);
+
+impl Future for SyncFuture {
+    type Output = ();
+
+    fn poll(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        let future = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        future.as_mut().poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::poll;
+    use time::macros::datetime;
+
+    const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+
+    #[tokio::test]
+    async fn a_frozen_clock_wakes_sleepers_only_when_advanced_far_enough() {
+        let clock = AdjustableClock::frozen(NOON);
+        let mut sleep = clock.sleep(Duration::from_secs(10));
+        assert!(poll!(&mut sleep).is_pending());
+        clock.advance(Duration::from_secs(9));
+        assert!(poll!(&mut sleep).is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert!(poll!(&mut sleep).is_ready());
+        assert_eq!(clock.now(), NOON + Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_running_clock_moves_by_itself_and_by_hand() {
+        let clock = AdjustableClock::running();
+        let before = clock.now();
+        clock.sleep(Duration::from_millis(1)).await;
+        assert!(clock.now() > before);
+        let hour = clock.sleep(Duration::from_secs(3600));
+        clock.advance(Duration::from_secs(3600));
+        hour.await;
+    }
+
+    #[tokio::test]
+    async fn timeout_gives_the_output_or_says_that_time_is_up() {
+        let clock = AdjustableClock::frozen(NOON);
+        assert_eq!(timeout(&clock, Duration::ZERO, async { 7 }).await, Ok(7));
+        let waiting = timeout(&clock, Duration::from_secs(1), std::future::pending::<()>());
+        tokio::pin!(waiting);
+        assert!(poll!(&mut waiting).is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(waiting.await, Err(Elapsed));
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_leaves_no_time() {
+        let clock = AdjustableClock::frozen(NOON);
+        let deadline = Deadline::after(&clock, Duration::from_secs(5));
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(deadline.remaining(&clock), Duration::from_secs(3));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(deadline.remaining(&clock), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn the_aws_sdk_sleeps_and_reads_the_time_on_the_same_clock() {
+        let clock = Arc::new(AdjustableClock::frozen(NOON));
+        assert_eq!(time_source(clock.clone()).now(), SystemTime::from(NOON));
+        let mut sleep = async_sleep(clock.clone()).sleep(Duration::from_secs(1));
+        assert!(poll!(&mut sleep).is_pending());
+        clock.advance(Duration::from_secs(1));
+        assert!(poll!(&mut sleep).is_ready());
+    }
+}

@@ -1,0 +1,4 @@
+//! What the functions share.
+
+pub mod clock;
+pub mod random;

@@ -1,0 +1,68 @@
+//! Randomness and ids: the only source of both.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, RngExt, SeedableRng};
+use uuid::Uuid;
+
+/// A random number generator, seeded by the operating system or, for a run that can be repeated, by hand.
+///
+/// It makes request ids, idempotency keys and jitter. It makes no secrets.
+#[derive(Debug)]
+pub struct Random(Mutex<StdRng>);
+
+impl Random {
+    /// Seeded by the operating system.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
+    pub fn from_system() -> Self {
+        Self(Mutex::new(StdRng::try_from_rng(&mut SysRng).expect("the operating system gives randomness")))
+    }
+
+    /// Gives the same sequence for the same seed.
+    pub fn from_seed(seed: u64) -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+    }
+
+    /// A new version 4 UUID.
+    pub fn uuid(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.generator().fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// A duration between zero and `limit`, evenly spread ("full jitter").
+    pub fn jitter(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.generator().random_range(0.0..=1.0))
+    }
+
+    fn generator(&self) -> std::sync::MutexGuard<'_, StdRng> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_4_and_repeat_only_with_the_seed() {
+        let first = Random::from_seed(1);
+        let id = first.uuid();
+        assert_eq!(id.get_version_num(), 4);
+        assert_ne!(id, first.uuid());
+        assert_eq!(id, Random::from_seed(1).uuid());
+        assert_ne!(Random::from_system().uuid(), Random::from_system().uuid());
+    }
+
+    #[test]
+    fn jitter_stays_within_its_limit() {
+        let random = Random::from_seed(2);
+        for _ in 0..100 {
+            assert!(random.jitter(Duration::from_millis(100)) <= Duration::from_millis(100));
+        }
+    }
+}
