@@ -1,0 +1,361 @@
+//! Challenge records in DynamoDB.
+//!
+//! Each write is one `UpdateItem` whose condition alone makes it safe: nothing is read first and written
+//! back. Under any mix of duplicates, reordering, concurrency, crashes and retries the rank never falls and
+//! a final status never changes.
+//!
+//! The table's partition key is `challengeId`. While a requested challenge is not final, `pendingShard` and
+//! `nextPollAt` put it into the sparse index `pending-challenges`.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
+use crate::clock::Clock;
+use crate::config::TableSettings;
+use crate::identity::UserId;
+
+/// How long a record lives that no caller of this service asked for.
+const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long after a challenge's creation the first look for a lost webhook is due.
+const FIRST_LOOK: Duration = Duration::from_secs(600);
+
+/// The least time between two questions to Circle about one challenge by polling callers.
+const POLL_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Partitions of the sparse index. A constant: records carry the number.
+const PENDING_SHARDS: u8 = 8;
+
+/// The longest text of Circle's that is kept of a failure, in characters.
+const ERROR_MESSAGE_LIMIT: usize = 1000;
+
+/// The table of challenge records.
+#[derive(Debug, Clone)]
+pub struct ChallengeStore {
+    client: Client,
+    table: TableSettings,
+    clock: Arc<dyn Clock>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// It changed the record, which is now as given.
+    Applied(Challenge),
+    /// This very notification was applied before.
+    Duplicate(Challenge),
+    /// The record is as far along, or further.
+    Stale(Challenge),
+}
+
+/// Why the table gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// DynamoDB could not be reached, or refused the call.
+    #[error("DynamoDB {operation} failed")]
+    Unavailable {
+        /// The operation, by AWS's name.
+        operation: &'static str,
+        /// What the AWS SDK said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// An item is not as this service writes it.
+    #[error("the challenge record has no readable {attribute}")]
+    Unreadable {
+        /// The attribute at fault.
+        attribute: &'static str,
+    },
+}
+
+impl ChallengeStore {
+    /// A store on the given table.
+    pub fn new(client: Client, table: TableSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { client, table, clock }
+    }
+
+    /// Records what Circle said, if it is further along than what is known. Makes the record if there is
+    /// none. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer; the report may then be stored or not, and may be repeated.
+    pub async fn settle(&self, report: &Report) -> Result<Settlement, StoreError> {
+        let now = self.clock.now();
+        let mut update = Update::new(self.update(report.challenge_id))
+            .set("#status = :status", ":status", text(report.status.as_str()))
+            .set("#rank = :rank", ":rank", number(report.status.rank()))
+            .set("#type = if_not_exists(#type, :type)", ":type", text(report.challenge_type.as_str()))
+            .set("updatedAt = :now", ":now", timestamp(now))
+            .set_again("createdAt = if_not_exists(createdAt, :now)")
+            .set(
+                "expiresAt = if_not_exists(retentionSeconds, :unrequested) + :epoch",
+                ":unrequested",
+                number(UNREQUESTED_RETENTION.as_secs()),
+            )
+            .value(":epoch", number(now.unix_timestamp()));
+        if let Some(user_id) = &report.user_id {
+            update = update.set("userId = if_not_exists(userId, :userId)", ":userId", text(user_id));
+        }
+        if let Some(id) = &report.notification_id {
+            update = update.set("notificationId = :notificationId", ":notificationId", text(id));
+        }
+        if let Some(code) = report.error_code {
+            update = update.set("errorCode = :errorCode", ":errorCode", number(code));
+        }
+        if let Some(message) = &report.error_message {
+            let message: String = message.chars().take(ERROR_MESSAGE_LIMIT).collect();
+            update = update.set("errorMessage = :errorMessage", ":errorMessage", text(&message));
+        }
+        if !report.correlation_ids.is_empty() {
+            let ids = report.correlation_ids.iter().map(|id| text(id)).collect();
+            update =
+                update.set("correlationIds = :correlationIds", ":correlationIds", AttributeValue::L(ids));
+        }
+        if report.status.is_final() {
+            update = update
+                .set("settledBy = :settledBy", ":settledBy", text(report.settled_by.as_str()))
+                .remove("pendingShard, nextPollAt");
+        }
+        match update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await? {
+            Written::Yes(new) => Ok(Settlement::Applied(new)),
+            Written::No(old)
+                if old.notification_id.is_some() && old.notification_id == report.notification_id =>
+            {
+                Ok(Settlement::Duplicate(old))
+            }
+            Written::No(old) => Ok(Settlement::Stale(old)),
+        }
+    }
+
+    /// Records that `user` asked for the challenge, and answers with the record as it stands then. One
+    /// call, or two where the challenge's final webhook came first or the creation is a repeat of a settled one.
+    ///
+    /// # Errors
+    /// When the table gave no answer; the call may be repeated.
+    pub async fn create(
+        &self,
+        challenge_id: Uuid,
+        user: &UserId,
+        challenge_type: ChallengeType,
+    ) -> Result<Challenge, StoreError> {
+        let now = self.clock.now();
+        let first_look = (now + FIRST_LOOK).unix_timestamp();
+        let shard = challenge_id.as_bytes()[15] % PENDING_SHARDS;
+        let create = self
+            .creation(challenge_id, user, challenge_type, now)
+            .set("#status = if_not_exists(#status, :pending)", ":pending", text(Status::Pending.as_str()))
+            .set("#rank = if_not_exists(#rank, :zero)", ":zero", number(0))
+            .set("pendingShard = if_not_exists(pendingShard, :shard)", ":shard", number(shard))
+            .set("nextPollAt = if_not_exists(nextPollAt, :firstLook)", ":firstLook", number(first_look))
+            .value(":final", number(FINAL_RANK))
+            .condition("attribute_not_exists(#rank) OR #rank < :final");
+        let settled = match create.send().await? {
+            Written::Yes(new) => return Ok(new),
+            Written::No(old) => old,
+        };
+        if settled.requested_at.is_some() {
+            return Ok(settled);
+        }
+        let create_on_final = self
+            .creation(challenge_id, user, challenge_type, now)
+            .name("#rank")
+            .value(":final", number(FINAL_RANK))
+            .condition("#rank = :final AND attribute_not_exists(requestedAt)");
+        match create_on_final.send().await? {
+            Written::Yes(record) | Written::No(record) => Ok(record),
+        }
+    }
+
+    /// The record, read consistently. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer or the record is not readable.
+    pub async fn get(&self, challenge_id: Uuid) -> Result<Option<Challenge>, StoreError> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(&self.table.name)
+            .key("challengeId", text(&challenge_id.to_string()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| unavailable("GetItem", error))?;
+        output.item.as_ref().map(challenge).transpose()
+    }
+
+    /// Claims the next question to Circle about the challenge: of many callers at once one gets it, and the
+    /// next not before three seconds have passed. Never for a final record. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer.
+    pub async fn claim_poll(&self, challenge_id: Uuid) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let milliseconds = |instant: OffsetDateTime| number(instant.unix_timestamp_nanos() / 1_000_000);
+        let claim = Update::new(self.update(challenge_id))
+            .set("polledAt = :now", ":now", milliseconds(now))
+            .name("#rank")
+            .value(":final", number(FINAL_RANK))
+            .value(":before", milliseconds(now - POLL_INTERVAL))
+            .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
+        Ok(matches!(claim.send().await?, Written::Yes(_)))
+    }
+
+    fn update(&self, challenge_id: Uuid) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table.name)
+            .key("challengeId", text(&challenge_id.to_string()))
+    }
+
+    /// What both ways of recording a creation set.
+    fn creation(
+        &self,
+        challenge_id: Uuid,
+        user: &UserId,
+        challenge_type: ChallengeType,
+        now: OffsetDateTime,
+    ) -> Update {
+        let retention = self.table.retention;
+        Update::new(self.update(challenge_id))
+            .set("userId = :userId", ":userId", text(user.as_str()))
+            .set("#type = :type", ":type", text(challenge_type.as_str()))
+            .set("requestedAt = if_not_exists(requestedAt, :now)", ":now", timestamp(now))
+            .set_again("createdAt = if_not_exists(createdAt, :now)")
+            .set_again("updatedAt = if_not_exists(updatedAt, :now)")
+            .set("retentionSeconds = :retention", ":retention", number(retention.whole_seconds()))
+            .set("expiresAt = :expiresAt", ":expiresAt", number((now + retention).unix_timestamp()))
+    }
+}
+
+/// An `UpdateItem` under construction: its clauses, and the values and reserved names that they use.
+struct Update {
+    call: UpdateItemFluentBuilder,
+    set: Vec<&'static str>,
+    remove: Option<&'static str>,
+}
+
+/// Whether the condition held; the new item if it did, the old one if not.
+enum Written {
+    Yes(Challenge),
+    No(Challenge),
+}
+
+impl Update {
+    fn new(call: UpdateItemFluentBuilder) -> Self {
+        Self { call, set: Vec::new(), remove: None }
+    }
+
+    /// Adds a SET clause and the value that it uses.
+    fn set(self, clause: &'static str, placeholder: &str, value: AttributeValue) -> Self {
+        self.set_again(clause).value(placeholder, value)
+    }
+
+    /// Adds a SET clause that uses a value given before.
+    fn set_again(mut self, clause: &'static str) -> Self {
+        self.set.push(clause);
+        // DynamoDB reserves these words, and refuses a declared name that no expression uses.
+        ["#status", "#rank", "#type"]
+            .into_iter()
+            .filter(|name| clause.starts_with(name))
+            .fold(self, |update, name| update.name(name))
+    }
+
+    fn name(mut self, placeholder: &str) -> Self {
+        self.call = self.call.expression_attribute_names(placeholder, placeholder.trim_start_matches('#'));
+        self
+    }
+
+    fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
+        self.call = self.call.expression_attribute_values(placeholder, value);
+        self
+    }
+
+    fn remove(mut self, attributes: &'static str) -> Self {
+        self.remove = Some(attributes);
+        self
+    }
+
+    fn condition(mut self, condition: &str) -> Self {
+        self.call = self.call.condition_expression(condition);
+        self
+    }
+
+    async fn send(self) -> Result<Written, StoreError> {
+        let mut expression = format!("SET {}", self.set.join(", "));
+        if let Some(attributes) = self.remove {
+            expression.push_str(" REMOVE ");
+            expression.push_str(attributes);
+        }
+        let output = self
+            .call
+            .update_expression(expression)
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match output {
+            Ok(output) => challenge(&output.attributes.unwrap_or_default()).map(Written::Yes),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
+                    challenge(failure.item().unwrap_or(&HashMap::new())).map(Written::No)
+                }
+                _ => Err(unavailable("UpdateItem", error)),
+            },
+        }
+    }
+}
+
+fn unavailable<E, R>(operation: &'static str, error: SdkError<E, R>) -> StoreError
+where
+    E: Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    StoreError::Unavailable { operation, source: Box::new(error) }
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: impl ToString) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn timestamp(instant: OffsetDateTime) -> AttributeValue {
+    let milliseconds = instant.truncate_to_millisecond();
+    AttributeValue::S(milliseconds.format(&Rfc3339).expect("years of four digits can be written"))
+}
+
+/// Reads an item.
+fn challenge(item: &HashMap<String, AttributeValue>) -> Result<Challenge, StoreError> {
+    let text = |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).map(String::as_str);
+    let instant = |attribute| text(attribute).and_then(|value| OffsetDateTime::parse(value, &Rfc3339).ok());
+    let error_code = item.get("errorCode").and_then(|value| value.as_n().ok());
+    Ok(Challenge {
+        id: text("challengeId").and_then(|id| id.parse().ok()).ok_or(unreadable("challengeId"))?,
+        user_id: text("userId").map(str::to_owned),
+        challenge_type: text("type").and_then(ChallengeType::parse).ok_or(unreadable("type"))?,
+        status: text("status").map(str::to_owned).ok_or(unreadable("status"))?.into(),
+        created_at: instant("createdAt").ok_or(unreadable("createdAt"))?,
+        requested_at: instant("requestedAt"),
+        updated_at: instant("updatedAt").ok_or(unreadable("updatedAt"))?,
+        error_code: error_code.and_then(|code| code.parse().ok()),
+        notification_id: text("notificationId").map(str::to_owned),
+    })
+}
+
+fn unreadable(attribute: &'static str) -> StoreError {
+    StoreError::Unreadable { attribute }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong with a call to Circle.
+
+use std::time::Duration;
+
+use crate::api_key::ApiKeyError;
+
+/// Circle's code for a user token that has expired.
+const USER_TOKEN_EXPIRED: i64 = 155_104;
+
+/// A call to Circle that gave no result. The messages are for the log: they carry Circle's words with every
+/// secret of the call taken out, and the request id that Circle's support asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum CircleError {
+    /// Circle answered, with an error.
+    #[error(
+        "{call}: Circle answered {status} with code {}: {} (request id {request_id})",
+        code.map_or("none".into(), |code| code.to_string()),
+        message.as_deref().unwrap_or("no message")
+    )]
+    Refused {
+        /// The call, as Circle's reference names it.
+        call: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// Circle's code, if the answer had one.
+        code: Option<i64>,
+        /// Circle's message, if the answer had one.
+        message: Option<String>,
+        /// The `X-Request-Id` of Circle's answer.
+        request_id: String,
+        /// How long Circle asks to wait (`Retry-After` in seconds).
+        retry_after: Option<Duration>,
+    },
+    /// There was no answer: no connection, or it broke.
+    #[error("{call}: Circle could not be reached (request id {request_id})")]
+    Unreachable {
+        /// The call, as Circle's reference names it.
+        call: &'static str,
+        /// The `X-Request-Id` that was sent.
+        request_id: String,
+        /// What the HTTP client said, without the URL.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// There was no answer in time.
+    #[error("{call}: Circle did not answer in time (request id {request_id})")]
+    TimedOut {
+        /// The call, as Circle's reference names it.
+        call: &'static str,
+        /// The `X-Request-Id` that was sent.
+        request_id: String,
+    },
+    /// There was an answer, and it made no sense. There is no source: the JSON reader quotes what it read,
+    /// which can be a token.
+    #[error("{call}: Circle's answer {status} {problem} (request id {request_id})")]
+    Unreadable {
+        /// The call, as Circle's reference names it.
+        call: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What was wrong with it.
+        problem: String,
+        /// The `X-Request-Id` of Circle's answer.
+        request_id: String,
+    },
+    /// There is no API key to call with.
+    #[error("no API key")]
+    ApiKey(#[from] ApiKeyError),
+}
+
+impl CircleError {
+    /// Circle's code, where Circle gave one.
+    pub fn code(&self) -> Option<i64> {
+        match self {
+            Self::Refused { code, .. } => *code,
+            _ => None,
+        }
+    }
+
+    /// How long Circle asked to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the user token has expired, so that a new one helps.
+    pub fn is_user_token_expired(&self) -> bool {
+        self.code() == Some(USER_TOKEN_EXPIRED)
+    }
+
+    /// Whether Circle refuses the API key: 401 with code 4 or 401, or with no code at all. Other codes come
+    /// with 401 too (155103, user token not found).
+    pub(super) fn is_api_key_refused(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, code: None | Some(4 | 401), .. })
+    }
+
+    /// Whether the same call may fare better in a moment.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            Self::Unreadable { .. } | Self::ApiKey(_) => false,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The one way to send a call to Circle: API key, deadline, retries.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use lambda_http::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use lambda_http::http::{HeaderValue, Method};
+use reqwest::Url;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Circle, CircleError};
+use crate::clock::{Deadline, timeout};
+use crate::secrets::{ApiKey, UserToken};
+
+/// The longest that one attempt may take, so that a lost answer leaves time for another.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often a call is sent at most.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// The limit of the first wait before a repeat; it doubles with each.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The largest answer that is read, in bytes.
+const ANSWER_LIMIT: usize = 256 * 1024;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// A call to Circle. Every one is safe to repeat: a read, a new session, or a creation with an
+/// idempotency key.
+#[derive(Default)]
+pub(super) struct Call<'a> {
+    /// Method and path as Circle's reference writes them, like `GET /v1/w3s/users/{userId}`.
+    name: &'static str,
+    /// What stands for the part of the path in braces.
+    id: &'a str,
+    user_token: Option<&'a UserToken>,
+    body: Option<Value>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    pub(super) fn id(self, id: &'a str) -> Self {
+        Self { id, ..self }
+    }
+
+    pub(super) fn user_token(self, token: &'a UserToken) -> Self {
+        Self { user_token: Some(token), ..self }
+    }
+
+    pub(super) fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+}
+
+/// What Circle answered.
+pub(super) struct Answer<T> {
+    pub(super) status: u16,
+    pub(super) data: T,
+}
+
+/// The retries that are left to this process: a call that works earns a tenth of one, so that an outage
+/// does not multiply the load.
+#[derive(Debug)]
+pub(super) struct RetryBudget(u32);
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self(Self::FULL)
+    }
+}
+
+impl RetryBudget {
+    const FULL: u32 = 100;
+    const RETRY: u32 = 10;
+
+    fn take(&mut self) -> bool {
+        let left = self.0.checked_sub(Self::RETRY);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+
+    fn earn(&mut self) {
+        self.0 = Self::FULL.min(self.0 + 1);
+    }
+}
+
+impl Circle {
+    /// Sends a call, with repeats where they can help, until the deadline. If Circle refuses the API key and
+    /// the secret holds a new one, the call is made again with that.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer<T>, CircleError> {
+        let key = self.api_key.get().await?;
+        match self.send_with(&key, &call, deadline).await {
+            Err(error) if error.is_api_key_refused() => match self.api_key.after_refusal(&key).await? {
+                Some(key) => self.send_with(&key, &call, deadline).await,
+                None => Err(error),
+            },
+            result => result,
+        }
+    }
+
+    async fn send_with<T: DeserializeOwned>(
+        &self,
+        key: &ApiKey,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer<T>, CircleError> {
+        let request_id = self.random.uuid().to_string();
+        let mut attempt = 1;
+        loop {
+            let limit = deadline.remaining(&*self.clock).min(ATTEMPT_LIMIT);
+            let sent = timeout(&*self.clock, limit, self.attempt(key, call, &request_id)).await;
+            let error = match sent {
+                Ok(Ok(answer)) => {
+                    self.retry_budget().earn();
+                    return Ok(answer);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => CircleError::TimedOut { call: call.name, request_id: request_id.clone() },
+            };
+            let wait = error
+                .retry_after()
+                .unwrap_or_else(|| self.random.jitter(FIRST_BACKOFF * 2u32.pow(attempt - 1)));
+            let worth_it =
+                error.is_transient() && attempt < MAX_ATTEMPTS && wait < deadline.remaining(&*self.clock);
+            if !worth_it || !self.retry_budget().take() {
+                return Err(error);
+            }
+            tracing::debug!(call = call.name, attempt, request_id, "trying again");
+            self.clock.sleep(wait).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        key: &ApiKey,
+        call: &Call<'_>,
+        request_id: &str,
+    ) -> Result<Answer<T>, CircleError> {
+        let unreachable = |source: reqwest::Error| CircleError::Unreachable {
+            call: call.name,
+            request_id: request_id.to_owned(),
+            source: source.without_url(),
+        };
+        let (method, path) = call.name.split_once(' ').expect("a call is named by method and path");
+        let method = method.parse::<Method>().expect("a call is named by method and path");
+        let mut request = self
+            .http
+            .request(method, self.url(path, call.id))
+            .bearer_auth(key.expose_secret())
+            .header(REQUEST_ID, request_id);
+        if let Some(token) = call.user_token {
+            request = request.header("x-user-token", sensitive(token.expose_secret()));
+        }
+        if let Some(body) = &call.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let mut response = request.send().await.map_err(unreachable)?;
+
+        let status = response.status();
+        let request_id = text(response.headers(), REQUEST_ID).unwrap_or(request_id).to_owned();
+        let retry_after = text(response.headers(), RETRY_AFTER.as_str()).and_then(|text| text.parse().ok());
+        let unreadable = |problem: String| CircleError::Unreadable {
+            call: call.name,
+            status: status.as_u16(),
+            problem,
+            request_id: request_id.clone(),
+        };
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > ANSWER_LIMIT {
+                return Err(unreadable(format!("is larger than {ANSWER_LIMIT} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+
+        if status.is_success() {
+            #[derive(Deserialize)]
+            struct Envelope<T> {
+                data: T,
+            }
+            let envelope: Envelope<T> = serde_json::from_slice(&body).map_err(|error| {
+                let (kind, line, column) = (error.classify(), error.line(), error.column());
+                unreadable(format!("is not as documented ({kind:?} error at {line}:{column})"))
+            })?;
+            return Ok(Answer { status: status.as_u16(), data: envelope.data });
+        }
+
+        #[derive(Deserialize, Default)]
+        struct Refusal {
+            code: Option<i64>,
+            message: Option<String>,
+        }
+        let Refusal { code, message } = serde_json::from_slice(&body).unwrap_or_default();
+        Err(CircleError::Refused {
+            call: call.name,
+            status: status.as_u16(),
+            code,
+            message: message.map(|message| without_secrets(&message, key, call.user_token)),
+            request_id,
+            retry_after: retry_after.map(Duration::from_secs),
+        })
+    }
+
+    /// The id becomes one segment of the path, whatever characters it has.
+    fn url(&self, path: &'static str, id: &str) -> Url {
+        let segments = path.split('/').skip(1).map(|part| if part.starts_with('{') { id } else { part });
+        let mut url = self.base_url.clone();
+        url.path_segments_mut().expect("an http URL has a path").pop_if_empty().extend(segments);
+        url
+    }
+
+    fn retry_budget(&self) -> std::sync::MutexGuard<'_, RetryBudget> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A header value that the HTTP client does not print and does not compress into its tables.
+fn sensitive(text: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(text).expect("a user token is printable ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out.
+fn without_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
+    let message = message.replace(key.expose_secret(), "[API key]");
+    match token {
+        Some(token) => message.replace(token.expose_secret(), "[user token]"),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_retry_budget_runs_out_and_is_earned_back() {
+        let mut budget = RetryBudget::default();
+        assert_eq!((0..20).filter(|_| budget.take()).count(), 10);
+        (0..9).for_each(|_| budget.earn());
+        assert!(!budget.take());
+        budget.earn();
+        assert!(budget.take());
+    }
+
+    #[test]
+    fn a_message_that_quotes_a_secret_is_cleaned() {
+        let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
+        let token = UserToken::parse("token-value").unwrap();
+        let message = without_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));
+        assert_eq!(message, "[API key] and [user token]");
+    }
+}

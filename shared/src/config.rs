@@ -1,0 +1,265 @@
+//! Settings: the only place that reads the environment.
+//!
+//! Each struct is one room of settings, and a function reads only the rooms it uses. A missing or bad
+//! setting is a [`SettingError`], a sentence that names it; no value is ever part of the sentence.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use reqwest::Url;
+use time::Duration;
+use tracing::level_filters::LevelFilter;
+
+/// The environment variables, read once.
+#[derive(Clone, Default)]
+pub struct Environment(HashMap<String, String>);
+
+/// A setting that is missing or bad. Its `Debug` is the sentence too, because that is what a `main` that
+/// returns an error prints.
+#[derive(thiserror::Error)]
+#[error("{name} {problem}")]
+pub struct SettingError {
+    name: &'static str,
+    problem: &'static str,
+}
+
+impl fmt::Debug for SettingError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl Environment {
+    /// The variables of this process; one that is not UTF-8 counts as missing.
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the environment")]
+    pub fn of_process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(std::env::vars_os().filter_map(text).collect())
+    }
+
+    /// `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR or OFF), INFO if it is unset or unknown:
+    /// the level of this project's own log lines, which Lambda sets from its logging configuration.
+    pub fn log_level(&self) -> LevelFilter {
+        self.get("AWS_LAMBDA_LOG_LEVEL").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO)
+    }
+
+    /// A variable that is set and not blank.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn require(&self, name: &'static str, problem: &'static str) -> Result<&str, SettingError> {
+        self.get(name).ok_or(SettingError { name, problem })
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(variables: [(&str, &str); N]) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+/// How to reach Circle.
+#[derive(Debug, Clone)]
+pub struct CircleSettings {
+    /// `CIRCLE_BASE_URL`, by default `https://api.circle.com`. Plain http is accepted for a loopback
+    /// address only.
+    pub base_url: Url,
+    /// `CIRCLE_API_KEY_SECRET_ID`: name or ARN of the secret that holds the API key.
+    pub api_key_secret_id: String,
+}
+
+impl CircleSettings {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// When the secret's id is missing or the base URL is not an https URL (or a loopback one).
+    pub fn read(environment: &Environment) -> Result<Self, SettingError> {
+        Ok(Self {
+            base_url: Self::base_url(environment)?,
+            api_key_secret_id: environment
+                .require(
+                    "CIRCLE_API_KEY_SECRET_ID",
+                    "is not set: give the name or ARN of the Secrets Manager secret that holds the Circle API key",
+                )?
+                .to_owned(),
+        })
+    }
+
+    fn base_url(environment: &Environment) -> Result<Url, SettingError> {
+        const BAD: SettingError = SettingError {
+            name: "CIRCLE_BASE_URL",
+            problem: "must be an https URL without path, query or credentials, like https://api.circle.com (http only for a loopback address)",
+        };
+        let url = environment.get("CIRCLE_BASE_URL").unwrap_or("https://api.circle.com");
+        let url = Url::parse(url).map_err(|_| BAD)?;
+        let loopback = match url.host_str() {
+            Some("localhost") => true,
+            Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+            None => false,
+        };
+        let bare = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        match url.scheme() {
+            "https" if bare => Ok(url),
+            "http" if bare && loopback => Ok(url),
+            _ => Err(BAD),
+        }
+    }
+}
+
+/// Where challenge records are kept, and for how long.
+#[derive(Debug, Clone)]
+pub struct TableSettings {
+    /// `CHALLENGES_TABLE`: name of the DynamoDB table.
+    pub name: String,
+    /// `CHALLENGE_RETENTION_DAYS`, at least 14, by default 90: how long a requested challenge is kept
+    /// after its last change. Late webhook retries have to meet their record.
+    pub retention: Duration,
+}
+
+impl TableSettings {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// When the table's name is missing or the retention is no number of days from 14 to 3650.
+    pub fn read(environment: &Environment) -> Result<Self, SettingError> {
+        let days = environment.get("CHALLENGE_RETENTION_DAYS").unwrap_or("90");
+        let days = days.parse().ok().filter(|days| (14..=3650).contains(days)).ok_or(SettingError {
+            name: "CHALLENGE_RETENTION_DAYS",
+            problem: "must be a whole number of days from 14 to 3650",
+        })?;
+        let name = environment.require(
+            "CHALLENGES_TABLE",
+            "is not set: give the name of the DynamoDB table of challenge records",
+        )?;
+        Ok(Self { name: name.to_owned(), retention: Duration::days(days) })
+    }
+}
+
+/// `USER_ID_CLAIM`, by default `sub`: the claim of the caller's token that is the Circle user id.
+///
+/// It has to be assigned by the issuer, never editable by the user and never given to another user.
+pub fn user_id_claim(environment: &Environment) -> String {
+    environment.get("USER_ID_CLAIM").unwrap_or("sub").to_owned()
+}
+
+/// The addresses that Circle sends webhooks from, by its documentation of webhook notifications.
+const CIRCLE_SOURCE_IPS: &str = "54.243.112.156,100.24.191.35,54.165.52.248,54.87.106.46";
+
+/// `CIRCLE_SOURCE_IPS`: comma-separated addresses that webhooks may come from; `None` if it is set to
+/// nothing, which turns the check off. By default the addresses that Circle documents.
+///
+/// # Errors
+/// When an entry is not an IP address.
+pub fn circle_source_ips(environment: &Environment) -> Result<Option<Vec<IpAddr>>, SettingError> {
+    let addresses = environment.0.get("CIRCLE_SOURCE_IPS").map_or(CIRCLE_SOURCE_IPS, |list| list.trim());
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let addresses: Result<_, _> = addresses.split(',').map(|address| address.trim().parse()).collect();
+    addresses.map(Some).map_err(|_| SettingError {
+        name: "CIRCLE_SOURCE_IPS",
+        problem: "must be a comma-separated list of IP addresses, or empty to accept webhooks from any address",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let environment =
+            Environment::from([("CHALLENGES_TABLE", "challenges"), ("CIRCLE_API_KEY_SECRET_ID", "circle")]);
+        let circle = CircleSettings::read(&environment).unwrap();
+        assert_eq!(circle.base_url.as_str(), "https://api.circle.com/");
+        assert_eq!(circle.api_key_secret_id, "circle");
+        let table = TableSettings::read(&environment).unwrap();
+        assert_eq!((table.name.as_str(), table.retention), ("challenges", Duration::days(90)));
+        assert_eq!(user_id_claim(&environment), "sub");
+        assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
+        assert_eq!(environment.log_level(), LevelFilter::INFO);
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let nothing = Environment::default();
+        assert_eq!(
+            CircleSettings::read(&nothing).unwrap_err().to_string(),
+            "CIRCLE_API_KEY_SECRET_ID is not set: give the name or ARN of the Secrets Manager secret that holds the Circle API key"
+        );
+        let blank = Environment::from([("CHALLENGES_TABLE", " ")]);
+        assert_eq!(
+            format!("{:?}", TableSettings::read(&blank).unwrap_err()),
+            "CHALLENGES_TABLE is not set: give the name of the DynamoDB table of challenge records"
+        );
+    }
+
+    #[test]
+    fn the_base_url_is_https_unless_it_is_loopback() {
+        let read = |url| CircleSettings::base_url(&Environment::from([("CIRCLE_BASE_URL", url)]));
+        for good in [
+            "https://api.circle.com",
+            "http://127.0.0.1:9",
+            "http://[::1]:9",
+            "http://localhost:9",
+            "https://x.y/",
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://api.circle.com",
+            "http://10.0.0.1",
+            "http://127.0.0.1.example.com",
+            "https://user:secret@api.circle.com",
+            "https://api.circle.com/v1",
+            "https://api.circle.com/?a=b",
+            "ftp://127.0.0.1",
+            "api.circle.com",
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.starts_with("CIRCLE_BASE_URL must be an https URL"), "{bad}: {error}");
+            assert!(!error.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn retention_is_at_least_a_fortnight() {
+        let read = |days| {
+            let environment =
+                Environment::from([("CHALLENGES_TABLE", "t"), ("CHALLENGE_RETENTION_DAYS", days)]);
+            TableSettings::read(&environment).map(|table| table.retention.whole_days())
+        };
+        assert_eq!(read("14").unwrap(), 14);
+        for bad in ["13", "-1", "3651", "ninety", "14.5"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "CHALLENGE_RETENTION_DAYS must be a whole number of days from 14 to 3650"
+            );
+        }
+    }
+
+    #[test]
+    fn source_addresses_can_be_given_or_turned_off() {
+        let read = |list| circle_source_ips(&Environment::from([("CIRCLE_SOURCE_IPS", list)]));
+        assert_eq!(
+            read("127.0.0.1, ::1").unwrap().unwrap(),
+            ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]
+        );
+        assert_eq!(read("").unwrap(), None);
+        assert!(read("10.0.0.0/8").unwrap_err().to_string().starts_with("CIRCLE_SOURCE_IPS must be"));
+    }
+}

@@ -1,0 +1,57 @@
+//! What every function stands on: its settings, AWS, time and randomness.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+
+use crate::clock::{self, Clock, SystemClock};
+use crate::config::Environment;
+use crate::random::Random;
+use crate::telemetry;
+
+/// The seams of the service, each with one door: a test or a local stack brings its own.
+#[derive(Clone)]
+pub struct Platform {
+    /// The settings.
+    pub environment: Environment,
+    /// How to reach AWS; endpoint variables such as `AWS_ENDPOINT_URL_DYNAMODB` are honoured.
+    pub aws: SdkConfig,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness and ids.
+    pub random: Arc<Random>,
+}
+
+impl Platform {
+    /// The platform of a Lambda function, with logging started.
+    pub async fn start() -> Self {
+        let environment = Environment::of_process();
+        telemetry::start(environment.log_level());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let aws = aws_defaults(Arc::clone(&clock)).load().await;
+        Self { environment, aws, clock, random: Arc::new(Random::from_system()) }
+    }
+}
+
+/// The AWS SDK's settings that hold everywhere: our clock, and limits that leave room for an answer.
+///
+/// One attempt takes 1.5 s at most and an operation with its repeats 4 s, well inside the time that API
+/// Gateway and Circle wait. The connect timeout is the SDK's own, inside the attempt's.
+pub fn aws_defaults(clock: Arc<dyn Clock>) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_millis(1500))
+        .operation_timeout(Duration::from_secs(4))
+        .build();
+    let retries = RetryConfig::standard()
+        .with_max_attempts(3)
+        .with_initial_backoff(Duration::from_millis(50))
+        .with_max_backoff(Duration::from_millis(500));
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .time_source(clock::time_source(Arc::clone(&clock)))
+        .sleep_impl(clock::async_sleep(clock))
+        .timeout_config(timeouts)
+        .retry_config(retries)
+}

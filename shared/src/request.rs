@@ -1,0 +1,63 @@
+//! What a function reads off an API Gateway event.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
+use lambda_http::request::RequestContext;
+use lambda_http::{Request, RequestExt};
+use time::OffsetDateTime;
+
+use crate::clock::{Clock, Deadline};
+use crate::problem::{Code, Problem};
+
+/// The longest that a caller waits for Circle and AWS together.
+const REQUEST_LIMIT: Duration = Duration::from_secs(8);
+
+/// What is kept of Lambda's own time limit to write the answer in.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+
+/// API Gateway's context of the request: who called, from where, and under which id.
+pub fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
+    // A match would be irrefutable with one event type enabled, and break where another crate enables more.
+    #[allow(irrefutable_let_patterns)]
+    if let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() {
+        Some(context)
+    } else {
+        None
+    }
+}
+
+/// The id of the request that API Gateway gave it and returns as `apigw-requestid`.
+pub fn id(request: &Request) -> &str {
+    context(request).and_then(|context| context.request_id.as_deref()).unwrap_or("unknown")
+}
+
+/// The address that the request came from, as API Gateway saw it. A header would be the sender's word.
+pub fn source_ip(request: &Request) -> Option<IpAddr> {
+    context(request)?.http.source_ip.as_deref()?.parse().ok()
+}
+
+/// When the answer has to be on its way: 8 seconds from now, or half a second before Lambda ends the
+/// invocation if that is sooner.
+pub fn deadline(request: &Request, clock: &dyn Clock) -> Deadline {
+    let own = Deadline::after(clock, REQUEST_LIMIT);
+    let lambda = request.lambda_context_ref().and_then(|context| {
+        let milliseconds = i128::from(context.deadline) * 1_000_000;
+        let instant = OffsetDateTime::from_unix_timestamp_nanos(milliseconds).ok()?;
+        (context.deadline > 0).then(|| Deadline::at(instant - ANSWER_MARGIN))
+    });
+    lambda.map_or(own, |lambda| own.min(lambda))
+}
+
+/// A header's text, if the header is there.
+///
+/// # Errors
+/// With `code` where it is there but is not printable ASCII.
+pub fn header<'a>(request: &'a Request, name: &str, code: Code) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = request.headers().get(name) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Problem::new(code, format!("The header {name} has to be printable ASCII."))),
+    }
+}

@@ -1,0 +1,52 @@
+//! Answers: what every function does around its own work.
+
+use lambda_http::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use lambda_http::http::{HeaderValue, StatusCode};
+use lambda_http::{Body, Request, Response};
+use serde::Serialize;
+use tracing::Instrument;
+
+use crate::problem::Problem;
+use crate::request;
+
+/// A JSON answer.
+///
+/// # Panics
+/// When `body` cannot be written as JSON, which our own types always can.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    let body = serde_json::to_string(body).expect("our own types can be written as JSON");
+    let mut response = Response::new(Body::Text(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Forbids every cache to keep an answer, because it carries tokens.
+pub fn no_store(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The boundary of a function: runs its work under the request's id, and turns a problem into its answer
+/// and its one log line.
+pub async fn answer(
+    request: &Request,
+    work: impl Future<Output = Result<Response<Body>, Problem>>,
+) -> Response<Body> {
+    let request_id = request::id(request);
+    let span = tracing::info_span!("request", request_id);
+    async {
+        match work.await {
+            Ok(response) => {
+                tracing::info!(status = response.status().as_u16(), "answered");
+                response
+            }
+            Err(problem) => {
+                problem.log();
+                problem.into_response(request_id)
+            }
+        }
+    }
+    .instrument(span)
+    .await
+}

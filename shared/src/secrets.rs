@@ -1,0 +1,161 @@
+//! Secret values, in types that cannot print.
+//!
+//! Each is a [`SecretString`]: its `Debug` is redacted, it is wiped when dropped, and reading it takes a
+//! call of [`ExposeSecret::expose_secret`] that a reviewer can find.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serializer};
+use time::OffsetDateTime;
+
+/// A Circle API key, `PREFIX:ID:SECRET`.
+#[derive(Debug, Clone)]
+pub struct ApiKey(SecretString);
+
+impl ApiKey {
+    /// Takes the content of the secret: the key as plain text, or JSON `{"apiKey": "..."}`.
+    ///
+    /// `None` if neither holds a key of three parts in printable ASCII.
+    pub fn from_secret(content: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Json {
+            api_key: SecretString,
+        }
+
+        let json = serde_json::from_str(content).ok().map(|json: Json| json.api_key);
+        let key = json.unwrap_or_else(|| content.trim().into());
+        let parts: Vec<&str> = key.expose_secret().split(':').collect();
+        let well_formed = parts.len() == 3
+            && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic()));
+        well_formed.then_some(Self(key))
+    }
+}
+
+impl ExposeSecret<str> for ApiKey {
+    fn expose_secret(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for ApiKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose_secret() == other.expose_secret()
+    }
+}
+
+/// A Circle user token: half of a session, a JWT that is good for 60 minutes. Printable ASCII, so that it
+/// can be sent in a header.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "SecretString")]
+pub struct UserToken(SecretString);
+
+/// What a user token says of itself. Nothing here is verified: Circle is the one that verifies a token.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+pub struct UserTokenClaims {
+    /// The Circle user id that the token is for.
+    pub sub: String,
+    /// When it ends, in seconds since the Unix epoch.
+    pub exp: Option<i64>,
+}
+
+impl UserToken {
+    /// `None` if the text is not printable ASCII.
+    pub fn parse(token: &str) -> Option<Self> {
+        Self::try_from(SecretString::from(token)).ok()
+    }
+
+    /// Reads the claims; `None` if the token does not have the shape of a JWT with a `sub`.
+    pub fn claims(&self) -> Option<UserTokenClaims> {
+        let mut parts = self.expose_secret().split('.');
+        let (_header, payload, _signature, None) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next())
+        else {
+            return None;
+        };
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+    }
+
+    /// When the token ends, by its own claim.
+    pub fn expires_at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.claims()?.exp?).ok()
+    }
+}
+
+impl TryFrom<SecretString> for UserToken {
+    type Error = &'static str;
+
+    fn try_from(token: SecretString) -> Result<Self, Self::Error> {
+        let printable = token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic());
+        printable.then_some(Self(token)).ok_or("a user token is printable ASCII")
+    }
+}
+
+impl ExposeSecret<str> for UserToken {
+    fn expose_secret(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// The encryption key of a session: the other half, used by Circle's client SDK on the user's device.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EncryptionKey(SecretString);
+
+impl ExposeSecret<str> for EncryptionKey {
+    fn expose_secret(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// Writes a secret into an answer that is meant to carry it (`#[serde(serialize_with)]`).
+///
+/// # Errors
+/// As the serializer's.
+pub fn expose<S: Serializer>(secret: &impl ExposeSecret<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_key_is_read_from_text_or_json() {
+        for content in
+            ["TEST_API_KEY:id:value", " TEST_API_KEY:id:value\n", r#"{"apiKey":"TEST_API_KEY:id:value"}"#]
+        {
+            assert_eq!(ApiKey::from_secret(content).unwrap().expose_secret(), "TEST_API_KEY:id:value");
+        }
+        for content in ["", "one", "a:b", "a::c", "a:b:c:d", "a:b:c d", "{}", r#"{"apiKey":7}"#, "a:b:\u{e9}"]
+        {
+            assert!(ApiKey::from_secret(content).is_none(), "{content}");
+        }
+    }
+
+    #[test]
+    fn no_secret_can_be_printed() {
+        let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
+        let token = UserToken::parse("token-value").unwrap();
+        let encryption_key: EncryptionKey = serde_json::from_str("\"key-value\"").unwrap();
+        let printed = format!("{key:?} {token:?} {encryption_key:?}");
+        assert!(!printed.contains("value"), "{printed}");
+    }
+
+    #[test]
+    fn claims_are_read_without_verifying() {
+        let token = |payload: &str| {
+            UserToken::parse(&format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(payload))).unwrap()
+        };
+        let claims = token(r#"{"sub":"user-1","exp":1767225600,"jti":"x"}"#).claims();
+        assert_eq!(claims, Some(UserTokenClaims { sub: "user-1".into(), exp: Some(1_767_225_600) }));
+        assert_eq!(token(r#"{"sub":"user-1"}"#).expires_at(), None);
+        for payload in ["{}", "[]", "not json", r#"{"sub":7}"#] {
+            assert_eq!(token(payload).claims(), None, "{payload}");
+        }
+        for text in ["", "a", "a.b", "a.b.c.d", "a.%%.c", "..", "e30.e30"] {
+            assert_eq!(UserToken::parse(text).unwrap().claims(), None, "{text}");
+        }
+        assert!(UserToken::parse("a.b c.d").is_none());
+    }
+}

@@ -1,0 +1,95 @@
+//! Logging: JSON lines on standard output, as CloudWatch reads them.
+//!
+//! Rules: what a caller sees is written by us, what Circle or AWS said goes to the log with its request id; a
+//! failure is logged once, at the boundary; no secret is ever a field. Dependencies log at WARN at most,
+//! whatever the environment says, because the runtime and HTTP crates trace whole requests.
+//!
+//! A line with a `metric` field counts something (a metric filter turns it into a CloudWatch metric).
+
+use std::error::Error;
+use std::fmt;
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The crates of this project, whose lines follow the configured level.
+const OWN_CRATES: [&str; 6] =
+    ["create_challenge", "create_token", "get_challenge", "local", "receive_webhook", "shared"];
+
+/// Starts logging for the life of the process.
+///
+/// # Panics
+/// When it was started before.
+pub fn start(level: LevelFilter) {
+    subscriber(level, std::io::stdout).init();
+}
+
+/// The subscriber behind [`start`], with a writer of the caller's choice.
+pub fn subscriber<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let targets = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_targets(OWN_CRATES.map(|name| (name, level)));
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
+    tracing_subscriber::registry().with(lines.with_filter(targets))
+}
+
+/// An error and its sources, on one line: what a log line holds of a failure.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |&error| error.source())
+            .try_for_each(|source| write!(formatter, ": {source}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn dependencies_are_capped_at_warn_even_at_trace() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing::subscriber::with_default(subscriber(LevelFilter::TRACE, move || writer.clone()), || {
+            tracing::trace!(target: "shared::circle", "ours at trace");
+            tracing::info!(target: "lambda_runtime", "theirs at info");
+            tracing::warn!(target: "aws_config", "theirs at warn");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours at trace") && text.contains("theirs at warn"), "{text}");
+        assert!(!text.contains("theirs at info"), "{text}");
+    }
+
+    #[test]
+    fn a_chain_names_every_source() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::fmt::Error);
+        let inner = std::fmt::Error;
+        assert_eq!(Chain(&Outer(inner)).to_string(), format!("outer: {inner}"));
+    }
+}

@@ -1,0 +1,175 @@
+//! A verified webhook body, read leniently.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::challenge::{ChallengeType, Report, SettledBy, Status};
+
+/// What a webhook says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notification {
+    /// How a challenge stands, of a type that this service makes.
+    Challenge(Report),
+    /// Anything else: other families, other challenge types, Circle's test message.
+    Other,
+}
+
+/// A webhook about a challenge that does not say which, or how it stands. The message names the field; the
+/// content stays out of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the notification has no readable {0}")]
+pub struct UnreadableNotification(&'static str);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    notification_id: Option<String>,
+    notification_type: Option<String>,
+    #[serde(default)]
+    notification: serde_json::Value,
+}
+
+impl Notification {
+    /// Reads a body whose signature holds.
+    ///
+    /// The notification's own `type` says what the challenge is; `notificationType` does not (Circle's guide
+    /// shows a CHANGE_PIN challenge under `challenges.initialize`), and is asked only where `type` is missing.
+    /// The status is read from `status`, else from `state`: Circle's documentation has both.
+    ///
+    /// # Errors
+    /// When the body is no JSON object with a `notificationType`, or it is about a challenge and leaves out
+    /// what has to be known of one.
+    pub fn parse(body: &[u8]) -> Result<Self, UnreadableNotification> {
+        let message: Message = serde_json::from_slice(body).map_err(|_| UnreadableNotification("JSON"))?;
+        let family = message.notification_type.ok_or(UnreadableNotification("notificationType"))?;
+        let Some(event) = family.strip_prefix("challenges.") else { return Ok(Self::Other) };
+
+        let text = |field: &str| {
+            message.notification.get(field).and_then(|value| value.as_str()).filter(|text| !text.is_empty())
+        };
+        let challenge_type = match (message.notification.get("type").and_then(|value| value.as_str()), event)
+        {
+            (None | Some(""), "changePin") => ChallengeType::ChangePin,
+            (None | Some(""), "restorePin") => ChallengeType::RestorePin,
+            (None, _) => return Err(UnreadableNotification("type")),
+            (Some(word), _) => match ChallengeType::parse(word) {
+                Some(challenge_type) => challenge_type,
+                None => return Ok(Self::Other),
+            },
+        };
+        let id = text("id").and_then(|id| Uuid::try_parse(id).ok()).ok_or(UnreadableNotification("id"))?;
+        let status = text("status").or(text("state")).ok_or(UnreadableNotification("status"))?;
+        let correlation_ids = message.notification.get("correlationIds").and_then(|ids| ids.as_array());
+        Ok(Self::Challenge(Report {
+            challenge_id: id,
+            user_id: text("userId").map(str::to_owned),
+            challenge_type,
+            status: Status::from(status.to_owned()),
+            error_code: message.notification["errorCode"].as_i64().filter(|code| *code != 0),
+            error_message: text("errorMessage").map(str::to_owned),
+            correlation_ids: correlation_ids
+                .map(|ids| ids.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect())
+                .unwrap_or_default(),
+            settled_by: SettledBy::Webhook,
+            notification_id: message.notification_id,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "c4d1da72-111e-4d52-bdbf-2e74a2d803d5";
+
+    fn parse(
+        notification_type: &str,
+        notification: serde_json::Value,
+    ) -> Result<Notification, UnreadableNotification> {
+        let message = json!({
+            "subscriptionId": "00000000-0000-0000-0000-000000000000",
+            "notificationId": "n-1",
+            "notificationType": notification_type,
+            "notification": notification,
+            "timestamp": "2026-01-01T12:00:00.000000000Z",
+            "version": 2,
+        });
+        Notification::parse(message.to_string().as_bytes())
+    }
+
+    fn report(parsed: Result<Notification, UnreadableNotification>) -> Report {
+        match parsed.unwrap() {
+            Notification::Challenge(report) => report,
+            Notification::Other => panic!("not a challenge"),
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_read_whole() {
+        let read = report(parse(
+            "challenges.initialize",
+            json!({ "id": ID, "userId": "user-1", "type": "CHANGE_PIN", "status": "FAILED",
+                    "correlationIds": ["a", "b"], "errorCode": 155112, "errorMessage": "incorrect" }),
+        ));
+        let expected = Report {
+            challenge_id: ID.parse().unwrap(),
+            user_id: Some("user-1".into()),
+            challenge_type: ChallengeType::ChangePin,
+            status: Status::Failed,
+            error_code: Some(155_112),
+            error_message: Some("incorrect".into()),
+            correlation_ids: vec!["a".into(), "b".into()],
+            settled_by: SettledBy::Webhook,
+            notification_id: Some("n-1".into()),
+        };
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_missing_or_odd_and_not_needed_is_passed_over() {
+        let read = report(parse(
+            "challenges.restorePin",
+            json!({ "id": ID, "state": "COMPLETED", "errorCode": 0, "errorMessage": "", "correlationIds": null, "new": {} }),
+        ));
+        assert_eq!(read.challenge_type, ChallengeType::RestorePin);
+        assert_eq!(read.status, Status::Complete);
+        assert_eq!((read.user_id, read.error_code, read.error_message), (None, None, None));
+        assert!(read.correlation_ids.is_empty());
+        let new = report(parse("challenges.changePin", json!({ "id": ID, "type": "", "status": "PAUSED" })));
+        assert_eq!(new.status, Status::Unknown("PAUSED".into()));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_other() {
+        for (family, notification) in [
+            ("webhooks.test", json!({ "hello": "world" })),
+            ("transactions.outbound", json!({ "id": ID, "state": "COMPLETE" })),
+            ("challenges.createWallet", json!({ "id": ID, "type": "CREATE_WALLET", "status": "COMPLETE" })),
+            ("challenges.changePin", json!({ "id": ID, "type": "SET_PIN", "status": "COMPLETE" })),
+            ("challenges.initialize", json!({ "id": ID, "type": "", "status": "COMPLETE" })),
+            ("somethingNew", json!(null)),
+        ] {
+            assert_eq!(parse(family, notification), Ok(Notification::Other), "{family}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_that_cannot_be_read_is_an_error_that_names_the_field() {
+        for (notification, field) in [
+            (json!({ "type": "CHANGE_PIN", "status": "COMPLETE" }), "id"),
+            (json!({ "id": "x", "type": "CHANGE_PIN", "status": "COMPLETE" }), "id"),
+            (json!({ "id": ID, "type": "CHANGE_PIN" }), "status"),
+            (json!({ "id": ID, "type": "CHANGE_PIN", "status": "" }), "status"),
+            (json!({ "id": ID, "status": "COMPLETE" }), "type"),
+            (json!("text"), "type"),
+        ] {
+            assert_eq!(parse("challenges.initialize", notification), Err(UnreadableNotification(field)));
+        }
+        for (body, field) in
+            [("", "JSON"), ("[]", "JSON"), ("{", "JSON"), ("\"secret\"", "JSON"), ("{}", "notificationType")]
+        {
+            assert_eq!(Notification::parse(body.as_bytes()), Err(UnreadableNotification(field)), "{body}");
+        }
+    }
+}
