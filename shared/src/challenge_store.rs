@@ -25,6 +25,7 @@ use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::clock::Clock;
 use crate::config::TableSettings;
 use crate::identity::UserId;
+use crate::platform::Platform;
 
 /// How long a record lives that no caller of this service asked for.
 const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -82,8 +83,8 @@ pub enum StoreError {
 
 impl ChallengeStore {
     /// A store on the given table.
-    pub fn new(client: Client, table: TableSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { client, table, clock }
+    pub fn new(platform: &Platform, table: TableSettings) -> Self {
+        Self { client: Client::new(&platform.aws), table, clock: Arc::clone(&platform.clock) }
     }
 
     /// Records what Circle said, if it is further along than what is known. Makes the record if there is
@@ -129,13 +130,12 @@ impl ChallengeStore {
                 .remove("pendingShard, nextPollAt");
         }
         match update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await? {
-            Written::Yes(new) => Ok(Settlement::Applied(new)),
-            Written::No(old)
-                if old.notification_id.is_some() && old.notification_id == report.notification_id =>
-            {
-                Ok(Settlement::Duplicate(old))
+            Written::Yes(new) => Ok(Settlement::Applied(challenge(&new)?)),
+            Written::No(old) => {
+                let old = challenge(&old)?;
+                let repeat = old.notification_id.is_some() && old.notification_id == report.notification_id;
+                Ok(if repeat { Settlement::Duplicate(old) } else { Settlement::Stale(old) })
             }
-            Written::No(old) => Ok(Settlement::Stale(old)),
         }
     }
 
@@ -162,8 +162,8 @@ impl ChallengeStore {
             .value(":final", number(FINAL_RANK))
             .condition("attribute_not_exists(#rank) OR #rank < :final");
         let settled = match create.send().await? {
-            Written::Yes(new) => return Ok(new),
-            Written::No(old) => old,
+            Written::Yes(new) => return challenge(&new),
+            Written::No(old) => challenge(&old)?,
         };
         if settled.requested_at.is_some() {
             return Ok(settled);
@@ -174,7 +174,7 @@ impl ChallengeStore {
             .value(":final", number(FINAL_RANK))
             .condition("#rank = :final AND attribute_not_exists(requestedAt)");
         match create_on_final.send().await? {
-            Written::Yes(record) | Written::No(record) => Ok(record),
+            Written::Yes(record) | Written::No(record) => challenge(&record),
         }
     }
 
@@ -246,10 +246,12 @@ struct Update {
     remove: Option<&'static str>,
 }
 
-/// Whether the condition held; the new item if it did, the old one if not.
+type Item = HashMap<String, AttributeValue>;
+
+/// Whether the condition held; the new item if it did, the old one (empty if there is none) if not.
 enum Written {
-    Yes(Challenge),
-    No(Challenge),
+    Yes(Item),
+    No(Item),
 }
 
 impl Update {
@@ -306,10 +308,10 @@ impl Update {
             .send()
             .await;
         match output {
-            Ok(output) => challenge(&output.attributes.unwrap_or_default()).map(Written::Yes),
+            Ok(output) => Ok(Written::Yes(output.attributes.unwrap_or_default())),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
-                    challenge(failure.item().unwrap_or(&HashMap::new())).map(Written::No)
+                    Ok(Written::No(failure.item().cloned().unwrap_or_default()))
                 }
                 _ => Err(unavailable("UpdateItem", error)),
             },
@@ -339,7 +341,7 @@ fn timestamp(instant: OffsetDateTime) -> AttributeValue {
 }
 
 /// Reads an item.
-fn challenge(item: &HashMap<String, AttributeValue>) -> Result<Challenge, StoreError> {
+fn challenge(item: &Item) -> Result<Challenge, StoreError> {
     let text = |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).map(String::as_str);
     let instant = |attribute| text(attribute).and_then(|value| OffsetDateTime::parse(value, &Rfc3339).ok());
     let error_code = item.get("errorCode").and_then(|value| value.as_n().ok());

@@ -245,7 +245,7 @@ impl Problem {
     }
 
     /// The one log line of a failure: an error where we or a third party failed, information otherwise.
-    pub(crate) fn log(&self) {
+    pub fn log(&self) {
         let (code, status) = (self.code.word(), self.code.status().as_u16());
         let circle_code = self.circle_code;
         let source = self.source.as_deref().map(|source| Chain(source).to_string());
@@ -369,6 +369,11 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
             "Circle refused the request in a way that this service does not know; circleCode has its number.",
         ),
     }
+}
+
+/// Circle has disabled the user.
+pub fn user_disabled() -> Problem {
+    Problem::new(Code::UserDisabled, "Circle has disabled the user. Only the app's operator can help.")
 }
 
 /// There is no PIN to change or to restore.

@@ -9,7 +9,7 @@ use tracing::Instrument;
 use crate::problem::Problem;
 use crate::request;
 
-/// A JSON answer.
+/// A JSON answer, which no cache may keep: it is one user's, and may carry tokens.
 ///
 /// # Panics
 /// When `body` cannot be written as JSON, which our own types always can.
@@ -18,11 +18,6 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     let mut response = Response::new(Body::Text(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-/// Forbids every cache to keep an answer, because it carries tokens.
-pub fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -1,1 +1,149 @@
-//! x
+//! `POST /challenges`: a challenge with which the caller changes or restores the PIN.
+
+mod pin_state;
+mod user_session;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use lambda_http::http::StatusCode;
+use lambda_http::http::header::CONTENT_TYPE;
+use lambda_http::{Body, Request, Response};
+use serde::{Deserialize, Serialize};
+use shared::challenge::{ChallengeType, ChallengeView};
+use shared::challenge_store::ChallengeStore;
+use shared::circle::{self, Circle, Session};
+use shared::clock::Clock;
+use shared::config::{self, CircleSettings, SettingError, TableSettings};
+use shared::platform::Platform;
+use shared::problem::{Code, Problem};
+use shared::random::Random;
+use shared::{identity, request, response};
+use uuid::Uuid;
+
+use crate::user_session::UserSession;
+
+/// The largest body that is read, in bytes.
+const BODY_LIMIT: usize = 16 * 1024;
+
+/// What the function keeps between requests.
+#[derive(Debug)]
+pub struct CreateChallenge {
+    circle: Circle,
+    challenges: ChallengeStore,
+    clock: Arc<dyn Clock>,
+    random: Arc<Random>,
+    user_id_claim: String,
+}
+
+impl CreateChallenge {
+    /// The function, set up as the environment says.
+    ///
+    /// # Errors
+    /// When a setting is missing or bad.
+    pub fn new(platform: &Platform) -> Result<Self, SettingError> {
+        let table = TableSettings::read(&platform.environment)?;
+        Ok(Self {
+            circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
+            challenges: ChallengeStore::new(platform, table),
+            clock: Arc::clone(&platform.clock),
+            random: Arc::clone(&platform.random),
+            user_id_claim: config::user_id_claim(&platform.environment),
+        })
+    }
+
+    /// Reads the API key ahead of the first request.
+    pub async fn warm_up(&self) {
+        self.circle.warm_up().await;
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// Never: a failure is an answer too.
+pub async fn handle(function: &CreateChallenge, request: Request) -> Result<Response<Body>, Infallible> {
+    Ok(response::answer(&request, create_challenge(function, &request)).await)
+}
+
+async fn create_challenge(function: &CreateChallenge, request: &Request) -> Result<Response<Body>, Problem> {
+    let user = identity::caller(request, &function.user_id_claim)?;
+    let challenge_type = challenge_type(request)?;
+    let callers_key = idempotency_key(request)?;
+    let callers_token = identity::user_token(request, &user)?;
+    let deadline = request::deadline(request, &*function.clock);
+
+    let (mut session, end_user) = UserSession::open(&function.circle, &user, callers_token, deadline).await?;
+    pin_state::check(&end_user, challenge_type, function.clock.now())?;
+
+    let key = callers_key.map_or_else(
+        || function.random.uuid(),
+        |callers| circle::idempotency_key(&user, challenge_type, callers),
+    );
+    let created = session.create_challenge(challenge_type, key).await?;
+    let record = function.challenges.create(created.id, &user, challenge_type).await?;
+
+    #[derive(Serialize)]
+    struct Created<'a> {
+        #[serde(flatten)]
+        challenge: ChallengeView<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session: Option<Session>,
+    }
+    let status = if created.repeated { StatusCode::OK } else { StatusCode::CREATED };
+    let body = Created { challenge: ChallengeView::from(&record), session: session.into_new() };
+    Ok(response::json(status, &body))
+}
+
+/// The type that the body asks for; CHANGE_PIN where there is no body or no `type`.
+fn challenge_type(request: &Request) -> Result<ChallengeType, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[serde(default = "change_pin")]
+        r#type: serde_json::Value,
+    }
+
+    fn change_pin() -> serde_json::Value {
+        ChallengeType::ChangePin.as_str().into()
+    }
+
+    let body: &[u8] = request.body().as_ref();
+    if body.is_empty() {
+        return Ok(ChallengeType::ChangePin);
+    }
+    if body.len() > BODY_LIMIT {
+        return Err(Problem::new(Code::BodyTooLarge, "The body may have 16 KiB at most."));
+    }
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "Send the body as JSON, with the header Content-Type: application/json.",
+        ));
+    }
+    let body: Body = serde_json::from_slice(body).map_err(|_| {
+        Problem::new(
+            Code::InvalidBody,
+            "The body has to be a JSON object with no other member than type, like {\"type\": \"CHANGE_PIN\"}.",
+        )
+    })?;
+    body.r#type.as_str().and_then(ChallengeType::parse).ok_or_else(|| {
+        Problem::new(Code::InvalidChallengeType, "The member type has to be CHANGE_PIN or RESTORE_PIN.")
+    })
+}
+
+/// The caller's own key, if one was sent.
+fn idempotency_key(request: &Request) -> Result<Option<Uuid>, Problem> {
+    let key = request::header(request, "idempotency-key", Code::InvalidIdempotencyKey)?;
+    key.map(|key| {
+        Uuid::try_parse(key).map_err(|_| {
+            Problem::new(
+                Code::InvalidIdempotencyKey,
+                "The header Idempotency-Key has to be a UUID: a new one for each intended challenge, the same for its repeats.",
+            )
+        })
+    })
+    .transpose()
+}

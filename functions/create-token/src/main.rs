@@ -1,2 +1,13 @@
-//! x
-fn main() {}
+//! The Lambda binary: wiring only.
+
+use lambda_http::service_fn;
+use shared::platform::Platform;
+
+use create_token::{CreateToken, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    let function = CreateToken::new(&Platform::start().await)?;
+    function.warm_up().await;
+    lambda_http::run(service_fn(|request| handle(&function, request))).await
+}

@@ -1,1 +1,120 @@
-//! x
+//! `GET /challenges/{challengeId}`: how a challenge of the caller stands.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, RequestExt, Response};
+use shared::challenge::{Challenge, ChallengeView};
+use shared::challenge_store::{ChallengeStore, Settlement};
+use shared::circle::Circle;
+use shared::clock::{Clock, Deadline};
+use shared::config::{self, CircleSettings, SettingError, TableSettings};
+use shared::platform::Platform;
+use shared::problem::{Code, Problem};
+use shared::secrets::UserToken;
+use shared::{identity, request, response};
+use uuid::Uuid;
+
+/// What the function keeps between requests.
+#[derive(Debug)]
+pub struct GetChallenge {
+    circle: Circle,
+    challenges: ChallengeStore,
+    clock: Arc<dyn Clock>,
+    user_id_claim: String,
+}
+
+impl GetChallenge {
+    /// The function, set up as the environment says.
+    ///
+    /// # Errors
+    /// When a setting is missing or bad.
+    pub fn new(platform: &Platform) -> Result<Self, SettingError> {
+        let table = TableSettings::read(&platform.environment)?;
+        Ok(Self {
+            circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
+            challenges: ChallengeStore::new(platform, table),
+            clock: Arc::clone(&platform.clock),
+            user_id_claim: config::user_id_claim(&platform.environment),
+        })
+    }
+
+    /// Reads the API key ahead of the first request.
+    pub async fn warm_up(&self) {
+        self.circle.warm_up().await;
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// Never: a failure is an answer too.
+pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
+    Ok(response::answer(&request, get_challenge(function, &request)).await)
+}
+
+async fn get_challenge(function: &GetChallenge, request: &Request) -> Result<Response<Body>, Problem> {
+    let user = identity::caller(request, &function.user_id_claim)?;
+    let challenge_id = challenge_id(request)?;
+    let token = identity::user_token(request, &user)?;
+    let deadline = request::deadline(request, &*function.clock);
+
+    let record = function.challenges.get(challenge_id).await?;
+    let record = record
+        .filter(|record| record.is_visible_to(&user))
+        .ok_or_else(|| Problem::new(Code::ChallengeNotFound, "The signed-in user has no such challenge."))?;
+    let record = match token {
+        Some(token) if !record.status.is_final() => poll(function, record, &token, deadline).await,
+        _ => record,
+    };
+    Ok(response::json(StatusCode::OK, &ChallengeView::from(&record)))
+}
+
+fn challenge_id(request: &Request) -> Result<Uuid, Problem> {
+    let parameters = request.path_parameters_ref();
+    let id = parameters.and_then(|parameters| parameters.first("challengeId"));
+    id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
+        Problem::new(
+            Code::InvalidChallengeId,
+            "The challenge id in the path has to be a UUID, as POST /challenges returned it.",
+        )
+    })
+}
+
+/// Asks Circle, if nobody has just done so, and keeps the answer. What is on record stands wherever that
+/// fails: a caller who can be told something is told it.
+async fn poll(
+    function: &GetChallenge,
+    record: Challenge,
+    token: &UserToken,
+    deadline: Deadline,
+) -> Challenge {
+    match ask_circle(function, &record, token, deadline).await {
+        Ok(newer) => newer.unwrap_or(record),
+        Err(problem) => {
+            problem.log();
+            record
+        }
+    }
+}
+
+async fn ask_circle(
+    function: &GetChallenge,
+    record: &Challenge,
+    token: &UserToken,
+    deadline: Deadline,
+) -> Result<Option<Challenge>, Problem> {
+    if !function.challenges.claim_poll(record.id).await? {
+        return Ok(None);
+    }
+    let report = function.circle.challenge(record.id, token, deadline).await?;
+    let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {
+        return Ok(None);
+    };
+    match function.challenges.settle(&report).await? {
+        Settlement::Applied(newer) | Settlement::Duplicate(newer) | Settlement::Stale(newer) => {
+            Ok(Some(newer))
+        }
+    }
+}

@@ -1,2 +1,12 @@
-//! x
-fn main() {}
+//! The Lambda binary: wiring only.
+
+use lambda_http::service_fn;
+use shared::platform::Platform;
+
+use receive_webhook::{ReceiveWebhook, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    let function = ReceiveWebhook::new(&Platform::start().await)?;
+    lambda_http::run(service_fn(|request| handle(&function, request))).await
+}

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Url;
 use reqwest::redirect::Policy;
+use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -28,7 +29,7 @@ use crate::config::CircleSettings;
 use crate::identity::UserId;
 use crate::platform::Platform;
 use crate::random::Random;
-use crate::secrets::{EncryptionKey, UserToken};
+use crate::secrets::{self, EncryptionKey, UserToken};
 
 /// How long a user token is good for, by Circle's documentation.
 const SESSION_LIFETIME: time::Duration = time::Duration::minutes(60);
@@ -44,14 +45,19 @@ pub struct Circle {
     retries: Mutex<RetryBudget>,
 }
 
-/// A session: what Circle's client SDK needs on the user's device to run a challenge.
-#[derive(Debug, Clone)]
+/// A session: what Circle's client SDK needs on the user's device to run a challenge. It is written as
+/// JSON, secrets and all, into the one kind of answer that is meant to carry it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Session {
     /// Authorizes calls for the user; good for 60 minutes.
+    #[serde(serialize_with = "secrets::expose")]
     pub user_token: UserToken,
     /// Encrypts what the user enters.
+    #[serde(serialize_with = "secrets::expose")]
     pub encryption_key: EncryptionKey,
     /// When the user token ends.
+    #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
 }
 

@@ -1,0 +1,113 @@
+//! Whether a challenge can succeed at all, before one is made.
+
+use shared::challenge::ChallengeType;
+use shared::circle::{EndUser, LockDetails, PinStatus};
+use shared::problem::{self, Problem};
+use time::OffsetDateTime;
+
+/// Stops a challenge that the user's state at Circle rules out. A state that is missing or unknown stops
+/// nothing, and neither does a lock whose end has passed: Circle is asked and decides.
+///
+/// # Errors
+/// `user_disabled`, `pin_not_set`, `pin_locked`, `security_questions_not_set`, `security_answers_locked`.
+pub(crate) fn check(
+    user: &EndUser,
+    challenge_type: ChallengeType,
+    now: OffsetDateTime,
+) -> Result<(), Problem> {
+    if user.status.as_deref() == Some("DISABLED") {
+        return Err(problem::user_disabled());
+    }
+    if user.pin_status == Some(PinStatus::Unset) {
+        return Err(problem::pin_not_set());
+    }
+    match challenge_type {
+        ChallengeType::ChangePin => open_lock(&user.pin_status, &user.pin_details, problem::pin_locked, now),
+        // Recovery is what helps when the PIN is locked.
+        ChallengeType::RestorePin if user.security_question_status == Some(PinStatus::Unset) => {
+            Err(problem::security_questions_not_set())
+        }
+        ChallengeType::RestorePin => open_lock(
+            &user.security_question_status,
+            &user.security_question_details,
+            problem::security_answers_locked,
+            now,
+        ),
+    }
+}
+
+fn open_lock(
+    status: &Option<PinStatus>,
+    details: &Option<LockDetails>,
+    locked: fn() -> Problem,
+    now: OffsetDateTime,
+) -> Result<(), Problem> {
+    let until = details.as_ref().and_then(|details| details.locked_expiry_date);
+    match until {
+        _ if *status != Some(PinStatus::Locked) => Ok(()),
+        None => Err(locked()),
+        Some(until) if until <= now => Ok(()),
+        Some(until) => Err(locked().locked_until(until, now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::problem::Code;
+    use time::macros::datetime;
+
+    const NOW: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+
+    fn user(pin: PinStatus, questions: PinStatus) -> EndUser {
+        EndUser {
+            status: Some("ENABLED".into()),
+            pin_status: Some(pin),
+            security_question_status: Some(questions),
+            ..EndUser::default()
+        }
+    }
+
+    fn code(user: &EndUser, challenge_type: ChallengeType) -> Option<Code> {
+        check(user, challenge_type, NOW).err().map(|problem| problem.code())
+    }
+
+    #[test]
+    fn each_type_looks_at_what_it_needs() {
+        use ChallengeType::{ChangePin, RestorePin};
+        use PinStatus::{Enabled, Locked, Unset};
+        for (pin, questions, change, restore) in [
+            (Enabled, Enabled, None, None),
+            (Enabled, Unset, None, Some(Code::SecurityQuestionsNotSet)),
+            (Enabled, Locked, None, Some(Code::SecurityAnswersLocked)),
+            (Locked, Enabled, Some(Code::PinLocked), None),
+            (Locked, Unset, Some(Code::PinLocked), Some(Code::SecurityQuestionsNotSet)),
+            (Unset, Enabled, Some(Code::PinNotSet), Some(Code::PinNotSet)),
+        ] {
+            let user = user(pin, questions);
+            assert_eq!(code(&user, ChangePin), change, "{user:?}");
+            assert_eq!(code(&user, RestorePin), restore, "{user:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_holds_until_its_end() {
+        let mut user = user(PinStatus::Locked, PinStatus::Enabled);
+        let until = |date| Some(LockDetails { locked_expiry_date: Some(date) });
+        user.pin_details = until(datetime!(2026-01-01 12:00:01 UTC));
+        assert_eq!(code(&user, ChallengeType::ChangePin), Some(Code::PinLocked));
+        user.pin_details = until(NOW);
+        assert_eq!(code(&user, ChallengeType::ChangePin), None);
+    }
+
+    #[test]
+    fn a_disabled_user_is_stopped_and_an_unknown_state_is_not() {
+        let mut user = EndUser::default();
+        assert_eq!(code(&user, ChallengeType::ChangePin), None);
+        assert_eq!(code(&user, ChallengeType::RestorePin), None);
+        user.pin_status = Some(PinStatus::Unknown("FROZEN".into()));
+        assert_eq!(code(&user, ChallengeType::ChangePin), None);
+        user.status = Some("DISABLED".into());
+        assert_eq!(code(&user, ChallengeType::ChangePin), Some(Code::UserDisabled));
+    }
+}
