@@ -1,0 +1,403 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use dynoxide::Database;
+use shared::challenge::{Challenge, ChallengeType, Report, SettledBy, Status};
+use shared::challenge_store::{ChallengeStore, Settlement, StoreError};
+use shared::clock::AdjustableClock;
+use shared::config::TableSettings;
+use shared::identity::UserId;
+use shared::random::Random;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::support::{NOON, platform};
+
+const TABLE: &str = "challenges";
+const DAY: i64 = 24 * 3600;
+
+struct Table {
+    store: ChallengeStore,
+    client: Client,
+    clock: AdjustableClock,
+}
+
+impl Table {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
+        let clock = AdjustableClock::frozen(NOON);
+        let platform = platform(&url, clock.clone()).await;
+        let client = Client::new(&platform.aws);
+        let key = KeySchemaElement::builder().attribute_name("challengeId").key_type(KeyType::Hash);
+        let attribute = AttributeDefinition::builder()
+            .attribute_name("challengeId")
+            .attribute_type(ScalarAttributeType::S);
+        client
+            .create_table()
+            .table_name(TABLE)
+            .billing_mode(BillingMode::PayPerRequest)
+            .key_schema(key.build().unwrap())
+            .attribute_definitions(attribute.build().unwrap())
+            .send()
+            .await
+            .unwrap();
+        let settings = TableSettings { name: TABLE.into(), retention: time::Duration::days(90) };
+        Self { store: ChallengeStore::new(&platform, settings), client, clock }
+    }
+
+    /// The stored item, its values as text.
+    async fn item(&self, id: Uuid) -> HashMap<String, String> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(TABLE)
+            .key("challengeId", AttributeValue::S(id.to_string()))
+            .send()
+            .await
+            .unwrap();
+        let text = |value: AttributeValue| match value {
+            AttributeValue::S(text) | AttributeValue::N(text) => text,
+            other => format!("{other:?}"),
+        };
+        output.item.unwrap_or_default().into_iter().map(|(name, value)| (name, text(value))).collect()
+    }
+
+    async fn create(&self, id: Uuid) -> Challenge {
+        self.store.create(id, &user(), ChallengeType::ChangePin).await.unwrap()
+    }
+}
+
+fn user() -> UserId {
+    UserId::parse("user-1").unwrap()
+}
+
+/// A notification with an id of its own.
+fn webhook(id: Uuid, status: Status) -> Report {
+    Report {
+        challenge_id: id,
+        user_id: Some("user-1".into()),
+        challenge_type: ChallengeType::ChangePin,
+        notification_id: Some(format!("n-{}", status.as_str())),
+        status,
+        error_code: None,
+        error_message: None,
+        correlation_ids: Vec::new(),
+        settled_by: SettledBy::Webhook,
+    }
+}
+
+fn item<const N: usize>(attributes: [(&str, &str); N]) -> HashMap<String, String> {
+    attributes.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn id() -> Uuid {
+    Uuid::from_u128(0x0b)
+}
+
+#[tokio::test]
+async fn a_requested_challenge_is_stored_whole() {
+    let table = Table::start().await;
+    let record = table.create(id()).await;
+    let expected = Challenge {
+        id: id(),
+        user_id: Some("user-1".into()),
+        challenge_type: ChallengeType::ChangePin,
+        status: Status::Pending,
+        created_at: NOON,
+        requested_at: Some(NOON),
+        updated_at: NOON,
+        error_code: None,
+        notification_id: None,
+    };
+    assert_eq!(record, expected);
+    assert_eq!(table.store.get(id()).await.unwrap(), Some(expected));
+    let noon = NOON.unix_timestamp();
+    assert_eq!(
+        table.item(id()).await,
+        item([
+            ("challengeId", "00000000-0000-0000-0000-00000000000b"),
+            ("userId", "user-1"),
+            ("type", "CHANGE_PIN"),
+            ("status", "PENDING"),
+            ("rank", "0"),
+            ("createdAt", "2026-01-01T12:00:00Z"),
+            ("requestedAt", "2026-01-01T12:00:00Z"),
+            ("updatedAt", "2026-01-01T12:00:00Z"),
+            ("retentionSeconds", &(90 * DAY).to_string()),
+            ("expiresAt", &(noon + 90 * DAY).to_string()),
+            ("pendingShard", "3"),
+            ("nextPollAt", &(noon + 600).to_string()),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_settled_challenge_leaves_the_index_and_lives_on() {
+    let table = Table::start().await;
+    table.create(id()).await;
+    table.clock.advance(Duration::from_secs(60));
+    let mut failed = webhook(id(), Status::Failed);
+    failed.error_code = Some(155_112);
+    failed.error_message = Some("x".repeat(2000));
+    failed.correlation_ids = vec!["a".into()];
+    let Settlement::Applied(record) = table.store.settle(&failed).await.unwrap() else {
+        panic!("not applied")
+    };
+    assert_eq!((record.status, record.error_code), (Status::Failed, Some(155_112)));
+    let noon = NOON.unix_timestamp();
+    assert_eq!(
+        table.item(id()).await,
+        item([
+            ("challengeId", "00000000-0000-0000-0000-00000000000b"),
+            ("userId", "user-1"),
+            ("type", "CHANGE_PIN"),
+            ("status", "FAILED"),
+            ("rank", "2"),
+            ("createdAt", "2026-01-01T12:00:00Z"),
+            ("requestedAt", "2026-01-01T12:00:00Z"),
+            ("updatedAt", "2026-01-01T12:01:00Z"),
+            ("retentionSeconds", &(90 * DAY).to_string()),
+            ("expiresAt", &(noon + 60 + 90 * DAY).to_string()),
+            ("settledBy", "webhook"),
+            ("notificationId", "n-FAILED"),
+            ("errorCode", "155112"),
+            ("errorMessage", &"x".repeat(1000)),
+            ("correlationIds", "L([S(\"a\")])"),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_webhook_before_its_record_makes_one_that_nobody_sees() {
+    let table = Table::start().await;
+    let Settlement::Applied(record) = table.store.settle(&webhook(id(), Status::InProgress)).await.unwrap()
+    else {
+        panic!("not applied")
+    };
+    assert!(!record.is_visible_to(&user()));
+    let noon = NOON.unix_timestamp();
+    assert_eq!(
+        table.item(id()).await,
+        item([
+            ("challengeId", "00000000-0000-0000-0000-00000000000b"),
+            ("userId", "user-1"),
+            ("type", "CHANGE_PIN"),
+            ("status", "IN_PROGRESS"),
+            ("rank", "1"),
+            ("createdAt", "2026-01-01T12:00:00Z"),
+            ("updatedAt", "2026-01-01T12:00:00Z"),
+            ("expiresAt", &(noon + 7 * DAY).to_string()),
+            ("notificationId", "n-IN_PROGRESS"),
+        ])
+    );
+    let created = table.create(id()).await;
+    assert_eq!(created.status, Status::InProgress);
+    assert!(created.is_visible_to(&user()));
+    let stored = table.item(id()).await;
+    assert_eq!(stored["expiresAt"], (noon + 90 * DAY).to_string());
+    assert_eq!(stored["pendingShard"], "3");
+}
+
+#[tokio::test]
+async fn a_final_webhook_before_the_record_is_what_the_creation_answers_with() {
+    let table = Table::start().await;
+    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    let created = table.create(id()).await;
+    assert_eq!(created.status, Status::Complete);
+    assert!(created.is_visible_to(&user()));
+    let stored = table.item(id()).await;
+    assert_eq!(stored["expiresAt"], (NOON.unix_timestamp() + 90 * DAY).to_string());
+    assert!(!stored.contains_key("pendingShard") && !stored.contains_key("nextPollAt"));
+    table.clock.advance(Duration::from_secs(5));
+    assert_eq!(table.create(id()).await, created, "a repeat changes nothing");
+    assert_eq!(table.item(id()).await, stored);
+}
+
+#[tokio::test]
+async fn a_repeated_creation_changes_nothing_that_matters() {
+    let table = Table::start().await;
+    let first = table.create(id()).await;
+    table.clock.advance(Duration::from_secs(5));
+    assert_eq!(table.create(id()).await, first);
+    table.store.settle(&webhook(id(), Status::Expired)).await.unwrap();
+    let settled = table.item(id()).await;
+    assert_eq!(table.create(id()).await.status, Status::Expired);
+    assert_eq!(table.item(id()).await, settled);
+}
+
+#[tokio::test]
+async fn every_order_of_reports_and_creation_ends_complete() {
+    let table = Table::start().await;
+    let (pending, in_progress, complete) = (Status::Pending, Status::InProgress, Status::Complete);
+    let orders = [
+        [&pending, &in_progress, &complete],
+        [&pending, &complete, &in_progress],
+        [&in_progress, &pending, &complete],
+        [&in_progress, &complete, &pending],
+        [&complete, &pending, &in_progress],
+        [&complete, &in_progress, &pending],
+    ];
+    for (row, order) in orders.iter().enumerate() {
+        for creation_at in 0..=3 {
+            let id = Uuid::from_u128(100 + row as u128 * 10 + creation_at as u128);
+            for step in 0..=3 {
+                if step == creation_at {
+                    table.create(id).await;
+                }
+                if let Some(status) = order.get(step) {
+                    table.store.settle(&webhook(id, (*status).clone())).await.unwrap();
+                }
+            }
+            let record = table.store.get(id).await.unwrap().unwrap();
+            assert_eq!(record.status, Status::Complete, "{order:?} with the creation at {creation_at}");
+            assert!(record.is_visible_to(&user()));
+            let stored = table.item(id).await;
+            assert!(!stored.contains_key("pendingShard") && !stored.contains_key("nextPollAt"), "{stored:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_final_status_never_changes() {
+    let table = Table::start().await;
+    table.create(id()).await;
+    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    let settled = table.item(id()).await;
+    for status in [Status::Failed, Status::Expired, Status::InProgress, Status::Unknown("NEW".into())] {
+        let outcome = table.store.settle(&webhook(id(), status)).await.unwrap();
+        assert!(matches!(outcome, Settlement::Stale(old) if old.status == Status::Complete));
+    }
+    let outcome = table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    assert!(matches!(outcome, Settlement::Duplicate(_)));
+    assert_eq!(table.item(id()).await, settled);
+}
+
+#[tokio::test]
+async fn twenty_copies_of_a_notification_at_once_apply_once() {
+    let table = Table::start().await;
+    table.create(id()).await;
+    let copies: Vec<_> = (0..20)
+        .map(|_| {
+            let store = table.store.clone();
+            tokio::spawn(async move { store.settle(&webhook(id(), Status::Complete)).await.unwrap() })
+        })
+        .collect();
+    let mut applied = 0;
+    for copy in copies {
+        match copy.await.unwrap() {
+            Settlement::Applied(_) => applied += 1,
+            Settlement::Duplicate(_) => {}
+            Settlement::Stale(old) => panic!("stale: {old:?}"),
+        }
+    }
+    assert_eq!(applied, 1);
+}
+
+#[tokio::test]
+async fn the_creations_user_wins_over_the_webhooks() {
+    let table = Table::start().await;
+    let mut misattributed = webhook(id(), Status::InProgress);
+    misattributed.user_id = Some("somebody-else".into());
+    table.store.settle(&misattributed).await.unwrap();
+    assert_eq!(table.create(id()).await.user_id.as_deref(), Some("user-1"));
+    misattributed.status = Status::Complete;
+    let Settlement::Applied(record) = table.store.settle(&misattributed).await.unwrap() else {
+        panic!("not applied")
+    };
+    assert_eq!(record.user_id.as_deref(), Some("user-1"));
+    assert!(!record.is_visible_to(&UserId::parse("somebody-else").unwrap()));
+}
+
+#[tokio::test]
+async fn a_status_never_seen_is_kept_until_a_final_one() {
+    let table = Table::start().await;
+    table.create(id()).await;
+    table.store.settle(&webhook(id(), Status::Unknown("PAUSED".into()))).await.unwrap();
+    let stored = table.item(id()).await;
+    assert_eq!((stored["status"].as_str(), stored["rank"].as_str()), ("PAUSED", "1"));
+    assert!(stored.contains_key("pendingShard"), "an unknown status is not final");
+    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    assert_eq!(table.item(id()).await["status"], "COMPLETE");
+}
+
+#[tokio::test]
+async fn one_caller_in_three_seconds_claims_the_poll() {
+    let table = Table::start().await;
+    assert!(!table.store.claim_poll(id()).await.unwrap(), "there is no record");
+    table.create(id()).await;
+    let claims: Vec<_> = (0..20)
+        .map(|_| {
+            let store = table.store.clone();
+            tokio::spawn(async move { store.claim_poll(id()).await.unwrap() })
+        })
+        .collect();
+    let mut claimed = 0;
+    for claim in claims {
+        claimed += u32::from(claim.await.unwrap());
+    }
+    assert_eq!(claimed, 1);
+    table.clock.advance(Duration::from_millis(2999));
+    assert!(!table.store.claim_poll(id()).await.unwrap());
+    table.clock.advance(Duration::from_millis(1));
+    assert!(table.store.claim_poll(id()).await.unwrap());
+    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    table.clock.advance(Duration::from_secs(60));
+    assert!(!table.store.claim_poll(id()).await.unwrap(), "there is nothing to ask about");
+}
+
+/// Any mix of writes keeps the promises: the rank never falls, a final status never changes, and creation's
+/// user wins.
+#[tokio::test]
+async fn any_mix_of_writes_keeps_the_invariants() {
+    let table = Table::start().await;
+    for seed in 0..60 {
+        let random = Random::from_seed(seed);
+        let id = random.uuid();
+        let mut before: Option<Challenge> = None;
+        for _ in 0..10 {
+            table.clock.advance(Duration::from_secs(1));
+            match random.uuid().as_bytes()[0] % 8 {
+                0 => _ = table.create(id).await,
+                1 => _ = table.store.claim_poll(id).await.unwrap(),
+                choice => {
+                    let statuses = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "EXPIRED", "NEW"];
+                    let status = statuses[usize::from(choice) - 2].to_owned();
+                    let mut report = webhook(id, status.into());
+                    report.user_id = (choice % 2 == 0).then(|| "somebody-else".into());
+                    table.store.settle(&report).await.unwrap();
+                }
+            }
+            let after = table.store.get(id).await.unwrap();
+            if let (Some(before), Some(after)) = (&before, &after) {
+                assert!(after.status.rank() >= before.status.rank(), "seed {seed}");
+                assert!(!before.status.is_final() || after.status == before.status, "seed {seed}");
+            }
+            if let Some(after) = &after
+                && after.requested_at.is_some()
+            {
+                assert_eq!(after.user_id.as_deref(), Some("user-1"), "seed {seed}");
+                let indexed = table.item(id).await.contains_key("nextPollAt");
+                assert_eq!(indexed, !after.status.is_final(), "seed {seed}");
+            }
+            before = after;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_answer_is_an_error_with_its_source() {
+    let platform = platform("http://127.0.0.1:1", AdjustableClock::running()).await;
+    let settings = TableSettings { name: TABLE.into(), retention: time::Duration::days(90) };
+    let store = ChallengeStore::new(&platform, settings);
+    let error = store.settle(&webhook(id(), Status::Complete)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { operation: "UpdateItem", .. }), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+    let error = store.get(id()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { operation: "GetItem", .. }), "{error}");
+}

@@ -1,0 +1,305 @@
+use std::time::Duration;
+
+use serde_json::json;
+use shared::challenge::{ChallengeType, Status};
+use shared::circle::{Circle, CircleError, PinStatus};
+use shared::clock::{AdjustableClock, Clock};
+use shared::identity::UserId;
+use shared::problem::{Code, Problem};
+use shared::secrets::UserToken;
+use shared::telemetry::Chain;
+use uuid::Uuid;
+
+use crate::support::Answer::{Drop, Json, Raw};
+use crate::support::{FakeServer, NOON, deadline};
+
+const CHALLENGE: &str = "c4d1da72-111e-4d52-bdbf-2e74a2d803d5";
+
+async fn start() -> (FakeServer, Circle, AdjustableClock) {
+    let server = FakeServer::start().await;
+    let clock = AdjustableClock::running();
+    let circle = server.circle(&clock).await;
+    (server, circle, clock)
+}
+
+fn user() -> UserId {
+    UserId::parse("user/1 ?").unwrap()
+}
+
+fn token() -> UserToken {
+    UserToken::parse("the-user-token").unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_made_with_the_api_key_and_a_request_id() {
+    let (server, circle, clock) = start().await;
+    server.answers([Json(200, json!({ "data": { "userToken": "token", "encryptionKey": "key" } }))]);
+    let session = circle.create_session(&user(), deadline(&clock)).await.unwrap();
+    let whole = serde_json::to_value(&session).unwrap();
+    assert_eq!((&whole["userToken"], &whole["encryptionKey"]), (&json!("token"), &json!("key")));
+    let lifetime = session.expires_at - clock.now();
+    assert!(lifetime > time::Duration::minutes(59) && lifetime <= time::Duration::minutes(60));
+
+    let request = &server.requests()[0];
+    assert_eq!((request.method.as_str(), request.uri.path()), ("POST", "/v1/w3s/users/token"));
+    assert_eq!(request.body, r#"{"userId":"user/1 ?"}"#);
+    assert_eq!(request.headers["authorization"], "Bearer TEST_API_KEY:test-id:first");
+    assert_eq!(request.headers["content-type"], "application/json");
+    let id = request.headers["x-request-id"].to_str().unwrap();
+    assert_eq!(Uuid::parse_str(id).unwrap().get_version_num(), 4);
+    assert_eq!(server.secret_reads(), 1);
+}
+
+#[tokio::test]
+async fn a_user_id_stays_one_segment_of_the_path() {
+    let (server, circle, clock) = start().await;
+    server.answers([Json(200, json!({ "data": { "user": { "pinStatus": "LOCKED" } } }))]);
+    let found = circle.user(&user(), deadline(&clock)).await.unwrap();
+    assert_eq!(found.pin_status, Some(PinStatus::Locked));
+    assert_eq!(server.requests()[0].uri.path(), "/v1/w3s/users/user%2F1%20%3F");
+}
+
+#[tokio::test]
+async fn each_type_of_challenge_has_its_own_call() {
+    let (server, circle, clock) = start().await;
+    server.answers([
+        Json(201, json!({ "data": { "challengeId": CHALLENGE } })),
+        Json(200, json!({ "data": { "challengeId": CHALLENGE } })),
+    ]);
+    let key = Uuid::from_u128(9);
+    let change =
+        circle.create_challenge(ChallengeType::ChangePin, &token(), key, deadline(&clock)).await.unwrap();
+    let restore =
+        circle.create_challenge(ChallengeType::RestorePin, &token(), key, deadline(&clock)).await.unwrap();
+    assert_eq!((change.id.to_string().as_str(), change.repeated), (CHALLENGE, false));
+    assert!(restore.repeated);
+    let requests = server.requests();
+    assert_eq!((requests[0].method.as_str(), requests[0].uri.path()), ("PUT", "/v1/w3s/user/pin"));
+    assert_eq!((requests[1].method.as_str(), requests[1].uri.path()), ("POST", "/v1/w3s/user/pin/restore"));
+    assert_eq!(requests[0].body, format!(r#"{{"idempotencyKey":"{key}"}}"#));
+    assert_eq!(requests[0].headers["x-user-token"], "the-user-token");
+}
+
+#[tokio::test]
+async fn a_challenge_is_read_as_a_report() {
+    let (server, circle, clock) = start().await;
+    let challenge = |challenge| Json(200, json!({ "data": { "challenge": challenge } }));
+    server.answers([
+        challenge(json!({ "id": CHALLENGE, "type": "CHANGE_PIN", "status": "FAILED", "errorCode": 155119,
+                          "errorMessage": "locked", "correlationIds": ["a"] })),
+        challenge(json!({ "id": CHALLENGE, "type": "CREATE_WALLET", "status": "COMPLETE" })),
+    ]);
+    let id = CHALLENGE.parse().unwrap();
+    let report = circle.challenge(id, &token(), deadline(&clock)).await.unwrap().unwrap();
+    assert_eq!((report.challenge_id, report.status), (id, Status::Failed));
+    assert_eq!((report.error_code, report.error_message.as_deref()), (Some(155_119), Some("locked")));
+    assert_eq!(report.correlation_ids, ["a"]);
+    assert_eq!(circle.challenge(id, &token(), deadline(&clock)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn no_public_key_is_an_answer_and_not_an_error() {
+    let (server, circle, clock) = start().await;
+    server.answers([
+        Json(404, json!({ "code": 2, "message": "no such key" })),
+        Json(200, json!({ "data": { "id": CHALLENGE, "algorithm": "ECDSA_SHA_256", "publicKey": "a2V5" } })),
+    ]);
+    let id = CHALLENGE.parse().unwrap();
+    assert_eq!(circle.public_key(id, deadline(&clock)).await.unwrap(), None);
+    let key = circle.public_key(id, deadline(&clock)).await.unwrap().unwrap();
+    assert_eq!((key.algorithm.as_str(), key.public_key.as_str()), ("ECDSA_SHA_256", "a2V5"));
+    assert_eq!(server.requests()[0].uri.path(), format!("/v2/notifications/publicKey/{CHALLENGE}"));
+}
+
+/// Every code of Circle's error table that can come to a caller, with a status that Circle documents or,
+/// where it documents none, with any.
+#[tokio::test]
+async fn each_of_circles_codes_has_its_problem() {
+    let (server, circle, clock) = start().await;
+    for (status, code, expected) in [
+        (400, Some(-1), Code::CircleError),
+        (400, Some(1), Code::CircleError),
+        (400, Some(2), Code::CircleError),
+        (403, Some(3), Code::Misconfigured),
+        (401, Some(4), Code::Misconfigured),
+        (401, Some(401), Code::Misconfigured),
+        (409, Some(155_101), Code::CircleError),
+        (404, Some(155_102), Code::UserNotFound),
+        (401, Some(155_103), Code::InvalidUserToken),
+        (403, Some(155_105), Code::InvalidUserToken),
+        (409, Some(155_106), Code::CircleError),
+        (403, Some(155_109), Code::UserDisabled),
+        (418, Some(155_110), Code::PinNotSet),
+        (418, Some(155_111), Code::SecurityQuestionsNotSet),
+        (418, Some(155_119), Code::PinLocked),
+        (418, Some(155_120), Code::SecurityAnswersLocked),
+        (418, Some(999_999), Code::CircleError),
+        (404, None, Code::CircleError),
+        (302, None, Code::CircleError),
+    ] {
+        server.answers([Json(status, json!({ "code": code, "message": "theirs" }))]);
+        let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+        assert_eq!(error.code(), code);
+        assert_eq!(Problem::from(error).code(), expected, "{status} {code:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_keeps_what_support_asks_for_and_no_secret() {
+    let (server, circle, clock) = start().await;
+    let body =
+        r#"{"code":155105,"message":"the-user-token is invalid for TEST_API_KEY:test-id:first","errors":[]}"#;
+    server.answers([Raw(403, vec![("x-request-id", "circles-own-id")], body.into())]);
+    let error = circle.user_of_token(&token(), deadline(&clock)).await.unwrap_err();
+    assert_eq!(
+        Chain(&error).to_string(),
+        "GET /v1/w3s/user: Circle answered 403 with code 155105: [user token] is invalid for [API key] (request id circles-own-id)"
+    );
+}
+
+#[tokio::test]
+async fn an_unreadable_answer_is_not_quoted() {
+    let (server, circle, clock) = start().await;
+    server.answers([
+        Json(200, json!({ "data": { "userToken": ["the-secret"], "encryptionKey": "key" } })),
+        Json(200, json!({ "data": { "userToken": "the-secret" } })),
+        Raw(200, vec![], "the-secret".into()),
+        Raw(200, vec![], "x".repeat(256 * 1024 + 1)),
+        Json(200, json!({ "data": { "userToken": "the secret\n", "encryptionKey": "key" } })),
+    ]);
+    for problem in [
+        "is not as documented",
+        "is not as documented",
+        "is not as documented",
+        "is larger than",
+        "is not as",
+    ] {
+        let error = circle.create_session(&user(), deadline(&clock)).await.unwrap_err();
+        let text = format!("{} {error:?}", Chain(&error));
+        assert!(text.contains(problem) && !text.contains("secret"), "{text}");
+        assert_eq!(Problem::from(error).code(), Code::CircleError);
+    }
+    assert_eq!(server.requests().len(), 5, "an unreadable answer is not asked for again");
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_under_the_same_request_id() {
+    let (server, circle, clock) = start().await;
+    let found = || Json(200, json!({ "data": { "user": {} } }));
+    for trouble in [Drop, Json(500, json!({})), Json(503, json!("?")), Json(429, json!({ "code": 429 }))] {
+        server.answers([trouble, found()]);
+        circle.user(&user(), deadline(&clock)).await.unwrap();
+    }
+    let requests = server.requests();
+    assert_eq!(requests.len(), 8);
+    for pair in requests.chunks(2) {
+        assert_eq!(pair[0].headers["x-request-id"], pair[1].headers["x-request-id"]);
+    }
+}
+
+#[tokio::test]
+async fn after_three_attempts_the_last_error_stands() {
+    let (server, circle, clock) = start().await;
+    server.answers([Drop, Json(502, json!({})), Json(500, json!({ "code": -1 }))]);
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert!(matches!(error, CircleError::Refused { status: 500, .. }), "{error}");
+    assert_eq!(Problem::from(error).code(), Code::CircleUnavailable);
+    server.answers([Drop, Drop, Drop]);
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert!(matches!(error, CircleError::Unreachable { .. }), "{error}");
+    let text = format!("{} {error:?}", Chain(&error));
+    assert!(!text.contains("user/1") && !text.contains("user%2F1"), "no URL: {text}");
+    assert_eq!(Problem::from(error).code(), Code::CircleUnavailable);
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_or_handed_on() {
+    let (server, circle, clock) = start().await;
+    let limited = |seconds| Raw(429, vec![("retry-after", seconds)], "{}".into());
+
+    server.answers([limited("1"), Json(200, json!({ "data": { "user": {} } }))]);
+    let before = clock.now();
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+    assert!(clock.now() - before >= Duration::from_secs(1));
+
+    server.answers([limited("3600")]);
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
+    assert_eq!(Problem::from(error).code(), Code::CircleRateLimited);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn no_call_outlives_its_deadline() {
+    let server = FakeServer::start().await;
+    let clock = AdjustableClock::frozen(NOON);
+    let circle = server.circle(&clock).await;
+    let asking = tokio::spawn({
+        let (user, deadline) = (user(), deadline(&clock));
+        async move { circle.user(&user, deadline).await }
+    });
+    server.requests_reach(1).await;
+    while !asking.is_finished() {
+        clock.advance(Duration::from_millis(100));
+        tokio::task::yield_now().await;
+    }
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(matches!(error, CircleError::TimedOut { .. }), "{error}");
+    assert_eq!(Problem::from(error).code(), Code::CircleTimeout);
+    assert!(server.requests().len() >= 2, "an attempt ends early enough for another");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let (server, circle, clock) = start().await;
+    server.answers([Raw(307, vec![("location", "/elsewhere")], String::new())]);
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert!(matches!(error, CircleError::Refused { status: 307, code: None, .. }), "{error}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_key_is_read_again_at_most_once_in_30_seconds() {
+    let (server, circle, clock) = start().await;
+    let refused = || Json(401, json!({ "code": 4, "message": "wrong key" }));
+    let found = || Json(200, json!({ "data": { "user": {} } }));
+
+    server.answers([found(), refused(), found()]);
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+    server.set_secret("TEST_API_KEY:test-id:second");
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+    assert_eq!(server.requests()[2].headers["authorization"], "Bearer TEST_API_KEY:test-id:second");
+    assert_eq!(server.secret_reads(), 2);
+
+    server.answers([refused()]);
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert_eq!(Problem::from(error).code(), Code::Misconfigured);
+    assert_eq!((server.secret_reads(), server.requests().len()), (2, 4), "read again too soon");
+
+    clock.advance(Duration::from_secs(30));
+    server.answers([refused()]);
+    circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert_eq!((server.secret_reads(), server.requests().len()), (3, 5), "the same key is not tried again");
+}
+
+#[tokio::test]
+async fn a_user_token_that_circle_does_not_know_is_no_reason_to_read_the_key_again() {
+    let (server, circle, clock) = start().await;
+    server.answers([Json(401, json!({ "code": 155103, "message": "user token not found" }))]);
+    circle.user_of_token(&token(), deadline(&clock)).await.unwrap_err();
+    assert_eq!(server.secret_reads(), 1);
+}
+
+#[tokio::test]
+async fn a_malformed_secret_is_named_and_not_quoted() {
+    let (server, circle, clock) = start().await;
+    server.set_secret("not-a-key-but-secret");
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    let text = format!("{} {error:?}", Chain(&error));
+    assert!(text.contains("circle-api-key") && !text.contains("not-a-key"), "{text}");
+    assert_eq!(Problem::from(error).code(), Code::Misconfigured);
+    server.set_secret(r#"{"apiKey":"TEST_API_KEY:test-id:first"}"#);
+    server.answers([Json(200, json!({ "data": { "user": {} } }))]);
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+}

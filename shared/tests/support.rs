@@ -1,0 +1,148 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use aws_config::Region;
+use aws_sdk_dynamodb::config::Credentials;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use shared::circle::Circle;
+use shared::clock::{AdjustableClock, Clock, Deadline};
+use shared::config::{CircleSettings, Environment};
+use shared::platform::{Platform, aws_defaults};
+use shared::random::Random;
+use time::OffsetDateTime;
+use time::macros::datetime;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub(crate) const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+
+/// A platform whose AWS is at `url`.
+pub(crate) async fn platform(url: &str, clock: AdjustableClock) -> Platform {
+    let clock: Arc<dyn Clock> = Arc::new(clock);
+    let aws = aws_defaults(Arc::clone(&clock))
+        .endpoint_url(url)
+        .region(Region::from_static("eu-central-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .load()
+        .await;
+    let environment =
+        Environment::from([("CIRCLE_BASE_URL", url), ("CIRCLE_API_KEY_SECRET_ID", "circle-api-key")]);
+    Platform { environment, aws, clock, random: Arc::new(Random::from_seed(1)) }
+}
+
+/// A server on loopback that stands for Circle and for Secrets Manager. Circle's answers come from a queue;
+/// with none left, the request hangs.
+#[derive(Clone)]
+pub(crate) struct FakeServer {
+    pub(crate) url: String,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    answers: Mutex<VecDeque<Answer>>,
+    requests: watch::Sender<Vec<Request>>,
+    secret: Mutex<String>,
+    secret_reads: Mutex<u32>,
+}
+
+pub(crate) enum Answer {
+    Json(u16, Value),
+    Raw(u16, Vec<(&'static str, &'static str)>, String),
+    /// The connection is closed without an answer.
+    Drop,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl FakeServer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let inner = Inner {
+            answers: Mutex::default(),
+            requests: watch::Sender::default(),
+            secret: Mutex::new("TEST_API_KEY:test-id:first".into()),
+            secret_reads: Mutex::new(0),
+        };
+        let server = Self { url, inner: Arc::new(inner) };
+        let router = axum::Router::new().fallback(answer).with_state(server.clone());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        server
+    }
+
+    pub(crate) async fn circle(&self, clock: &AdjustableClock) -> Circle {
+        let platform = platform(&self.url, clock.clone()).await;
+        Circle::new(&platform, CircleSettings::read(&platform.environment).unwrap())
+    }
+
+    pub(crate) fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.inner.answers.lock().unwrap().extend(answers);
+    }
+
+    pub(crate) fn set_secret(&self, secret: &str) {
+        *self.inner.secret.lock().unwrap() = secret.into();
+    }
+
+    pub(crate) fn secret_reads(&self) -> u32 {
+        *self.inner.secret_reads.lock().unwrap()
+    }
+
+    /// The requests to Circle so far.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.inner.requests.borrow().clone()
+    }
+
+    /// Waits until Circle has had `count` requests.
+    pub(crate) async fn requests_reach(&self, count: usize) {
+        let mut requests = self.inner.requests.subscribe();
+        requests.wait_for(|requests| requests.len() >= count).await.unwrap();
+    }
+}
+
+async fn answer(
+    State(server): State<FakeServer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if headers.contains_key("x-amz-target") {
+        *server.inner.secret_reads.lock().unwrap() += 1;
+        let secret = server.inner.secret.lock().unwrap().clone();
+        let body = json!({ "ARN": "arn", "Name": "circle-api-key", "SecretString": secret });
+        return (StatusCode::OK, body.to_string()).into_response();
+    }
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    server.inner.requests.send_modify(|all| all.push(Request { method, uri, headers, body }));
+    let next = server.inner.answers.lock().unwrap().pop_front();
+    match next {
+        Some(Answer::Json(status, body)) => {
+            (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+        }
+        Some(Answer::Raw(status, headers, body)) => {
+            let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
+            for (name, value) in headers {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            response
+        }
+        // hyper closes a connection whose handler panics, before anything is written.
+        Some(Answer::Drop) => panic!("dropped on purpose"),
+        None => std::future::pending().await,
+    }
+}
+
+/// The time limit that functions give a request.
+pub(crate) fn deadline(clock: &AdjustableClock) -> Deadline {
+    Deadline::after(clock, std::time::Duration::from_secs(8))
+}
