@@ -1,0 +1,211 @@
+//! The control API: what users, Circle's operators and bad luck do, over HTTP.
+//!
+//! Every operation is a method of [`CircleSimulator`]; here is only the way to it. [`page`] lists them.
+
+mod page;
+
+use std::time::Duration;
+
+use axum::response::Response;
+use http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::CircleSimulator;
+use super::deliveries::ReleaseOrder;
+use super::device::{Expiry, PinEntry};
+use super::notifications::CustomWebhook;
+use super::server::{json_response, response};
+use super::text::{percent_decoded, timestamp};
+
+/// Why a control operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// What it is about does not exist (404).
+    #[error("{0}")]
+    NotFound(String),
+    /// The input makes no sense (400).
+    #[error("{0}")]
+    Invalid(String),
+    /// The challenge is settled already (409).
+    #[error("{0}")]
+    Final(String),
+}
+
+impl ControlError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::NotFound(_) => 404,
+            Self::Invalid(_) => 400,
+            Self::Final(_) => 409,
+        }
+    }
+}
+
+/// Answers a request under `/control`.
+pub(super) fn answer(simulator: &CircleSimulator, method: &Method, path: &str, body: &[u8]) -> Response {
+    let segments: Option<Vec<String>> =
+        path.trim_end_matches('/').split('/').skip(2).map(percent_decoded).collect();
+    let segments = segments.unwrap_or_else(|| vec!["?".to_owned()]);
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if method == Method::GET && segments.is_empty() {
+        return response(200, "text/plain; charset=utf-8", page::text(simulator).into());
+    }
+    match operate(simulator, method, &segments, body) {
+        Ok(answer) => json_response(200, &answer),
+        Err(error) => json_response(error.status(), &json!({"error": error.to_string()})),
+    }
+}
+
+fn operate(
+    simulator: &CircleSimulator,
+    method: &Method,
+    segments: &[&str],
+    body: &[u8],
+) -> Result<Value, ControlError> {
+    match (method.as_str(), segments) {
+        ("GET", ["users"]) => Ok(simulator.users().into()),
+        ("GET", ["users", id]) => simulator.user(id),
+        ("PUT", ["users", id]) => simulator.put_user(id, read(body)?),
+        ("PATCH", ["users", id]) => simulator.change_user(id, read(body)?),
+        ("POST", ["users", id, "forget-tokens"]) => {
+            let user = simulator.user(id)?;
+            simulator.forget_user_tokens(id);
+            Ok(user)
+        }
+        ("GET", ["challenges"]) => Ok(json!(simulator.challenges())),
+        ("GET", ["challenges", id]) => Ok(json!(simulator.challenge(uuid(id)?)?)),
+        ("POST", ["challenges", id, action]) => challenge(simulator, uuid(id)?, action, body),
+        ("GET", ["knobs"]) => Ok(json!(simulator.knobs())),
+        ("PATCH", ["knobs"]) => turn_knobs(simulator, body),
+        ("GET", ["faults"]) => Ok(json!(simulator.faults())),
+        ("POST", ["faults"]) => {
+            simulator.accept_fault(read(body)?).map_err(ControlError::Invalid)?;
+            Ok(json!(simulator.faults()))
+        }
+        ("DELETE", ["faults"]) => {
+            simulator.clear_faults();
+            Ok(json!([]))
+        }
+        ("GET", ["calls"]) => Ok(json!(simulator.call_counts())),
+        ("DELETE", ["calls"]) => {
+            simulator.reset_call_counts();
+            Ok(json!({}))
+        }
+        ("GET", ["subscriptions"]) => Ok(simulator.subscriptions().into()),
+        ("GET", ["deliveries"]) => Ok(json!(simulator.deliveries())),
+        ("POST", ["deliveries", "release"]) => {
+            let wanted: Release = read(body)?;
+            Ok(json!({"released": simulator.release_webhooks(wanted.order)}))
+        }
+        ("POST", ["webhooks"]) => Ok(json!({"sent": simulator.send_custom(read::<CustomWebhook>(body)?)?})),
+        ("POST", ["signing-key", "rotate"]) => Ok(json!({"keyId": simulator.rotate_signing_key()})),
+        ("POST", ["api-key", "rotate"]) => Ok(json!({"apiKey": simulator.rotate_api_key()})),
+        ("GET", ["clock"]) => Ok(json!({"now": timestamp(simulator.now())})),
+        ("POST", ["clock", "advance"]) => {
+            let Advance { seconds } = read(body)?;
+            let by = Duration::try_from_secs_f64(seconds).ok().filter(|by| *by <= LONGEST_ADVANCE);
+            let by = by.ok_or_else(|| invalid("seconds must be between 0 and 315360000 (ten years)"))?;
+            simulator.advance_clock(by);
+            Ok(json!({"now": timestamp(simulator.now())}))
+        }
+        _ => Err(ControlError::NotFound(format!(
+            "there is no {method} /control/{}; GET /control lists what there is",
+            segments.join("/")
+        ))),
+    }
+}
+
+fn challenge(
+    simulator: &CircleSimulator,
+    id: Uuid,
+    action: &str,
+    body: &[u8],
+) -> Result<Value, ControlError> {
+    let view = match action {
+        "start" => simulator.start_challenge(id)?,
+        "pin" => simulator.enter_pin(id, read::<PinEntry>(body)?)?,
+        "security-questions" => {
+            let answers: SecurityAnswers = read(body)?;
+            simulator.answer_security_questions(id, answers.correct, answers.new_pin)?
+        }
+        "cancel" => simulator.cancel_challenge(id)?,
+        "expire" => simulator.expire_challenge(id, read::<Expire>(body)?.expire_as)?,
+        "fail" => {
+            let failure: Failure = read(body)?;
+            simulator.fail_challenge(id, failure.code, &failure.message)?
+        }
+        _ => {
+            return Err(ControlError::NotFound(format!(
+                "{action} is nothing to do with a challenge: use start, pin, security-questions, cancel, expire or fail"
+            )));
+        }
+    };
+    Ok(json!(view))
+}
+
+/// Merges what is given into the knobs as they are.
+fn turn_knobs(simulator: &CircleSimulator, body: &[u8]) -> Result<Value, ControlError> {
+    let changes: Map<String, Value> = read(body)?;
+    let mut knobs = json!(simulator.knobs());
+    for (name, value) in changes {
+        knobs[name] = value;
+    }
+    let knobs = serde_json::from_value(knobs).map_err(|error| ControlError::Invalid(error.to_string()))?;
+    simulator.replace_knobs(knobs).map_err(ControlError::Invalid)?;
+    Ok(json!(simulator.knobs()))
+}
+
+const LONGEST_ADVANCE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    #[serde(default)]
+    order: ReleaseOrder,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advance {
+    seconds: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SecurityAnswers {
+    correct: bool,
+    new_pin: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expire {
+    #[serde(default, rename = "as")]
+    expire_as: Expiry,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failure {
+    code: i32,
+    #[serde(default)]
+    message: String,
+}
+
+/// A JSON body; none at all is an empty object.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| ControlError::Invalid(format!("cannot use the body: {error}")))
+}
+
+fn uuid(text: &str) -> Result<Uuid, ControlError> {
+    Uuid::parse_str(text).map_err(|_| ControlError::Invalid(format!("{text} is not a UUID")))
+}
+
+fn invalid(problem: &str) -> ControlError {
+    ControlError::Invalid(problem.to_owned())
+}

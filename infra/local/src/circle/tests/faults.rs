@@ -1,0 +1,144 @@
+use super::*;
+use crate::circle::Fault;
+
+fn status(status: u16) -> Fault {
+    Fault { status: Some(status), ..Fault::default() }
+}
+
+#[tokio::test]
+async fn the_next_calls_can_be_answered_with_any_error() {
+    let stage = Stage::with_user().await;
+    stage.circle.add_fault(Fault {
+        times: 2,
+        code: Some(3),
+        message: Some("not for you".to_owned()),
+        ..status(403)
+    });
+    let path = format!("/v1/w3s/users/{USER}");
+    for _ in 0..2 {
+        let reply = stage.get(&path, None).await;
+        assert_eq!((reply.status, reply.body), (403, json!({"code": 3, "message": "not for you"})));
+    }
+    assert_eq!(stage.get(&path, None).await.status, 200);
+    assert_eq!(stage.circle.call_count("GET /v1/w3s/users/{userId}"), 3);
+}
+
+#[tokio::test]
+async fn a_rate_limit_says_when_to_come_back() {
+    let stage = Stage::with_user().await;
+    stage.circle.add_fault(Fault { retry_after: Some("7".to_owned()), ..status(429) });
+    let reply = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
+    assert_eq!(reply.error(), (429, 429));
+    assert_eq!(reply.headers["Retry-After"], "7");
+}
+
+#[tokio::test]
+async fn a_fault_meets_only_its_method_and_path() {
+    let stage = Stage::with_user().await;
+    stage.circle.add_fault(Fault {
+        method: Some("put".to_owned()),
+        path: Some("/v1/w3s/user/pin".to_owned()),
+        ..status(500)
+    });
+    let token = stage.token(USER).await;
+    assert_eq!(stage.restore_pin(&token).await.status, 201);
+    assert_eq!(stage.change_pin(&token).await.error(), (500, -1));
+    assert_eq!(stage.change_pin(&token).await.status, 201);
+    stage.circle.add_fault(status(500));
+    assert_eq!(stage.circle.faults(), [status(500)]);
+    stage.circle.clear_faults();
+    assert_eq!(stage.change_pin(&token).await.status, 201);
+}
+
+#[tokio::test]
+async fn an_answer_can_be_something_that_circle_never_wrote() {
+    let stage = Stage::with_user().await;
+    stage.circle.add_fault(Fault { body: Some("<h1>Bad gateway</h1>".to_owned()), ..status(502) });
+    let reply = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
+    assert_eq!((reply.status, reply.body), (502, json!("<h1>Bad gateway</h1>")));
+    assert_eq!(reply.headers["Content-Type"], "text/html");
+}
+
+#[tokio::test]
+async fn an_error_can_come_instead_of_the_effect_or_after_it() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    stage.circle.add_fault(status(500));
+    assert_eq!(stage.change_pin(&token).await.status, 500);
+    assert_eq!(stage.circle.challenges().len(), 0);
+    stage.circle.add_fault(Fault { after_effect: true, ..status(500) });
+    assert_eq!(stage.change_pin(&token).await.status, 500);
+    assert_eq!(stage.circle.challenges().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_can_break_before_or_after_the_effect() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    let body = json!({"idempotencyKey": new_id()});
+    for (after_effect, challenges) in [(false, 0), (true, 1)] {
+        stage.circle.add_fault(Fault { drop: true, after_effect, ..Fault::default() });
+        let broken = stage.request("PUT /v1/w3s/user/pin", Some(&token), Some(&body)).send().await;
+        assert!(broken.unwrap_err().is_request());
+        assert_eq!(stage.circle.challenges().len(), challenges);
+    }
+    let again = stage.call("PUT /v1/w3s/user/pin", Some(&token), Some(&body)).await;
+    assert_eq!(again.status, 200, "the lost answer comes with a repeat");
+    assert_eq!(challenge_id(&again), stage.circle.challenges()[0].id);
+}
+
+#[tokio::test]
+async fn a_delay_goes_by_the_simulators_clock_before_or_after_the_effect() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    for (after_effect, challenges) in [(false, 0), (true, 2)] {
+        stage.circle.add_fault(Fault { delay_ms: 3000, after_effect, ..Fault::default() });
+        let call = stage.change_pin(&token);
+        tokio::pin!(call);
+        tokio::select! {
+            _ = &mut call => panic!("too early"),
+            () = settle() => {}
+        }
+        assert_eq!(stage.circle.challenges().len(), challenges);
+        stage.circle.advance_clock(Duration::from_secs(3));
+        assert_eq!(call.await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn a_call_takes_effect_though_its_caller_hung_up() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    stage.circle.add_fault(Fault { delay_ms: 3000, ..Fault::default() });
+    tokio::select! {
+        _ = stage.change_pin(&token) => panic!("too early"),
+        () = settle() => {}
+    }
+    settle().await;
+    stage.circle.advance_clock(Duration::from_secs(3));
+    settle().await;
+    assert_eq!(stage.circle.challenges().len(), 1);
+}
+
+#[tokio::test]
+async fn a_webhook_can_arrive_before_the_call_has_returned() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    let token = stage.token(USER).await;
+    stage.circle.add_fault(Fault { delay_ms: 1000, after_effect: true, ..Fault::default() });
+    let call = stage.change_pin(&token);
+    tokio::pin!(call);
+    let message = tokio::select! {
+        _ = &mut call => panic!("too early"),
+        messages = receiver.wait_for(2) => messages[1].clone(),
+    };
+    stage.circle.advance_clock(Duration::from_secs(1));
+    assert_eq!(message["notification"]["id"], challenge_id(&call.await).to_string());
+}
+
+#[test]
+#[should_panic(expected = "give a status, a delayMs or drop: true")]
+fn a_fault_that_says_nothing_is_refused() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { Stage::new().await.circle.add_fault(Fault::default()) });
+}

@@ -1,0 +1,225 @@
+use std::sync::Mutex;
+
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::*;
+use crate::circle::{FactorStatus, UserStatus};
+
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_missing_or_malformed_api_key_is_code_401_and_a_wrong_one_code_4() {
+    let stage = Stage::with_user().await;
+    let url = format!("{}/v1/w3s/users/{USER}", stage.circle.url());
+    let get = |header: Option<String>| {
+        let request = stage.http.get(&url);
+        reply(header.map_or(stage.http.get(&url), |value| request.header("Authorization", value)))
+    };
+    assert_eq!(get(None).await.error(), (401, 401));
+    for malformed in
+        ["Basic x", "Bearer x", "Bearer A:b:c", "Bearer TEST_API_KEY:x:", "Bearer TEST_API_KEY:a:b:c"]
+    {
+        assert_eq!(get(Some(malformed.to_owned())).await.error(), (401, 401), "{malformed}");
+    }
+    assert_eq!(get(Some("Bearer TEST_API_KEY:a:b".to_owned())).await.error(), (401, 4));
+    assert_eq!(get(Some(format!("Bearer {}", stage.circle.api_key()))).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_rotated_api_key_ends_the_old_one_at_once_and_is_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = told.clone();
+    let circle = CircleSimulator::start(CircleOptions {
+        listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        clock: AdjustableClock::running(),
+        random: Arc::new(Random::from_system()),
+        on_api_key_change: Some(Arc::new(move |key: &str| telling.lock().unwrap().push(key.to_owned()))),
+    })
+    .await;
+    let old = circle.api_key();
+    let url = format!("{}/v2/notifications/subscriptions", circle.url());
+    let http = reqwest::Client::new();
+    assert_eq!(reply(http.get(&url).bearer_auth(&old)).await.status, 200);
+    let new = circle.rotate_api_key();
+    assert_ne!(old, new);
+    assert_eq!(circle.api_key(), new);
+    assert_eq!(told.lock().unwrap().as_slice(), std::slice::from_ref(&new));
+    assert_eq!(reply(http.get(&url).bearer_auth(&old)).await.error(), (401, 4));
+    assert_eq!(reply(http.get(&url).bearer_auth(&new)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_id_comes_back_or_is_made() {
+    let stage = Stage::with_user().await;
+    let id = new_id().to_string();
+    let path = format!("GET /v1/w3s/users/{USER}");
+    let echoed = reply(stage.request(&path, None, None).header("X-Request-Id", &id)).await;
+    assert_eq!(echoed.headers["X-Request-Id"].to_str().unwrap(), id);
+    let made = stage.call(&path, None, None).await;
+    assert!(Uuid::parse_str(made.headers["X-Request-Id"].to_str().unwrap()).is_ok());
+    let refused =
+        reply(stage.request("GET /v1/w3s/users/nobody", None, None).header("X-Request-Id", &id)).await;
+    assert_eq!(refused.headers["X-Request-Id"].to_str().unwrap(), id);
+}
+
+#[tokio::test]
+async fn a_new_user_has_nothing_set_and_can_be_read() {
+    let stage = Stage::new().await;
+    let end_user = json!({
+        "id": "user-1", "createDate": "2026-01-01T12:00:00Z", "status": "ENABLED", "authMode": "PIN",
+        "pinStatus": "UNSET", "pinDetails": {"failedAttempts": 0},
+        "securityQuestionStatus": "UNSET", "securityQuestionDetails": {"failedAttempts": 0},
+    });
+    let created = stage.post("/v1/w3s/users", &json!({"userId": USER})).await;
+    assert_eq!((created.status, &created.body), (201, &json!({"data": end_user})));
+    let by_id = stage.get("/v1/w3s/users/user-1", None).await;
+    assert_eq!((by_id.status, &by_id.body), (200, &json!({"data": {"user": end_user}})));
+    let token = stage.token(USER).await;
+    let by_token = stage.get("/v1/w3s/user", Some(&token)).await;
+    assert_eq!((by_token.status, &by_token.body), (200, &json!({"data": end_user})));
+    assert_eq!(stage.post("/v1/w3s/users", &json!({"userId": USER})).await.error(), (409, 155_101));
+}
+
+#[tokio::test]
+async fn user_ids_have_5_to_50_characters() {
+    let stage = Stage::new().await;
+    for id in ["abcd".to_owned(), "x".repeat(51)] {
+        assert_eq!(stage.post("/v1/w3s/users", &json!({"userId": id})).await.error(), (400, 2));
+        assert_eq!(stage.post("/v1/w3s/users/token", &json!({"userId": id})).await.error(), (400, 2));
+        assert_eq!(stage.get(&format!("/v1/w3s/users/{id}"), None).await.error(), (400, 2));
+    }
+    for id in ["abcde".to_owned(), "é".repeat(50)] {
+        assert_eq!(stage.post("/v1/w3s/users", &json!({"userId": id})).await.status, 201);
+        assert_eq!(stage.get(&format!("/v1/w3s/users/{id}"), None).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn unusable_bodies_say_which_parameter_is_to_blame() {
+    let stage = Stage::new().await;
+    let missing = stage.post("/v1/w3s/users/token", &json!({})).await;
+    assert_eq!(missing.error(), (400, 1));
+    assert_eq!(
+        missing.body["errors"],
+        json!([{
+            "error": "value_must_not_be_empty", "message": "userId must not be empty", "location": "body",
+            "invalidValue": null, "constraints": {"required": true},
+        }])
+    );
+    let invalid = stage.post("/v1/w3s/users/token", &json!({"userId": 12345})).await;
+    assert_eq!(invalid.error(), (400, 2));
+    assert_eq!(invalid.body["errors"][0]["invalidValue"], 12345);
+    assert_eq!(stage.post("/v1/w3s/users/token", &json!("text")).await.error(), (400, 2));
+    assert_eq!(stage.call("POST /v1/w3s/users/token", None, None).await.error(), (400, 2));
+    let huge = stage.post("/v1/w3s/users", &json!({"userId": "x".repeat(2_000_000)})).await;
+    assert_eq!(huge.error(), (400, 2));
+}
+
+#[tokio::test]
+async fn unknown_users_paths_and_methods_are_refused() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.get("/v1/w3s/users/nobody", None).await.error(), (404, 155_102));
+    assert_eq!(stage.post("/v1/w3s/users/token", &json!({"userId": "nobody"})).await.error(), (404, 155_102));
+    assert_eq!(stage.get("/v1/w3s/wallets", None).await.error(), (404, 2));
+    assert_eq!(stage.get("/v1/w3s/%zz", None).await.error(), (404, 2));
+    assert_eq!(stage.call("DELETE /v1/w3s/user", None, None).await.error(), (405, -1));
+    assert_eq!(stage.circle.call_count("unknown"), 3);
+}
+
+#[tokio::test]
+async fn a_user_token_has_the_documented_claims_and_comes_with_a_key() {
+    let stage = Stage::with_user().await;
+    let reply = stage.post("/v1/w3s/users/token", &json!({"userId": USER})).await;
+    let key = STANDARD.decode(reply.body["data"]["encryptionKey"].as_str().unwrap()).unwrap();
+    assert_eq!(key.len(), 32);
+    let token = reply.body["data"]["userToken"].as_str().unwrap();
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&header).unwrap(), json!({"alg": "RS256", "typ": "JWT"}));
+    let claims = claims(token);
+    assert_eq!(claims["sub"], USER);
+    assert_eq!(claims["iat"], NOON.unix_timestamp());
+    assert_eq!(claims["exp"], NOON.unix_timestamp() + 3600);
+    assert_eq!(claims["developerEntityEnvironment"], "TEST");
+    for id in ["jti", "entityId", "internalUserId"] {
+        assert!(Uuid::parse_str(claims[id].as_str().unwrap()).is_ok(), "{id}");
+    }
+    assert!(claims["iss"].as_str().unwrap().starts_with("https://"));
+}
+
+#[tokio::test]
+async fn user_tokens_expire_after_60_minutes_of_the_simulators_clock() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    stage.circle.advance_clock(Duration::from_secs(3599));
+    assert_eq!(stage.get("/v1/w3s/user", Some(&token)).await.status, 200);
+    stage.circle.advance_clock(Duration::from_secs(1));
+    assert_eq!(stage.get("/v1/w3s/user", Some(&token)).await.error(), (403, 155_104));
+    assert_eq!(stage.change_pin(&token).await.error(), (403, 155_104));
+}
+
+#[tokio::test]
+async fn unusable_user_tokens_are_told_apart() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    assert_eq!(stage.get("/v1/w3s/user", None).await.error(), (400, 1));
+    let (rest, signature) = token.rsplit_once('.').unwrap();
+    let altered = format!("{rest}.{}", signature.chars().rev().collect::<String>());
+    for invalid in ["nonsense", "a.b.c", altered.as_str()] {
+        assert_eq!(stage.get("/v1/w3s/user", Some(invalid)).await.error(), (403, 155_105), "{invalid}");
+    }
+    let elsewhere = Stage::with_user().await.token(USER).await;
+    assert_eq!(stage.get("/v1/w3s/user", Some(&elsewhere)).await.error(), (403, 155_105));
+    stage.circle.forget_user_tokens(USER);
+    assert_eq!(stage.get("/v1/w3s/user", Some(&token)).await.error(), (401, 155_103));
+}
+
+#[tokio::test]
+async fn a_new_token_ends_the_old_one_only_where_that_is_asked_for() {
+    let stage = Stage::with_user().await;
+    let (first, second) = (stage.token(USER).await, stage.token(USER).await);
+    assert_eq!(stage.get("/v1/w3s/user", Some(&first)).await.status, 200);
+    stage.circle.set_knobs(|knobs| knobs.new_token_ends_old = true);
+    let third = stage.token(USER).await;
+    assert_eq!(stage.get("/v1/w3s/user", Some(&first)).await.error(), (401, 155_103));
+    assert_eq!(stage.get("/v1/w3s/user", Some(&second)).await.error(), (401, 155_103));
+    assert_eq!(stage.get("/v1/w3s/user", Some(&third)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_users_state_can_be_set_and_a_lock_ends_with_time() {
+    let stage = Stage::with_user().await;
+    let change = UserChange {
+        pin_status: Some(FactorStatus::Locked),
+        security_question_status: Some(FactorStatus::Locked),
+        status: Some(UserStatus::Disabled),
+        ..UserChange::default()
+    };
+    let locked = json!({
+        "failedAttempts": 3, "lockedDate": "2026-01-01T12:00:00Z", "lockedExpiryDate": "2026-01-01T12:30:00Z",
+    });
+    let user = stage.circle.change_user(USER, change).unwrap();
+    assert_eq!((&user["pinStatus"], &user["pinDetails"]), (&json!("LOCKED"), &locked));
+    assert_eq!(
+        (&user["securityQuestionStatus"], &user["securityQuestionDetails"]),
+        (&json!("LOCKED"), &locked)
+    );
+    assert_eq!(user["status"], "DISABLED");
+    assert!(!user.to_string().contains("135790"), "the PIN is never shown");
+
+    stage.circle.advance_clock(Duration::from_secs(30 * 60 - 1));
+    assert_eq!(stage.circle.user(USER).unwrap()["pinStatus"], "LOCKED");
+    stage.circle.advance_clock(Duration::from_secs(1));
+    let user = stage.circle.user(USER).unwrap();
+    assert_eq!((&user["pinStatus"], &user["pinDetails"]["failedAttempts"]), (&json!("ENABLED"), &json!(0)));
+
+    let relocked = UserChange { pin_status: Some(FactorStatus::Locked), ..UserChange::default() };
+    stage.circle.change_user(USER, relocked).unwrap();
+    let user = stage.circle.change_user(USER, UserChange::ready()).unwrap();
+    assert_eq!(
+        user["pinDetails"],
+        json!({"failedAttempts": 0, "lastLockOverrideDate": "2026-01-01T12:30:00Z"})
+    );
+}

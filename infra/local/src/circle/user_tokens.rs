@@ -1,0 +1,140 @@
+//! User tokens: RS256 JWTs that the simulator issues and, as Circle does, verifies itself.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::OnceCell;
+
+use super::CircleSimulator;
+use super::refusal::Refusal;
+use super::state::State;
+
+/// How long a user token is good for, by Circle's documentation.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// What is kept of a token that was issued.
+pub(super) struct IssuedToken {
+    user_id: String,
+    expires_at: OffsetDateTime,
+}
+
+/// A token whose signature holds. Whether it is still good is up to [`State::user_of`].
+#[derive(Debug, Deserialize)]
+pub(super) struct VerifiedToken {
+    jti: String,
+    exp: i64,
+}
+
+/// The key that signs user tokens, made when it is first needed: making one takes too long for a start.
+#[derive(Default)]
+pub(super) struct UserTokens(OnceCell<TokenKey>);
+
+struct TokenKey {
+    pair: RsaKeyPair,
+    public: DecodingKey,
+}
+
+impl UserTokens {
+    /// Makes the key if it is not there yet.
+    pub(super) async fn prepare(&self) {
+        self.key().await;
+    }
+
+    async fn key(&self) -> &TokenKey {
+        self.0
+            .get_or_init(|| async {
+                let generated = tokio::task::spawn_blocking(|| {
+                    let pair =
+                        RsaKeyPair::generate(KeySize::Rsa2048).expect("the system can make an RSA key");
+                    let public = DecodingKey::from_rsa_der(pair.public_key().as_ref());
+                    TokenKey { pair, public }
+                });
+                generated.await.expect("making an RSA key does not panic")
+            })
+            .await
+    }
+
+    pub(super) async fn sign(&self, claims: &Value) -> String {
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
+        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let pair = &self.key().await.pair;
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature)
+            .expect("an RSA key can sign");
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// Checks form and signature, and nothing else.
+    pub(super) async fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let verified = jsonwebtoken::decode(token, &self.key().await.public, &validation);
+        verified.map(|data| data.claims).map_err(|_| Refusal::user_token_invalid())
+    }
+}
+
+impl State {
+    /// Registers a new token for a user and gives its claims.
+    pub(super) fn issue_user_token(
+        &mut self,
+        user_id: &str,
+        token_id: String,
+        now: OffsetDateTime,
+    ) -> Result<Value, Refusal> {
+        let user = self.users.get(user_id).ok_or_else(Refusal::no_such_user)?;
+        let expires_at = now + LIFETIME;
+        let claims = json!({
+            "sub": user_id,
+            "exp": expires_at.unix_timestamp(),
+            "iat": now.unix_timestamp(),
+            "jti": token_id,
+            "entityId": self.entity_id,
+            "internalUserId": user.internal_id,
+            "developerEntityEnvironment": "TEST",
+            "iss": "https://programmablewallet.circle.com",
+        });
+        if self.knobs.new_token_ends_old {
+            self.forget_user_tokens(user_id);
+        }
+        self.user_tokens.insert(token_id, IssuedToken { user_id: user_id.to_owned(), expires_at });
+        Ok(claims)
+    }
+
+    /// The user whom a token speaks for, if it still does.
+    pub(super) fn user_of(&self, token: &VerifiedToken, now: OffsetDateTime) -> Result<String, Refusal> {
+        let issued = self.user_tokens.get(&token.jti);
+        match issued {
+            Some(issued) if issued.expires_at > now => Ok(issued.user_id.clone()),
+            Some(_) => Err(Refusal::user_token_expired()),
+            None if token.exp <= now.unix_timestamp() => Err(Refusal::user_token_expired()),
+            None => Err(Refusal::user_token_not_found()),
+        }
+    }
+
+    fn forget_user_tokens(&mut self, user_id: &str) {
+        self.user_tokens.retain(|_, token| token.user_id != user_id);
+    }
+}
+
+impl CircleSimulator {
+    /// Forgets all tokens of a user: Circle answers 155103 to them from now on.
+    pub fn forget_user_tokens(&self, user_id: &str) {
+        self.state().forget_user_tokens(user_id);
+    }
+
+    /// 32 random bytes in base64, as the client SDK is given them.
+    pub(super) fn new_encryption_key(&self) -> String {
+        let halves = [self.core.random.uuid().into_bytes(), self.core.random.uuid().into_bytes()];
+        STANDARD.encode(halves.concat())
+    }
+}

@@ -1,0 +1,285 @@
+"""Circle's Python SDK, unmodified, against the simulator: every call that the functions make, success and error."""
+
+import base64
+import json
+import uuid
+from datetime import timedelta
+
+import pytest
+from circle.web3 import configurations, user_controlled_wallets
+from Crypto.Hash import SHA256
+from Crypto.PublicKey import ECC
+from Crypto.Signature import DSS
+from pydantic import ValidationError
+
+PIN_CALL = "PUT /v1/w3s/user/pin"
+
+
+def key():
+    return str(uuid.uuid4())
+
+
+def pin_request(idempotency_key=None):
+    return user_controlled_wallets.SetPinRequest(idempotency_key=idempotency_key or key())
+
+
+def token_request(user_id):
+    return user_controlled_wallets.UserTokenRequest(user_id=user_id)
+
+
+def change_pin(circle, token, idempotency_key=None):
+    """Status and challenge id."""
+    answer = circle.pin.update_user_pin_challenge_with_http_info(token, pin_request(idempotency_key),
+                                                                 _return_http_data_only=False)
+    return answer.status_code, answer.data.data.challenge_id
+
+
+def restore_pin(circle, token, idempotency_key=None):
+    answer = circle.pin.create_user_pin_restore_challenge_with_http_info(token, pin_request(idempotency_key),
+                                                                         _return_http_data_only=False)
+    return answer.status_code, answer.data.data.challenge_id
+
+
+def challenge(circle, token, challenge_id):
+    return circle.users.get_user_challenge(token, challenge_id).data.challenge
+
+
+# Create user token
+
+
+def test_a_user_token_comes_with_an_encryption_key(circle, new_user):
+    user_id = new_user()
+    data = circle.pin.get_user_token(token_request(user_id)).data
+    payload = data.user_token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert (claims["sub"], claims["exp"] - claims["iat"]) == (user_id, 3600)
+    assert len(base64.b64decode(data.encryption_key)) == 32
+
+
+def test_a_user_token_for_nobody_is_refused(circle, refused):
+    refused(404, 155102, lambda: circle.pin.get_user_token(token_request("nobody")))
+
+
+def test_wrong_and_malformed_api_keys_are_refused(circle_with, new_user, refused):
+    user_id = new_user()
+    for api_key, code in [("TEST_API_KEY:a:b", 4), ("nonsense", 401)]:
+        refused(401, code, lambda: circle_with(api_key).pin.get_user_token(token_request(user_id)))
+
+
+def test_the_request_id_comes_back(circle, new_user):
+    request_id = key()
+    answer = circle.users.get_user_with_http_info(new_user(), request_id, _return_http_data_only=False)
+    assert answer.headers["X-Request-Id"] == request_id
+
+
+# Create user, get user
+
+
+def test_a_user_is_made_and_read(circle, refused):
+    user_id = f"python-{uuid.uuid4()}"
+    request = user_controlled_wallets.CreateUserRequest(user_id=user_id)
+    created = circle.pin.create_user(request).data
+    assert (created.id, created.pin_status, created.security_question_status) == (user_id, "UNSET", "UNSET")
+    assert circle.users.get_user(user_id).data.user == created
+    refused(409, 155101, lambda: circle.pin.create_user(request))
+
+
+def test_nobody_cannot_be_read(circle, refused):
+    refused(404, 155102, lambda: circle.users.get_user("nobody"))
+    with pytest.raises(ValidationError):
+        circle.users.get_user("abc")
+
+
+# Get user status by token
+
+
+def test_the_status_shows_a_lock_and_its_end(circle, signed_in):
+    user = circle.users.get_user_by_token(signed_in(pinStatus="LOCKED", securityQuestionStatus="UNSET")).data
+    assert (user.status, user.pin_status, user.security_question_status) == ("ENABLED", "LOCKED", "UNSET")
+    assert user.pin_details.failed_attempts == 3
+    assert user.pin_details.locked_expiry_date - user.pin_details.locked_date == timedelta(minutes=30)
+
+
+def test_unusable_tokens_are_told_apart(circle, control, new_user, signed_in, refused):
+    refused(403, 155105, lambda: circle.users.get_user_by_token("nonsense"))
+    user_id = new_user()
+    token = circle.user_token(user_id)
+    control("POST", f"/users/{user_id}/forget-tokens")
+    refused(401, 155103, lambda: circle.users.get_user_by_token(token))
+    later = signed_in()
+    control("POST", "/clock/advance", {"seconds": 3600})
+    refused(403, 155104, lambda: circle.users.get_user_by_token(later))
+
+
+# Change PIN
+
+
+def test_one_idempotency_key_makes_one_challenge(circle, signed_in):
+    token, idempotency_key = signed_in(), key()
+    first, again, other = (
+        change_pin(circle, token, idempotency_key),
+        change_pin(circle, token, idempotency_key),
+        change_pin(circle, token),
+    )
+    assert (first[0], again[0], other[0]) == (201, 200, 201)
+    assert first[1] == again[1] != other[1]
+    assert uuid.UUID(first[1])
+
+
+@pytest.mark.parametrize(
+    "state, code",
+    [
+        ({"pinStatus": "UNSET"}, 155110),
+        ({"pinStatus": "LOCKED"}, 155119),
+        ({"pinStatus": "ENABLED", "status": "DISABLED"}, 155109),
+    ],
+)
+def test_a_pin_that_cannot_be_changed_is_refused(circle, signed_in, refused, state, code):
+    token = signed_in(**state)
+    refused(403, code, lambda: change_pin(circle, token))
+
+
+def test_a_key_that_is_no_uuid_is_refused(circle, signed_in, refused):
+    token = signed_in()
+    refused(400, 2, lambda: change_pin(circle, token, "abc"))
+
+
+def calls_during(control, work):
+    """What work gives, and how often the PIN was asked to be changed meanwhile."""
+    before = control("GET", "/calls").get(PIN_CALL, 0)
+    result = work()
+    return result, control("GET", "/calls")[PIN_CALL] - before
+
+
+@pytest.mark.parametrize("after_effect, status", [(False, 201), (True, 200)])
+def test_a_rate_limit_is_waited_out_and_repeated_with_the_same_key(circle, control, signed_in, after_effect, status):
+    token = signed_in()
+    fault = {"method": "PUT", "path": "/v1/w3s/user/pin", "status": 429, "retryAfter": "1"}
+    control("POST", "/faults", {**fault, "afterEffect": after_effect})
+    answer, calls = calls_during(control, lambda: change_pin(circle, token))
+    assert (answer[0], calls) == (status, 2)
+    assert challenge(circle, token, answer[1]).status == "PENDING"
+    assert len(circle.users.list_user_challenges(token).data.challenges) == 1
+
+
+@pytest.mark.parametrize("after_effect, status", [(False, 201), (True, 200)])
+def test_a_broken_connection_is_repeated_with_the_same_key(circle, control, signed_in, after_effect, status):
+    token = signed_in()
+    fault = {"method": "PUT", "path": "/v1/w3s/user/pin", "drop": True}
+    control("POST", "/faults", {**fault, "afterEffect": after_effect})
+    answer, calls = calls_during(control, lambda: change_pin(circle, token))
+    assert (answer[0], calls) == (status, 2)
+    assert len(circle.users.list_user_challenges(token).data.challenges) == 1
+
+
+def test_an_error_of_circles_is_not_repeated(circle, control, signed_in, refused):
+    token = signed_in()
+    control("POST", "/faults", {"method": "PUT", "path": "/v1/w3s/user/pin", "status": 500})
+    _, calls = calls_during(control, lambda: refused(500, -1, lambda: change_pin(circle, token)))
+    assert calls == 1
+
+
+# Restore PIN
+
+
+def test_a_locked_pin_can_be_restored(circle, signed_in):
+    token, idempotency_key = signed_in(pinStatus="LOCKED", securityQuestionStatus="ENABLED"), key()
+    first, again = restore_pin(circle, token, idempotency_key), restore_pin(circle, token, idempotency_key)
+    assert (first[0], again[0]) == (201, 200)
+    assert first[1] == again[1]
+    assert challenge(circle, token, first[1]).type == "RESTORE_PIN"
+
+
+@pytest.mark.parametrize("status, code", [("UNSET", 155111), ("LOCKED", 155120)])
+def test_without_usable_security_questions_nothing_is_restored(circle, signed_in, refused, status, code):
+    token = signed_in(pinStatus="ENABLED", securityQuestionStatus=status)
+    refused(403, code, lambda: restore_pin(circle, token))
+
+
+# Get and list challenges
+
+
+def test_a_challenge_is_followed_to_its_end(circle, control, signed_in):
+    token = signed_in()
+    challenge_id = change_pin(circle, token)[1]
+
+    def listed(status=None):
+        return [one.id for one in circle.users.list_user_challenges(token, status=status).data.challenges]
+
+    pending = challenge(circle, token, challenge_id)
+    assert (pending.id, pending.type, pending.status) == (challenge_id, "CHANGE_PIN", "PENDING")
+    assert listed("PENDING") == [challenge_id]
+    control("POST", f"/challenges/{challenge_id}/pin", {"correct": False})
+    assert challenge(circle, token, challenge_id).status == "IN_PROGRESS"
+    assert (listed("PENDING"), listed("IN_PROGRESS")) == ([], [challenge_id])
+    control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
+    assert challenge(circle, token, challenge_id).status == "COMPLETE"
+    assert listed() == []
+
+
+def test_a_failed_and_an_expired_challenge_say_so(circle, control, signed_in):
+    token = signed_in()
+    failed, expired = change_pin(circle, token)[1], change_pin(circle, token)[1]
+    for _ in range(3):
+        control("POST", f"/challenges/{failed}/pin", {"correct": False})
+    control("POST", f"/challenges/{expired}/expire")
+    read = challenge(circle, token, failed)
+    assert (read.status, read.error_code, bool(read.error_message)) == ("FAILED", 155119, True)
+    assert challenge(circle, token, expired).status == "EXPIRED"
+
+
+def test_unknown_and_foreign_challenges_are_refused(circle, signed_in, refused):
+    token = signed_in()
+    refused(403, 155116, lambda: circle.users.get_user_challenge(token, key()))
+    foreign = change_pin(circle, signed_in())[1]
+    refused(403, 155116, lambda: circle.users.get_user_challenge(token, foreign))
+
+
+# Subscriptions
+
+
+def subscribe(circle, endpoint, types=None):
+    request = configurations.CreateSubscriptionRequest(endpoint=endpoint, notification_types=types)
+    return circle.subscriptions.create_subscription(request).data
+
+
+def test_a_subscription_is_made_listed_read_changed_and_removed(circle, receiver, refused):
+    made = subscribe(circle, receiver.endpoint, ["challenges.*"])
+    assert (made.endpoint, made.enabled, made.restricted) == (receiver.endpoint, True, True)
+    assert made.notification_types == ["challenges.*"]
+    assert made in circle.subscriptions.get_subscriptions().data
+    assert circle.subscriptions.get_subscription(made.id).data == made
+    change = configurations.UpdateSubscriptionRequest(name="renamed", enabled=False)
+    changed = circle.subscriptions.update_subscription(made.id, change).data
+    assert (changed.id, changed.name, changed.enabled) == (made.id, "renamed", False)
+    deleted = circle.subscriptions.delete_subscription_with_http_info(made.id, _return_http_data_only=False)
+    assert deleted.status_code == 204
+    refused(404, 2, lambda: circle.subscriptions.get_subscription(made.id))
+    refused(404, 2, lambda: circle.subscriptions.update_subscription(made.id, change))
+    refused(404, 2, lambda: circle.subscriptions.delete_subscription(made.id))
+
+
+@pytest.mark.parametrize("endpoint", ["http://example.com/webhooks", "http://127.0.0.1:1/", "nonsense"])
+def test_an_unusable_endpoint_is_refused(circle, refused, endpoint):
+    refused(400, 2, lambda: subscribe(circle, endpoint))
+
+
+# Public keys
+
+
+def test_a_webhook_holds_against_the_public_key(circle, signed_in, receiver):
+    subscription = subscribe(circle, receiver.endpoint)
+    greeting = receiver.next(lambda message: message["notificationType"] == "webhooks.test")[2]
+    assert greeting["notification"] == {"hello": "world"}
+    challenge_id = change_pin(circle, signed_in())[1]
+    headers, body, message = receiver.next(lambda message: message["notification"].get("id") == challenge_id)
+    assert (message["notificationType"], message["notification"]["status"]) == ("challenges.changePin", "PENDING")
+    public_key = circle.subscriptions.get_notification_signature(headers["x-circle-key-id"]).data
+    assert (public_key.id, public_key.algorithm) == (headers["x-circle-key-id"], "ECDSA_SHA_256")
+    verifier = DSS.new(ECC.import_key(base64.b64decode(public_key.public_key)), "fips-186-3", encoding="der")
+    verifier.verify(SHA256.new(body), base64.b64decode(headers["x-circle-signature"]))
+    circle.subscriptions.delete_subscription(subscription.id)
+
+
+def test_an_unknown_key_id_is_refused(circle, refused):
+    refused(404, 2, lambda: circle.subscriptions.get_notification_signature(key()))
