@@ -1,1 +1,7 @@
-//! x
+//! The whole service on one machine.
+//!
+//! Everything the functions meet in the cloud, served on loopback: the HTTP API with its JWT check, DynamoDB,
+//! Secrets Manager, and an issuer of tokens for signed-in users.
+
+pub mod secrets_manager;
+mod server;
