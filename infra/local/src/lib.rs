@@ -3,5 +3,6 @@
 //! Everything the functions meet in the cloud, served on loopback: the HTTP API with its JWT check, DynamoDB,
 //! Secrets Manager, and an issuer of tokens for signed-in users.
 
+pub mod dynamodb;
 pub mod secrets_manager;
 mod server;
