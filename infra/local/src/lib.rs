@@ -4,5 +4,6 @@
 //! Secrets Manager, and an issuer of tokens for signed-in users.
 
 pub mod dynamodb;
+pub mod issuer;
 pub mod secrets_manager;
 mod server;
