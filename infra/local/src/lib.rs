@@ -4,6 +4,7 @@
 //! Secrets Manager, and an issuer of tokens for signed-in users.
 
 pub mod dynamodb;
+pub mod http_api;
 pub mod issuer;
 pub mod secrets_manager;
 mod server;
