@@ -1,3 +1,11 @@
-//! x
+//! The whole service on one machine.
+//!
+//! Everything the functions meet in the cloud, served on loopback: Circle, the HTTP API with its JWT check,
+//! DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
 
 pub mod circle;
+pub mod dynamodb;
+pub mod http_api;
+pub mod issuer;
+pub mod secrets_manager;
+mod server;

@@ -1,0 +1,173 @@
+//! DynamoDB on one machine: the embedded [`dynoxide`] behind a loopback address, with the challenges table made.
+//!
+//! The functions talk to it through the real AWS SDK, as they talk to the one in the cloud.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dynoxide::actions::create_table::CreateTableRequest;
+use dynoxide::actions::update_time_to_live::UpdateTimeToLiveRequest;
+use dynoxide::{Database, DynoxideError};
+use serde_json::json;
+use shared::clock::{AdjustableClock, Clock};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::server::Server;
+
+/// The name of the challenges table.
+pub const CHALLENGES_TABLE: &str = "challenges";
+
+/// The name of the sparse index of the challenges that are not final.
+pub const PENDING_CHALLENGES_INDEX: &str = "pending-challenges";
+
+/// How often expired items are removed. In the cloud it happens within a few days of their expiry.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// A running DynamoDB.
+#[derive(Debug)]
+pub struct DynamoDb {
+    server: Server,
+    sweeper: JoinHandle<()>,
+}
+
+/// Why DynamoDB did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DynamoDbError {
+    /// The listener has no address.
+    #[error("the listener for DynamoDB is not usable")]
+    Listener(#[source] io::Error),
+    /// The file's path is not UTF-8, which the database wants.
+    #[error("the path of the data file has to be UTF-8: {}", .0.display())]
+    Path(PathBuf),
+    /// The file cannot be opened or made, or is no database of this kind.
+    #[error("cannot open the data file {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the database says.
+        #[source]
+        source: DynoxideError,
+    },
+    /// The database refuses the challenges table.
+    #[error("cannot make the table {CHALLENGES_TABLE}")]
+    Table(#[source] DynoxideError),
+}
+
+/// Serves DynamoDB on `listener`, from memory or from the file `data`, whose content outlives the process.
+///
+/// The challenges table is made unless the file has it already. Items past their `expiresAt` are removed once a
+/// minute of `clock`.
+///
+/// A database in memory takes its time from `clock`. One in a file takes the machine's, because `dynoxide` 3.2 lets
+/// only the former be given a clock: there, advancing `clock` starts a removal, but expires nothing.
+pub async fn start(
+    listener: TcpListener,
+    data: Option<&Path>,
+    clock: AdjustableClock,
+) -> Result<DynamoDb, DynamoDbError> {
+    let address = listener.local_addr().map_err(DynamoDbError::Listener)?;
+    let database = match data {
+        None => Database::memory_with_clock(Arc::new(DatabaseClock(clock.clone())))
+            .map_err(DynamoDbError::Table)?,
+        Some(path) => {
+            let text = path.to_str().ok_or_else(|| DynamoDbError::Path(path.to_owned()))?;
+            Database::new(text).map_err(|source| DynamoDbError::Open { path: path.to_owned(), source })?
+        }
+    };
+    create_table(&database).map_err(DynamoDbError::Table)?;
+    let sweeper = tokio::spawn(sweep(database.clone(), clock));
+    let server = Server::spawn(address, |stopped| async move {
+        dynoxide::server::serve_with_shutdown(listener, database, stopped)
+            .await
+            .unwrap_or_else(|error| tracing::error!(%error, "DynamoDB ended"));
+    });
+    Ok(DynamoDb { server, sweeper })
+}
+
+impl DynamoDb {
+    /// The endpoint, for the AWS SDK's `AWS_ENDPOINT_URL_DYNAMODB`.
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Ends the server and closes the data file.
+    pub async fn stop(mut self) {
+        self.sweeper.abort();
+        let _ = (&mut self.sweeper).await;
+        self.server.stop().await;
+    }
+}
+
+impl Drop for DynamoDb {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+/// Makes the table as the infrastructure in the cloud has it.
+fn create_table(database: &Database) -> dynoxide::Result<()> {
+    if database.get_table_metadata(CHALLENGES_TABLE)?.is_some() {
+        return Ok(());
+    }
+    let table: CreateTableRequest = request(json!({
+        "TableName": CHALLENGES_TABLE,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            { "AttributeName": "challengeId", "AttributeType": "S" },
+            { "AttributeName": "pendingShard", "AttributeType": "N" },
+            { "AttributeName": "nextPollAt", "AttributeType": "N" },
+        ],
+        "KeySchema": [{ "AttributeName": "challengeId", "KeyType": "HASH" }],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": PENDING_CHALLENGES_INDEX,
+            "KeySchema": [
+                { "AttributeName": "pendingShard", "KeyType": "HASH" },
+                { "AttributeName": "nextPollAt", "KeyType": "RANGE" },
+            ],
+            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId"] },
+        }],
+        "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
+    }));
+    database.create_table(table)?;
+    let time_to_live: UpdateTimeToLiveRequest = request(json!({
+        "TableName": CHALLENGES_TABLE,
+        "TimeToLiveSpecification": { "AttributeName": "expiresAt", "Enabled": true },
+    }));
+    database.update_time_to_live(time_to_live)?;
+    Ok(())
+}
+
+fn request<R: serde::de::DeserializeOwned>(json: serde_json::Value) -> R {
+    serde_json::from_value(json).expect("the request is well formed")
+}
+
+async fn sweep(database: Database, clock: AdjustableClock) {
+    loop {
+        clock.sleep(SWEEP_EVERY).await;
+        let database = database.clone();
+        match tokio::task::spawn_blocking(move || database.sweep_ttl()).await {
+            Ok(Ok(removed)) => tracing::debug!(removed, "expired items removed"),
+            Ok(Err(error)) => tracing::error!(%error, "expired items could not be removed"),
+            Err(error) => tracing::error!(%error, "the removal of expired items ended"),
+        }
+    }
+}
+
+/// The stack's clock as the database's.
+struct DatabaseClock(AdjustableClock);
+
+impl dynoxide::storage_backend::Clock for DatabaseClock {
+    fn now_unix_secs(&self) -> u64 {
+        u64::try_from(self.0.now().unix_timestamp()).unwrap_or(0)
+    }
+
+    fn now_unix_secs_f64(&self) -> f64 {
+        self.0.now().unix_timestamp_nanos() as f64 / 1e9
+    }
+}
+
+#[cfg(test)]
+mod tests;

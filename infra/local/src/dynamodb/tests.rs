@@ -1,0 +1,195 @@
+//! DynamoDB, asked by the real AWS SDK.
+
+use aws_config::BehaviorVersion;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{Credentials, Region};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, BillingMode, KeySchemaElement, KeyType, ProjectionType, ReturnValue, ScalarAttributeType,
+    StreamViewType, TimeToLiveStatus,
+};
+use time::macros::datetime;
+
+use super::*;
+
+fn clock() -> AdjustableClock {
+    AdjustableClock::frozen(datetime!(2026-01-01 12:00 UTC))
+}
+
+async fn database(data: Option<&Path>, clock: AdjustableClock) -> (DynamoDb, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let database = start(listener, data, clock).await.unwrap();
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "test"))
+        .endpoint_url(database.url())
+        .build();
+    (database, Client::from_conf(config))
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+async fn put(client: &Client, id: &str, attributes: &[(&str, AttributeValue)]) {
+    let mut put = client.put_item().table_name(CHALLENGES_TABLE).item("challengeId", text(id));
+    for (name, value) in attributes {
+        put = put.item(*name, value.clone());
+    }
+    put.send().await.unwrap();
+}
+
+async fn exists(client: &Client, id: &str) -> bool {
+    let get = client.get_item().table_name(CHALLENGES_TABLE).key("challengeId", text(id));
+    get.consistent_read(true).send().await.unwrap().item.is_some()
+}
+
+#[tokio::test]
+async fn the_table_is_as_in_the_cloud() {
+    let (database, client) = database(None, clock()).await;
+    let table = client.describe_table().table_name(CHALLENGES_TABLE).send().await.unwrap().table.unwrap();
+    let key = |name: &str, kind: KeyType| {
+        KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
+    };
+    assert_eq!(table.key_schema(), [key("challengeId", KeyType::Hash)]);
+    let mut attributes: Vec<_> = table
+        .attribute_definitions()
+        .iter()
+        .map(|attribute| (attribute.attribute_name(), attribute.attribute_type().clone()))
+        .collect();
+    attributes.sort_by_key(|(name, _)| *name);
+    assert_eq!(
+        attributes,
+        [
+            ("challengeId", ScalarAttributeType::S),
+            ("nextPollAt", ScalarAttributeType::N),
+            ("pendingShard", ScalarAttributeType::N),
+        ]
+    );
+    let billing = table.billing_mode_summary().unwrap().billing_mode();
+    assert_eq!(billing, Some(&BillingMode::PayPerRequest));
+    let stream = table.stream_specification().unwrap();
+    assert!(stream.stream_enabled());
+    assert_eq!(stream.stream_view_type(), Some(&StreamViewType::NewAndOldImages));
+    let [index] = table.global_secondary_indexes() else { panic!("one index") };
+    assert_eq!(index.index_name(), Some("pending-challenges"));
+    assert_eq!(index.key_schema(), [key("pendingShard", KeyType::Hash), key("nextPollAt", KeyType::Range)]);
+    let projection = index.projection().unwrap();
+    assert_eq!(projection.projection_type(), Some(&ProjectionType::Include));
+    assert_eq!(projection.non_key_attributes(), ["userId"]);
+    let expiry = client.describe_time_to_live().table_name(CHALLENGES_TABLE).send().await.unwrap();
+    let expiry = expiry.time_to_live_description.unwrap();
+    assert_eq!(expiry.attribute_name(), Some("expiresAt"));
+    assert_eq!(expiry.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
+    database.stop().await;
+}
+
+#[tokio::test]
+async fn the_index_holds_only_items_with_its_keys() {
+    let (_database, client) = database(None, clock()).await;
+    put(&client, "final", &[("userId", text("user-1"))]).await;
+    for (id, at) in [("later", 200), ("sooner", 100)] {
+        let keys = [("pendingShard", number(3)), ("nextPollAt", number(at)), ("userId", text("user-2"))];
+        put(&client, id, &keys).await;
+        put(&client, &format!("{id}-elsewhere"), &[("pendingShard", number(4)), keys[1].clone()]).await;
+    }
+    let found = client
+        .query()
+        .table_name(CHALLENGES_TABLE)
+        .index_name(PENDING_CHALLENGES_INDEX)
+        .key_condition_expression("pendingShard = :shard AND nextPollAt <= :now")
+        .expression_attribute_values(":shard", number(3))
+        .expression_attribute_values(":now", number(150))
+        .send()
+        .await
+        .unwrap();
+    let expected = [
+        ("challengeId".to_owned(), text("sooner")),
+        ("pendingShard".to_owned(), number(3)),
+        ("nextPollAt".to_owned(), number(100)),
+        ("userId".to_owned(), text("user-2")),
+    ];
+    assert_eq!(found.items(), [expected.into()]);
+}
+
+#[tokio::test]
+async fn a_failed_condition_gives_the_old_item() {
+    let (_database, client) = database(None, clock()).await;
+    put(&client, "one", &[("rank", number(2))]).await;
+    let update = client
+        .update_item()
+        .table_name(CHALLENGES_TABLE)
+        .key("challengeId", text("one"))
+        .update_expression("SET #rank = :rank")
+        .condition_expression("attribute_not_exists(#rank) OR #rank < :rank")
+        .expression_attribute_names("#rank", "rank")
+        .expression_attribute_values(":rank", number(1))
+        .return_values(ReturnValue::AllNew)
+        .return_values_on_condition_check_failure("ALL_OLD".into());
+    let error = update.send().await.unwrap_err().into_service_error();
+    let aws_sdk_dynamodb::operation::update_item::UpdateItemError::ConditionalCheckFailedException(failed) =
+        error
+    else {
+        panic!("{error:?}")
+    };
+    let old = failed.item.unwrap();
+    assert_eq!(old, [("challengeId".to_owned(), text("one")), ("rank".to_owned(), number(2))].into());
+}
+
+#[tokio::test]
+async fn expired_items_go_when_the_clock_has_passed_them() {
+    let clock = clock();
+    let (_database, client) = database(None, clock.clone()).await;
+    let now = clock.now().unix_timestamp();
+    put(&client, "short", &[("expiresAt", number(now + 30))]).await;
+    put(&client, "long", &[("expiresAt", number(now + 3600))]).await;
+    put(&client, "for-ever", &[]).await;
+    clock.advance(Duration::from_secs(59));
+    assert!(exists(&client, "short").await, "it goes with the next sweep, not before");
+    clock.advance(Duration::from_secs(1));
+    while exists(&client, "short").await {
+        tokio::task::yield_now().await;
+    }
+    assert!(exists(&client, "long").await);
+    clock.advance(Duration::from_secs(3600));
+    while exists(&client, "long").await {
+        tokio::task::yield_now().await;
+    }
+    assert!(exists(&client, "for-ever").await);
+}
+
+#[tokio::test]
+async fn a_file_keeps_its_items_and_its_table() {
+    let path = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::from_u128(fresh())));
+    let (first, client) = database(Some(&path), clock()).await;
+    put(&client, "kept", &[]).await;
+    first.stop().await;
+    let (second, client) = database(Some(&path), clock()).await;
+    assert!(exists(&client, "kept").await);
+    second.stop().await;
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+}
+
+fn fresh() -> u128 {
+    shared::random::Random::from_system().uuid().as_u128()
+}
+
+#[tokio::test]
+async fn a_file_in_the_way_is_named() {
+    let path = std::env::temp_dir().join(format!("{}.txt", uuid::Uuid::from_u128(fresh())));
+    std::fs::write(&path, "not a database, but long enough to be mistaken for one at first".repeat(20))
+        .unwrap();
+    for path in [path.as_path(), Path::new("/no/such/folder/challenges.db")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = start(listener, Some(path), clock()).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot open the data file {}", path.display()));
+        assert!(std::error::Error::source(&error).is_some());
+    }
+    std::fs::remove_file(path).unwrap();
+}

@@ -1,0 +1,251 @@
+//! The HTTP API on one machine: what API Gateway does between a caller and the functions.
+//!
+//! Routes, the JWT authorizer, CORS, the event and the gateway's own errors are as on AWS, over real HTTP.
+
+mod authorizer;
+mod backend;
+mod cors;
+mod event;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Method, StatusCode, header};
+use shared::clock::{AdjustableClock, Clock};
+use shared::random::Random;
+use tokio::net::TcpListener;
+
+pub use self::backend::{Backend, FUNCTION_TIMEOUT, Handler};
+
+use self::authorizer::{Authorizer, Refusal};
+use self::backend::Invoker;
+use self::cors::Cors;
+use self::event::{Accepted, event};
+use crate::server::Server;
+
+const ACCOUNT_ID: &str = "000000000000";
+
+/// API Gateway's limit for a request's body: 10 MB.
+const BODY_LIMIT: usize = 10 * 1024 * 1024;
+
+/// A route of the API.
+#[derive(Debug)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path; a segment in braces stands for any one segment.
+    pub path: &'static str,
+    /// The name of the function.
+    pub function: &'static str,
+    /// Whether a caller needs a token.
+    pub authorized: bool,
+}
+
+/// The routes of the API.
+pub const ROUTES: &[Route] = &[
+    Route { method: Method::POST, path: "/session-tokens", function: "create-token", authorized: true },
+    Route { method: Method::POST, path: "/challenges", function: "create-challenge", authorized: true },
+    Route {
+        method: Method::GET,
+        path: "/challenges/{challengeId}",
+        function: "get-challenge",
+        authorized: true,
+    },
+    Route { method: Method::HEAD, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
+    Route { method: Method::POST, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
+];
+
+/// What an HTTP API is made of.
+#[derive(Debug)]
+pub struct HttpApiOptions {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// The time by which tokens are judged and functions are given up.
+    pub clock: AdjustableClock,
+    /// Where request ids come from.
+    pub random: Arc<Random>,
+    /// The issuer whose tokens are accepted, an `http` or `https` URL.
+    pub issuer: String,
+    /// The audience that a token has to be for.
+    pub audience: String,
+    /// The origins whose pages may call the API, such as `https://app.example.com` or `*`; with none, CORS is off.
+    pub allowed_origins: Vec<String>,
+    /// What runs the functions.
+    pub backend: Backend,
+}
+
+/// A running HTTP API.
+#[derive(Debug)]
+pub struct HttpApi {
+    server: Server,
+}
+
+impl HttpApi {
+    /// Serves the [`ROUTES`]. Needs a tokio runtime to run in.
+    pub fn start(options: HttpApiOptions) -> io::Result<Self> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(io::Error::other)?;
+        let HttpApiOptions { listener, clock, random, issuer, audience, allowed_origins, backend } = options;
+        let gateway = Gateway {
+            authorizer: Authorizer::new(issuer, audience, clock.clone(), client.clone()),
+            cors: Cors::new(allowed_origins),
+            invoker: Invoker { backend, clock: clock.clone(), random: random.clone(), client },
+            clock,
+            random,
+        };
+        let router = Router::new().fallback(handle).with_state(Arc::new(gateway));
+        Ok(Self { server: Server::start(listener, router)? })
+    }
+
+    /// Where it is, without a slash at the end.
+    pub fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Lets requests under way finish for a moment, and frees the port.
+    pub async fn stop(mut self) {
+        self.server.stop().await;
+    }
+}
+
+#[derive(Debug)]
+struct Gateway {
+    authorizer: Authorizer,
+    cors: Cors,
+    invoker: Invoker,
+    clock: AdjustableClock,
+    random: Arc<Random>,
+}
+
+/// What the gateway itself answers.
+#[derive(Debug)]
+enum GatewayError {
+    Unauthorized(Refusal),
+    NotFound,
+    TooLarge,
+    FunctionFailed,
+    Unavailable,
+}
+
+impl IntoResponse for GatewayError {
+    fn into_response(self) -> Response {
+        let (status, message) = match &self {
+            Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+            Self::FunctionFailed => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+        };
+        let body = format!(r#"{{"message":"{message}"}}"#);
+        let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if let Self::Unauthorized(refusal) = self {
+            let why = HeaderValue::try_from(refusal.www_authenticate()).expect("the reasons are ASCII");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, why);
+        }
+        response
+    }
+}
+
+async fn handle(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let method = request.method().clone();
+    let cors = gateway.cors.headers(&method, request.headers());
+    let request_id = gateway.request_id();
+    let mut response = if gateway.cors.answers(&method) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        gateway.answer(peer, request, &request_id).await.unwrap_or_else(IntoResponse::into_response)
+    };
+    gateway.cors.apply(cors, response.headers_mut());
+    let request_id = HeaderValue::try_from(request_id).expect("base64 fits a header");
+    response.headers_mut().insert("apigw-requestid", request_id);
+    response
+}
+
+impl Gateway {
+    async fn answer(
+        &self,
+        peer: SocketAddr,
+        request: Request,
+        request_id: &str,
+    ) -> Result<Response, GatewayError> {
+        let (parts, body) = request.into_parts();
+        let (route, path_parameters) =
+            find_route(&parts.method, parts.uri.path()).ok_or(GatewayError::NotFound)?;
+        let claims = if route.authorized {
+            Some(self.authorizer.claims(&parts.headers).await.map_err(GatewayError::Unauthorized)?)
+        } else {
+            None
+        };
+        let body = read(body).await?;
+        let event = event(Accepted {
+            parts: &parts,
+            body: &body,
+            peer,
+            route,
+            path_parameters,
+            claims,
+            request_id,
+            trace_id: self.trace_id(),
+            time: self.clock.now(),
+        });
+        self.invoker.invoke(route.function, &event).await
+    }
+
+    /// An id like API Gateway's: sixteen characters of base64.
+    fn request_id(&self) -> String {
+        STANDARD.encode(&self.random.uuid().as_bytes()[..11])
+    }
+
+    fn trace_id(&self) -> String {
+        let id = self.random.uuid().simple().to_string();
+        format!("Root=1-{:08x}-{}", self.clock.now().unix_timestamp(), &id[8..])
+    }
+}
+
+/// The body, if it is not too large.
+async fn read(body: Body) -> Result<Vec<u8>, GatewayError> {
+    // A bit more than the limit is read, because a caller cut off while sending would not see the answer.
+    match axum::body::to_bytes(body, 2 * BODY_LIMIT).await {
+        Ok(body) if body.len() <= BODY_LIMIT => Ok(body.into()),
+        _ => Err(GatewayError::TooLarge),
+    }
+}
+
+/// The route for a method and a path, with the segments of the path that stand for parameters.
+fn find_route<'p>(method: &Method, path: &'p str) -> Option<(&'static Route, Vec<(&'static str, &'p str)>)> {
+    ROUTES.iter().filter(|route| route.method == *method).find_map(|route| {
+        let mut parameters = Vec::new();
+        let (mut wanted, mut given) = (route.path.split('/'), path.split('/'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return Some((route, parameters)),
+                (Some(wanted), Some(given)) => {
+                    let parameter = wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
+                    match parameter {
+                        Some(name) if !given.is_empty() => parameters.push((name, given)),
+                        None if wanted == given => {}
+                        _ => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

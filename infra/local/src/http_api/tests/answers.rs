@@ -1,0 +1,270 @@
+use lambda_http::http::Response as FunctionResponse;
+
+use super::*;
+
+fn pairs(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+#[tokio::test]
+async fn the_functions_answer_is_handed_on() {
+    let backend = in_process(|_| async {
+        FunctionResponse::builder()
+            .status(201)
+            .header("content-type", "application/problem+json")
+            .header("cache-control", "no-store")
+            .header("set-cookie", "a=1")
+            .header("set-cookie", "b=2")
+            .body(r#"{"some":"json"}"#.into())
+            .unwrap()
+    });
+    let fixture = Fixture::new(backend).await;
+    let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+    assert_eq!(response.headers()["content-length"], "15");
+    let headers = [
+        ("cache-control", "no-store"),
+        ("content-type", "application/problem+json"),
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+    ];
+    assert_eq!(whole(response).await, (201, pairs(&headers), r#"{"some":"json"}"#.to_owned()));
+}
+
+#[tokio::test]
+async fn an_answer_in_lambdas_json_becomes_http() {
+    for (answer, expected) in [
+        (
+            json!({
+                "statusCode": 423,
+                "headers": { "content-type": "application/problem+json", "retry-after": "60" },
+                "multiValueHeaders": { "x-more": ["1", "2"] },
+                "cookies": ["a=1"],
+                "body": "{}",
+                "isBase64Encoded": false,
+            }),
+            (
+                423,
+                pairs(&[
+                    ("content-type", "application/problem+json"),
+                    ("retry-after", "60"),
+                    ("set-cookie", "a=1"),
+                    ("x-more", "1"),
+                    ("x-more", "2"),
+                ]),
+                "{}",
+            ),
+        ),
+        (
+            json!({ "statusCode": 200, "body": "aGVsbG8=", "isBase64Encoded": true }),
+            (200, pairs(&[("content-type", "text/plain;charset=UTF-8")]), "hello"),
+        ),
+        (json!({ "statusCode": 204, "body": null }), (204, vec![], "")),
+    ] {
+        let lambda = Lambda::answering(200, answer).await;
+        let fixture = Fixture::new(lambda.backend()).await;
+        let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+        let (status, headers, body) = expected;
+        assert_eq!(whole(response).await, (status, headers, body.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_function_is_a_500() {
+    let error = gateway_answer(500, &[], "Internal Server Error");
+    for (status, answer) in [
+        (500, json!({ "errorType": "Panic", "errorMessage": "secret" })),
+        (200, json!({ "errorType": "Panic", "errorMessage": "secret" })),
+        (200, json!("text")),
+        (200, json!({ "statusCode": 1 })),
+        (200, json!({ "statusCode": 200, "body": "%", "isBase64Encoded": true })),
+        (200, json!({ "statusCode": 200, "headers": { "bad name": "1" } })),
+    ] {
+        let lambda = Lambda::answering(status, answer.clone()).await;
+        let fixture = Fixture::new(lambda.backend()).await;
+        let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+        assert_eq!(whole(response).await, error, "{answer}");
+    }
+    let fixture = Fixture::new(Backend::InProcess([].into())).await;
+    let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+    assert_eq!(whole(response).await, error, "a function that is not there");
+}
+
+#[tokio::test]
+async fn functions_out_of_reach_are_a_503() {
+    let nobody_listens = listener().await.local_addr().unwrap();
+    let fixture = Fixture::new(Backend::LambdaInvokeEndpoint(format!("http://{nobody_listens}"))).await;
+    let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+    assert_eq!(whole(response).await, gateway_answer(503, &[], "Service Unavailable"));
+}
+
+#[tokio::test]
+async fn a_crash_ends_one_request_and_nothing_else() {
+    let backend = in_process(|request| async move {
+        assert!(request.uri().path() != "/session-tokens", "a crash on purpose");
+        ok("alive")
+    });
+    let fixture = Fixture::new(backend).await;
+    let error = gateway_answer(500, &[], "Internal Server Error");
+    let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+    assert_eq!(whole(response).await, error);
+    // `lambda_http` panics for a host that makes no URL.
+    let response = fixture.signed_in("POST", "/challenges").header("host", "[").send().await.unwrap();
+    assert_eq!(whole(response).await, error);
+    let response = fixture.signed_in("POST", "/challenges").send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "alive");
+}
+
+#[tokio::test]
+async fn a_function_beyond_its_time_is_a_503() {
+    let (started, mut waiting) = tokio::sync::mpsc::unbounded_channel();
+    let backend = in_process(move |request| {
+        let started = started.clone();
+        async move {
+            if request.uri().path() == "/session-tokens" {
+                started.send(()).unwrap();
+                std::future::pending::<()>().await;
+            }
+            ok("in time")
+        }
+    });
+    let fixture = Fixture::new(backend).await;
+    let (clock, token) = (fixture.clock.clone(), fixture.token());
+    let response = fixture.signed_in("POST", "/session-tokens").send();
+    let time_passes = async {
+        waiting.recv().await.unwrap();
+        // The limit is counted from just before the handler runs, on a clock that stands still.
+        clock.advance(FUNCTION_TIMEOUT);
+    };
+    let (response, ()) = tokio::join!(response, time_passes);
+    assert_eq!(whole(response.unwrap()).await, gateway_answer(503, &[], "Service Unavailable"));
+    let response = fixture.request("POST", "/challenges").bearer_auth(token).send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "in time");
+}
+
+#[tokio::test]
+async fn a_function_goes_on_when_its_caller_hangs_up() {
+    let (progress, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, hung_up) = tokio::sync::watch::channel(false);
+    let backend = in_process(move |_| {
+        let (progress, mut hung_up) = (progress.clone(), hung_up.clone());
+        async move {
+            progress.send("started").unwrap();
+            hung_up.wait_for(|hung_up| *hung_up).await.unwrap();
+            progress.send("finished").unwrap();
+            ok("")
+        }
+    });
+    let fixture = Fixture::new(backend).await;
+    let call = tokio::spawn(fixture.signed_in("POST", "/session-tokens").send());
+    assert_eq!(seen.recv().await, Some("started"));
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    go_on.send(true).unwrap();
+    assert_eq!(seen.recv().await, Some("finished"));
+}
+
+#[tokio::test]
+async fn anything_but_the_routes_is_a_404() {
+    let fixture = Fixture::new(in_process(|_| async { ok("") })).await;
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/session-tokens"),
+        ("HEAD", "/challenges/1"),
+        ("DELETE", "/challenges/1"),
+        ("GET", "/challenges"),
+        ("GET", "/challenges/"),
+        ("GET", "/challenges/1/"),
+        ("GET", "/challenges/1/2"),
+        ("POST", "/challenges/"),
+        ("POST", "//challenges"),
+        ("GET", "/webhooks/circle"),
+        ("POST", "/webhooks/Circle"),
+        ("POST", "/2015-03-31/functions/create-token/invocations"),
+    ] {
+        let answer = whole(fixture.request(method, path).send().await.unwrap()).await;
+        let mut expected = gateway_answer(404, &[], "Not Found");
+        if method == "HEAD" {
+            expected.2.clear();
+        }
+        assert_eq!(answer, expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_above_ten_megabytes_is_a_413() {
+    let backend = in_process(|request| async move { ok(&request.body().len().to_string()) });
+    let fixture = Fixture::new(backend).await;
+    let send = async |size: usize| {
+        let request = fixture.request("POST", "/webhooks/circle").header("content-type", "text/plain");
+        whole(request.body(vec![b'x'; size]).send().await.unwrap()).await
+    };
+    assert_eq!(send(BODY_LIMIT).await.2, "10485760");
+    assert_eq!(send(BODY_LIMIT + 1).await, gateway_answer(413, &[], "Request Entity Too Large"));
+}
+
+#[tokio::test]
+async fn preflights_are_answered_by_the_gateway() {
+    let fixture = Fixture::new(in_process(|_| async { panic!("no function is called") })).await;
+    let preflight = async |origin: &str, asks_for: Option<&str>| {
+        let mut request = fixture.request("OPTIONS", "/challenges").header("origin", origin);
+        if let Some(method) = asks_for {
+            request = request.header("access-control-request-method", method);
+        }
+        whole(request.send().await.unwrap()).await
+    };
+    let allowed = [
+        ("access-control-allow-headers", "authorization,content-type,idempotency-key,x-user-token"),
+        ("access-control-allow-methods", "GET,POST"),
+        ("access-control-allow-origin", "https://app.example.com"),
+        ("access-control-max-age", "300"),
+    ];
+    assert_eq!(
+        preflight("https://app.example.com", Some("POST")).await,
+        (204, pairs(&allowed), String::new())
+    );
+    let nothing = (204, vec![], String::new());
+    assert_eq!(preflight("https://app.example.com", None).await, nothing);
+    assert_eq!(preflight("https://evil.example.com", Some("POST")).await, nothing);
+}
+
+#[tokio::test]
+async fn answers_to_an_allowed_origin_have_the_gateways_cors_headers() {
+    let backend = in_process(|_| async {
+        let response = FunctionResponse::builder().header("access-control-allow-origin", "https://function");
+        response.header("access-control-allow-credentials", "true").body("x".into()).unwrap()
+    });
+    let fixture = Fixture::new(backend).await;
+    let cors = [
+        ("access-control-allow-origin", "https://app.example.com"),
+        ("access-control-expose-headers", "apigw-requestid,retry-after"),
+    ];
+    let text = ("content-type", "text/plain;charset=UTF-8");
+    let from = |origin| fixture.signed_in("GET", "/challenges/1").header("origin", origin).send();
+    let allowed = from("https://app.example.com").await.unwrap();
+    assert_eq!(whole(allowed).await, (200, pairs(&[cors[0], cors[1], text]), "x".to_owned()));
+    let refused = from("https://app.example.com.evil.example").await.unwrap();
+    assert_eq!(whole(refused).await, (200, pairs(&[text]), "x".to_owned()));
+    let unknown = fixture.request("GET", "/none").header("origin", "https://app.example.com").send();
+    let mut expected = gateway_answer(404, &cors, "Not Found");
+    expected.1.sort();
+    assert_eq!(whole(unknown.await.unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn origins_may_be_any_or_any_of_a_scheme_or_none() {
+    for (configured, origin, allowed) in [
+        ("*", "http://localhost:3000", Some("*")),
+        ("https://*", "https://a.example.com", Some("https://a.example.com")),
+        ("https://*", "http://a.example.com", None),
+        ("http://localhost:3000", "http://localhost:30001", None),
+    ] {
+        let fixture = Fixture::with_origins(in_process(|_| async { ok("") }), &[configured]).await;
+        let response = fixture.request("GET", "/none").header("origin", origin).send().await.unwrap();
+        let header = response.headers().get("access-control-allow-origin");
+        assert_eq!(header.map(|value| value.to_str().unwrap()), allowed, "{configured} {origin}");
+    }
+    let fixture = Fixture::with_origins(in_process(|_| async { ok("") }), &[]).await;
+    let preflight = fixture.request("OPTIONS", "/challenges").header("origin", "https://app.example.com");
+    let response = preflight.header("access-control-request-method", "POST").send().await.unwrap();
+    assert_eq!(whole(response).await, gateway_answer(404, &[], "Not Found"));
+}
