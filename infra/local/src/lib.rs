@@ -4,8 +4,10 @@
 //! DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
 
 pub mod circle;
+pub mod demo;
 pub mod dynamodb;
 pub mod http_api;
 pub mod issuer;
 pub mod secrets_manager;
 mod server;
+pub mod stack;

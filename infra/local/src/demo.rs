@@ -1,0 +1,256 @@
+//! `cargo local demo`: a walk through the service, each step with what went over the wire.
+
+use std::cell::Cell;
+use std::fmt;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::stack::{Stack, StackError, StackOptions};
+
+/// Why the walk ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The stack did not start.
+    #[error(transparent)]
+    Start(#[from] StackError),
+    /// A request got no answer.
+    #[error("a request got no answer")]
+    Request(#[from] reqwest::Error),
+    /// A step did not end as it should.
+    #[error("this should have been {expected}, and was {found}")]
+    Unexpected {
+        /// What should have come.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+}
+
+/// Runs the walk on free ports. It ends well only if each step ended as it should.
+///
+/// # Errors
+/// When a step did not.
+pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let stack = Stack::start(StackOptions::default()).await.map_err(DemoError::from)?;
+    let walked = walk(&stack).await;
+    stack.stop().await;
+    walked?;
+    println!("\nEverything ended as it should.");
+    Ok(())
+}
+
+async fn walk(stack: &Stack) -> Result<(), DemoError> {
+    stack.add_user("alice", "112233");
+    stack.add_user("bobby", "778899");
+    let walk = Walk { stack, http: reqwest::Client::new(), webhooks_shown: Cell::new(0) };
+    change_pin(&walk, &stack.sign_in("alice")).await?;
+    recover(&walk, &stack.sign_in("bobby")).await
+}
+
+async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
+    title("Alice changes her PIN");
+    step("A session for Circle's client SDK");
+    let session = walk.api(alice, "POST /session-tokens", None, None).await?.is(201)?;
+    let user_token = session.text("userToken")?;
+
+    step("A challenge to change the PIN");
+    let challenge = walk.api(alice, "POST /challenges", Some(&user_token), None).await?.is(201)?;
+    let id = challenge.has("status", "PENDING")?.text("challengeId")?;
+
+    step("On the device: a wrong PIN");
+    walk.device(&id, "pin", json!({ "pin": "000000" })).await?.has("status", "IN_PROGRESS")?;
+    walk.webhooks(&id, "IN_PROGRESS").await;
+    walk.status(alice, &id).await?.has("status", "IN_PROGRESS")?;
+
+    step("On the device: the right PIN, and a new one");
+    let entry = json!({ "pin": "112233", "newPin": "445566" });
+    walk.device(&id, "pin", entry).await?.has("status", "COMPLETE")?;
+    walk.webhooks(&id, "COMPLETE").await;
+
+    step("How it ended");
+    walk.status(alice, &id).await?.has("status", "COMPLETE")?;
+
+    step("The old PIN is no good any more, and the new one is");
+    let challenge = walk.api(alice, "POST /challenges", Some(&user_token), None).await?.is(201)?;
+    let id = challenge.text("challengeId")?;
+    walk.device(&id, "pin", json!({ "pin": "112233" })).await?.has("status", "IN_PROGRESS")?;
+    walk.device(&id, "pin", json!({ "pin": "445566" })).await?.has("status", "COMPLETE")?;
+    walk.webhooks(&id, "COMPLETE").await;
+    walk.status(alice, &id).await?.has("status", "COMPLETE")?;
+    Ok(())
+}
+
+async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
+    title("Bobby has forgotten his PIN");
+    step("A challenge, and three wrong PINs");
+    let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
+    let id = challenge.text("challengeId")?;
+    for guess in ["111111", "222222", "333333"] {
+        walk.device(&id, "pin", json!({ "pin": guess })).await?;
+    }
+    walk.webhooks(&id, "FAILED").await;
+
+    step("The challenge failed, and says why");
+    walk.status(bobby, &id).await?.has("status", "FAILED")?.has("failure.reason", "pin_locked")?;
+
+    step("Another one is not made while the PIN is locked");
+    let locked = walk.api(bobby, "POST /challenges", None, None).await?.is(423)?;
+    locked.has("code", "pin_locked")?.text("lockedUntil")?;
+
+    step("Recovery is open: the security questions");
+    let body = json!({ "type": "RESTORE_PIN" });
+    let challenge = walk.api(bobby, "POST /challenges", None, Some(body)).await?.is(201)?;
+    let id = challenge.text("challengeId")?;
+    let answers = json!({ "correct": true, "newPin": "101010" });
+    walk.device(&id, "security-questions", answers).await?.has("status", "COMPLETE")?;
+    walk.webhooks(&id, "COMPLETE").await;
+    walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
+
+    step("The new PIN works");
+    let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
+    let id = challenge.text("challengeId")?;
+    walk.device(&id, "pin", json!({ "pin": "101010" })).await?.has("status", "COMPLETE")?;
+    walk.webhooks(&id, "COMPLETE").await;
+    walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
+    Ok(())
+}
+
+/// An app, a device and somebody who watches the wire between them.
+struct Walk<'a> {
+    stack: &'a Stack,
+    http: reqwest::Client,
+    webhooks_shown: Cell<usize>,
+}
+
+impl Walk<'_> {
+    /// A call of the app to this service, as the user that `bearer` is for.
+    async fn api(
+        &self,
+        bearer: &str,
+        call: &str,
+        user_token: Option<&str>,
+        body: Option<Value>,
+    ) -> Result<Answer, DemoError> {
+        let (method, path) = call.split_once(' ').unwrap_or(("GET", call));
+        let url = format!("{}{path}", self.stack.api.url());
+        let method = method.parse::<Method>().unwrap_or(Method::GET);
+        let mut request = self.http.request(method, url).bearer_auth(bearer);
+        print!("  app -> API     {call}");
+        if let Some(token) = user_token {
+            print!("  X-User-Token: {}", shortened(token));
+            request = request.header("x-user-token", token);
+        }
+        if let Some(body) = body {
+            print!("  {body}");
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        println!();
+        let answer = Answer::read(request.send().await?).await?;
+        println!("  app <- API     {answer}");
+        Ok(answer)
+    }
+
+    /// How the challenge stands, by this service.
+    async fn status(&self, bearer: &str, id: &str) -> Result<Answer, DemoError> {
+        self.api(bearer, &format!("GET /challenges/{id}"), None, None).await?.is(200)
+    }
+
+    /// What the user does on the device, where Circle's client SDK would talk to Circle.
+    async fn device(&self, id: &str, action: &str, entry: Value) -> Result<Answer, DemoError> {
+        let url = format!("{}/control/challenges/{id}/{action}", self.stack.circle.url());
+        println!("  user -> Circle {action} {entry}");
+        let answer =
+            Answer::read(self.http.post(url).body(entry.to_string()).send().await?).await?.is(200)?;
+        println!("  user <- Circle {}", answer.at("status"));
+        Ok(answer)
+    }
+
+    /// Shows the webhooks that come, until one says this of the challenge.
+    async fn webhooks(&self, challenge: &str, status: &str) {
+        loop {
+            let next = self.webhooks_shown.get();
+            self.stack.circle.wait_for_deliveries(next + 1).await;
+            self.webhooks_shown.set(next + 1);
+            let Some(delivery) = self.stack.circle.deliveries().into_iter().nth(next) else { continue };
+            let body: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
+            let notification = &body["notification"];
+            println!("  Circle -> API  POST /webhooks/circle  {notification}");
+            println!(
+                "  Circle <- API  {}",
+                delivery.status.map_or("no answer".into(), |status| status.to_string())
+            );
+            if notification["id"] == challenge && notification["status"] == status {
+                return;
+            }
+        }
+    }
+}
+
+/// An answer with its status and its JSON body.
+struct Answer {
+    status: u16,
+    body: Value,
+}
+
+impl Answer {
+    async fn read(response: reqwest::Response) -> Result<Self, DemoError> {
+        let status = response.status().as_u16();
+        let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+        Ok(Self { status, body })
+    }
+
+    fn is(self, status: u16) -> Result<Self, DemoError> {
+        if self.status == status { Ok(self) } else { Err(self.unexpected(format!("status {status}"))) }
+    }
+
+    /// The value at a path of member names with dots between them.
+    fn at(&self, path: &str) -> &Value {
+        path.split('.').fold(&self.body, |value, name| &value[name])
+    }
+
+    fn has(&self, path: &str, text: &str) -> Result<&Self, DemoError> {
+        if self.at(path) == text { Ok(self) } else { Err(self.unexpected(format!("{path} {text}"))) }
+    }
+
+    fn text(&self, path: &str) -> Result<String, DemoError> {
+        let text = self.at(path).as_str().map(str::to_owned);
+        text.ok_or_else(|| self.unexpected(format!("an answer with {path}")))
+    }
+
+    fn unexpected(&self, expected: String) -> DemoError {
+        DemoError::Unexpected { expected, found: self.to_string() }
+    }
+}
+
+impl fmt::Display for Answer {
+    /// With every secret shortened.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut body = self.body.clone();
+        shorten_secrets(&mut body);
+        write!(formatter, "{} {body}", self.status)
+    }
+}
+
+fn shorten_secrets(value: &mut Value) {
+    for (name, member) in value.as_object_mut().into_iter().flatten() {
+        match member {
+            Value::String(text) if ["userToken", "encryptionKey"].contains(&name.as_str()) => {
+                *text = shortened(text);
+            }
+            member => shorten_secrets(member),
+        }
+    }
+}
+
+fn shortened(secret: &str) -> String {
+    secret.chars().take(6).chain("...".chars()).collect()
+}
+
+fn title(text: &str) {
+    println!("\n{text}\n{}", "=".repeat(text.len()));
+}
+
+fn step(text: &str) {
+    println!("\n{text}");
+}

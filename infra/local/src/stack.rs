@@ -1,0 +1,322 @@
+//! The whole service on one machine, put together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+use create_challenge::CreateChallenge;
+use create_token::CreateToken;
+use get_challenge::GetChallenge;
+use receive_webhook::ReceiveWebhook;
+use shared::clock::{AdjustableClock, Clock};
+use shared::config::{Environment, SettingError};
+use shared::platform::{Platform, aws_defaults};
+use shared::random::Random;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::circle::{CircleOptions, CircleSimulator, UserChange};
+use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError};
+use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
+use crate::issuer::Issuer;
+use crate::secrets_manager::SecretsManager;
+
+/// The audience of the tokens that the HTTP API accepts.
+pub const AUDIENCE: &str = "circle-pin-reset";
+
+/// The name of the secret with Circle's API key.
+pub const API_KEY_SECRET: &str = "circle-api-key";
+
+/// How long a demo token is good for: longer than a day of work.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long the webhook endpoint is tried before the next try, where another process runs the functions.
+const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How a stack is put together.
+#[derive(Debug)]
+pub struct StackOptions {
+    /// The port of the HTTP API; the others follow it. 0 lets the system choose all of them.
+    pub port: u16,
+    /// Where DynamoDB keeps its tables; in memory without it.
+    pub data: Option<PathBuf>,
+    /// An endpoint that runs the functions instead of this process, such as that of `cargo lambda watch`.
+    pub functions: Option<String>,
+    /// The origins whose pages may call the API.
+    pub allowed_origins: Vec<String>,
+    /// The clock that everything runs on.
+    pub clock: AdjustableClock,
+    /// Where ids and keys come from.
+    pub random: Arc<Random>,
+    /// Settings of the functions beside their defaults.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Default for StackOptions {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            data: None,
+            functions: None,
+            allowed_origins: vec!["*".to_owned()],
+            clock: AdjustableClock::running(),
+            random: Arc::new(Random::from_system()),
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+/// The running service, and everything that it stands on.
+pub struct Stack {
+    /// Its time.
+    pub clock: AdjustableClock,
+    /// Circle.
+    pub circle: CircleSimulator,
+    /// DynamoDB, with the challenges table.
+    pub dynamodb: DynamoDb,
+    /// Secrets Manager, with the API key.
+    pub secrets_manager: Arc<SecretsManager>,
+    /// Who signs callers in.
+    pub issuer: Issuer,
+    /// The HTTP API.
+    pub api: HttpApi,
+    /// What the functions stand on when this process runs them.
+    pub platform: Platform,
+    function_environment: BTreeMap<String, String>,
+    subscriber: Option<JoinHandle<()>>,
+}
+
+/// Why a stack did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// A port is in use.
+    #[error("port {port} for {what} is taken; give another with --port PORT (0 lets the system choose)")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// What wanted it.
+        what: &'static str,
+    },
+    /// A port is no longer to be had for another reason, or a server did not start on it.
+    #[error("cannot serve {what} on port {port}")]
+    Serve {
+        /// The port.
+        port: u16,
+        /// What wanted it.
+        what: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// DynamoDB did not start.
+    #[error("DynamoDB did not start")]
+    DynamoDb(#[from] DynamoDbError),
+    /// A function refuses its settings.
+    #[error("a function refuses its settings")]
+    Setting(#[from] SettingError),
+    /// Circle's simulator could not subscribe the webhook route.
+    #[error("the webhook route could not be subscribed: {0}")]
+    Subscribe(String),
+}
+
+impl Stack {
+    /// Starts everything, and subscribes the webhook route at Circle.
+    ///
+    /// # Errors
+    /// When a port is taken, the data file is not usable, or a setting is refused.
+    pub async fn start(options: StackOptions) -> Result<Self, StackError> {
+        let StackOptions { port, data, functions, allowed_origins, clock, random, settings } = options;
+        let (api_listener, circle_listener, dynamodb_listener, secrets_listener, issuer_listener) = (
+            listen(port, 0, "the HTTP API").await?,
+            listen(port, 1, "Circle").await?,
+            listen(port, 2, "DynamoDB").await?,
+            listen(port, 3, "Secrets Manager").await?,
+            listen(port, 4, "the issuer").await?,
+        );
+        let serve = |what: &'static str| move |source| StackError::Serve { port, what, source };
+
+        let secrets_manager = SecretsManager::start(secrets_listener, clock.clone(), random.clone());
+        let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
+        let rotated = Arc::clone(&secrets_manager);
+        let (circle, issuer, dynamodb) = tokio::join!(
+            CircleSimulator::start(CircleOptions {
+                listener: circle_listener,
+                clock: clock.clone(),
+                random: random.clone(),
+                on_api_key_change: Some(Arc::new(move |key| _ = rotated.put(API_KEY_SECRET, key))),
+            }),
+            Issuer::start(issuer_listener, clock.clone()),
+            dynamodb::start(dynamodb_listener, data.as_deref(), clock.clone()),
+        );
+        let (issuer, dynamodb) = (issuer.map_err(serve("the issuer"))?, dynamodb?);
+        secrets_manager.put(API_KEY_SECRET, &circle.api_key());
+
+        let mut function_environment: BTreeMap<String, String> = [
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager.url()),
+            ("CHALLENGES_TABLE", CHALLENGES_TABLE),
+            ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
+            ("CIRCLE_BASE_URL", &circle.url()),
+            ("CIRCLE_SOURCE_IPS", "127.0.0.1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        function_environment.extend(settings);
+        let platform = platform(&function_environment, &clock, &random).await;
+        let in_process = functions.is_none();
+        let backend = match functions {
+            None => Backend::InProcess(handlers(&platform)?),
+            Some(url) => Backend::LambdaInvokeEndpoint(url.trim_end_matches('/').to_owned()),
+        };
+        let api = HttpApi::start(HttpApiOptions {
+            listener: api_listener,
+            clock: clock.clone(),
+            random,
+            issuer: issuer.url().to_owned(),
+            audience: AUDIENCE.to_owned(),
+            allowed_origins,
+            backend,
+        })
+        .map_err(serve("the HTTP API"))?;
+        let subscriber = subscribe(&circle, &api, &clock, in_process).await?;
+        Ok(Self {
+            clock,
+            circle,
+            dynamodb,
+            secrets_manager,
+            issuer,
+            api,
+            platform,
+            function_environment,
+            subscriber,
+        })
+    }
+
+    /// A bearer token of a signed-in user, good for a week of the stack's clock.
+    pub fn sign_in(&self, user_id: &str) -> String {
+        self.issuer.token(user_id, AUDIENCE, TOKEN_LIFETIME)
+    }
+
+    /// Makes a user at Circle who has the PIN, and security questions.
+    ///
+    /// # Panics
+    /// When the id cannot be a Circle user id.
+    pub fn add_user(&self, user_id: &str, pin: &str) {
+        self.circle.put_user(user_id, UserChange::with_pin(pin)).expect("a user id has 5 to 50 characters");
+    }
+
+    /// The environment variables of functions that run in another process.
+    pub fn function_environment(&self) -> &BTreeMap<String, String> {
+        &self.function_environment
+    }
+
+    /// Stops everything, callers first. The data file is complete afterwards.
+    pub async fn stop(self) {
+        if let Some(subscriber) = self.subscriber {
+            subscriber.abort();
+        }
+        self.circle.stop().await;
+        self.api.stop().await;
+        self.issuer.stop().await;
+        self.dynamodb.stop().await;
+    }
+}
+
+async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListener, StackError> {
+    let port = if base == 0 { 0 } else { base.saturating_add(offset) };
+    TcpListener::bind(("127.0.0.1", port)).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StackError::PortTaken { port, what },
+        _ => StackError::Serve { port, what, source },
+    })
+}
+
+/// What the functions stand on in this process: the variables of another process's environment, taken here
+/// without touching this one's.
+async fn platform(
+    variables: &BTreeMap<String, String>,
+    clock: &AdjustableClock,
+    random: &Arc<Random>,
+) -> Platform {
+    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+    let aws: SdkConfig = aws_defaults(Arc::clone(&clock))
+        .region(Region::new(variables["AWS_REGION"].clone()))
+        .credentials_provider(Credentials::new(
+            &variables["AWS_ACCESS_KEY_ID"],
+            &variables["AWS_SECRET_ACCESS_KEY"],
+            None,
+            None,
+            "the local stack",
+        ))
+        .load()
+        .await
+        .into_builder()
+        .service_config(EndpointVariables(variables.clone()))
+        .build();
+    let environment: Environment = variables.clone().into_iter().collect();
+    Platform { environment, aws, clock, random: Arc::clone(random) }
+}
+
+/// The AWS SDK's endpoint variables, such as `AWS_ENDPOINT_URL_DYNAMODB`.
+#[derive(Debug)]
+struct EndpointVariables(BTreeMap<String, String>);
+
+impl LoadServiceConfig for EndpointVariables {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        self.0.get(&format!("{}_{service}", key.env())).cloned()
+    }
+}
+
+/// The functions of this process, by the names of the deployed ones.
+fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, SettingError> {
+    /// Mounts a function as API Gateway calls it.
+    macro_rules! mount {
+        ($function:expr, $handle:path) => {{
+            let function = Arc::new($function);
+            let handler: Handler = Arc::new(move |request| {
+                let function = Arc::clone(&function);
+                Box::pin(async move {
+                    let Ok(response) = $handle(&function, request).await;
+                    response
+                })
+            });
+            handler
+        }};
+    }
+    Ok(HashMap::from([
+        ("create-token", mount!(CreateToken::new(platform)?, create_token::handle)),
+        ("create-challenge", mount!(CreateChallenge::new(platform)?, create_challenge::handle)),
+        ("get-challenge", mount!(GetChallenge::new(platform)?, get_challenge::handle)),
+        ("receive-webhook", mount!(ReceiveWebhook::new(platform)?, receive_webhook::handle)),
+    ]))
+}
+
+/// Subscribes the webhook route. Where another process runs the functions, it may not have come up yet, so
+/// that is done in the background until it works.
+async fn subscribe(
+    circle: &CircleSimulator,
+    api: &HttpApi,
+    clock: &AdjustableClock,
+    in_process: bool,
+) -> Result<Option<JoinHandle<()>>, StackError> {
+    let endpoint = format!("{}/webhooks/circle", api.url());
+    if in_process {
+        let subscribed = circle.subscribe(&endpoint, &["*"]).await;
+        return subscribed.map(|_| None).map_err(|error| StackError::Subscribe(error.to_string()));
+    }
+    let (circle, clock) = (circle.clone(), clock.clone());
+    Ok(Some(tokio::spawn(async move {
+        while let Err(error) = circle.subscribe(&endpoint, &["*"]).await {
+            tracing::info!(%error, "the webhook route is not there yet");
+            clock.sleep(SUBSCRIBE_AGAIN_AFTER).await;
+        }
+    })))
+}
