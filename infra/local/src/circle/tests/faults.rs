@@ -91,13 +91,13 @@ async fn a_connection_can_break_before_or_after_the_effect() {
 async fn a_delay_goes_by_the_simulators_clock_before_or_after_the_effect() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
-    for (after_effect, challenges) in [(false, 0), (true, 2)] {
+    for (calls, after_effect, challenges) in [(1, false, 0), (2, true, 2)] {
         stage.circle.add_fault(Fault { delay_ms: 3000, after_effect, ..Fault::default() });
         let call = stage.change_pin(&token);
         tokio::pin!(call);
         tokio::select! {
             _ = &mut call => panic!("too early"),
-            () = settle() => {}
+            () = eventually(async || stage.circle.call_count("PUT /v1/w3s/user/pin") == calls) => {}
         }
         assert_eq!(stage.circle.challenges().len(), challenges);
         stage.circle.advance_clock(Duration::from_secs(3));
@@ -112,12 +112,12 @@ async fn a_call_takes_effect_though_its_caller_hung_up() {
     stage.circle.add_fault(Fault { delay_ms: 3000, ..Fault::default() });
     tokio::select! {
         _ = stage.change_pin(&token) => panic!("too early"),
-        () = settle() => {}
+        () = eventually(async || stage.circle.call_count("PUT /v1/w3s/user/pin") == 1) => {}
     }
     settle().await;
+    assert_eq!(stage.circle.challenges().len(), 0);
     stage.circle.advance_clock(Duration::from_secs(3));
-    settle().await;
-    assert_eq!(stage.circle.challenges().len(), 1);
+    eventually(async || stage.circle.challenges().len() == 1).await;
 }
 
 #[tokio::test]

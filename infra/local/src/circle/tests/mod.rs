@@ -236,7 +236,17 @@ async fn assert_signed(stage: &Stage, message: &Received) {
     assert!(verified.is_ok(), "the signature holds");
 }
 
-/// Lets everything that can happen without time passing happen.
+/// Waits until something is so.
+async fn eventually(so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            SystemClock.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    shared::clock::timeout(&SystemClock, Duration::from_secs(10), waiting).await.expect("in time");
+}
+
+/// Gives what must not happen the time to happen.
 async fn settle() {
     SystemClock.sleep(Duration::from_millis(50)).await;
 }
