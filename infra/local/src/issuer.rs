@@ -28,7 +28,7 @@ const KEY_ID: &str = "demo-issuer-key";
 pub struct Issuer {
     server: Server,
     clock: AdjustableClock,
-    key: KeyPair,
+    key: Arc<OnceLock<KeyPair>>,
     other_key: OnceLock<KeyPair>,
 }
 
@@ -39,16 +39,20 @@ impl std::fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// Makes a key and publishes its public half under `/.well-known/jwks.json`, which
-    /// `/.well-known/openid-configuration` names.
+    /// Serves `/.well-known/openid-configuration` and the key set that it names, `/.well-known/jwks.json`.
+    ///
+    /// The key is made meanwhile: that takes a fifth of a second, more often than not, and nobody needs it yet.
     pub async fn start(listener: TcpListener, clock: AdjustableClock) -> io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
-        let key = tokio::task::spawn_blocking(new_key).await?;
-        let published = Arc::new(Published { configuration: configuration(&url), keys: key_set(&key) });
+        let key = Arc::<OnceLock<KeyPair>>::default();
+        tokio::task::spawn_blocking({
+            let key = key.clone();
+            move || _ = key.get_or_init(new_key)
+        });
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(openid_configuration))
-            .route("/.well-known/jwks.json", get(keys))
-            .with_state(published);
+            .route("/.well-known/jwks.json", get(key_set))
+            .with_state(Published { url, key: key.clone() });
         let server = Server::start(listener, router)?;
         Ok(Self { server, clock, key, other_key: OnceLock::new() })
     }
@@ -75,9 +79,9 @@ impl Issuer {
         })
     }
 
-    /// A token with exactly these claims, of any name and type, right or wrong.
+    /// A token with exactly these claims, of any name and type, right or wrong. The first one waits for the key.
     pub fn sign(&self, claims: &Value) -> String {
-        sign(claims, &self.key)
+        sign(claims, self.key.get_or_init(new_key))
     }
 
     /// A token that names the issuer's key and is signed with another one.
@@ -91,32 +95,28 @@ impl Issuer {
     }
 }
 
+#[derive(Clone)]
 struct Published {
-    configuration: Value,
-    keys: Value,
+    url: String,
+    key: Arc<OnceLock<KeyPair>>,
 }
 
-async fn openid_configuration(State(published): State<Arc<Published>>) -> Json<Value> {
-    Json(published.configuration.clone())
-}
-
-async fn keys(State(published): State<Arc<Published>>) -> Json<Value> {
-    Json(published.keys.clone())
-}
-
-fn configuration(url: &str) -> Value {
-    json!({
+async fn openid_configuration(State(Published { url, .. }): State<Published>) -> Json<Value> {
+    Json(json!({
         "issuer": url,
         "jwks_uri": format!("{url}/.well-known/jwks.json"),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
-    })
+    }))
 }
 
-fn key_set(key: &KeyPair) -> Value {
-    let public = PublicKeyComponents::<Vec<u8>>::from(key.public_key());
-    json!({
+async fn key_set(State(Published { key, .. }): State<Published>) -> Json<Value> {
+    let public = tokio::task::spawn_blocking(move || {
+        PublicKeyComponents::<Vec<u8>>::from(key.get_or_init(new_key).public_key())
+    });
+    let public = public.await.expect("making a key does not panic");
+    Json(json!({
         "keys": [{
             "kty": "RSA",
             "alg": "RS256",
@@ -125,7 +125,7 @@ fn key_set(key: &KeyPair) -> Value {
             "n": URL_SAFE_NO_PAD.encode(public.n),
             "e": URL_SAFE_NO_PAD.encode(public.e),
         }],
-    })
+    }))
 }
 
 fn sign(claims: &Value, key: &KeyPair) -> String {
