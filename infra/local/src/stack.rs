@@ -320,3 +320,29 @@ async fn subscribe(
         }
     })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a developer gives `cargo lambda watch` for a stack on the default ports.
+    #[tokio::test]
+    async fn the_shipped_variables_are_those_of_a_stack() {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let default_ports = [
+            (stack.circle.url(), 8781),
+            (stack.dynamodb.url().to_owned(), 8782),
+            (stack.secrets_manager.url().to_owned(), 8783),
+        ];
+        let expected: String = stack
+            .function_environment()
+            .iter()
+            .map(|(name, value)| match default_ports.iter().find(|(url, _)| url == value) {
+                Some((_, port)) => format!("{name}=http://127.0.0.1:{port}\n"),
+                None => format!("{name}={value}\n"),
+            })
+            .collect();
+        assert_eq!(include_str!("../functions.env"), expected);
+        stack.stop().await;
+    }
+}
