@@ -12,6 +12,7 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use create_challenge::CreateChallenge;
 use create_token::CreateToken;
 use get_challenge::GetChallenge;
+use get_pin::GetPin;
 use receive_webhook::ReceiveWebhook;
 use shared::clock::{AdjustableClock, Clock};
 use shared::config::{Environment, SettingError};
@@ -295,6 +296,7 @@ fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, Setti
         ("create-token", mount!(CreateToken::new(platform)?, create_token::handle)),
         ("create-challenge", mount!(CreateChallenge::new(platform)?, create_challenge::handle)),
         ("get-challenge", mount!(GetChallenge::new(platform)?, get_challenge::handle)),
+        ("get-pin", mount!(GetPin::new(platform)?, get_pin::handle)),
         ("receive-webhook", mount!(ReceiveWebhook::new(platform)?, receive_webhook::handle)),
     ]))
 }
