@@ -7,11 +7,11 @@ use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::circle::{Circle, EndUser, PinStatus};
-use shared::clock::Clock;
+use shared::clock::{Clock, Deadline};
 use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
 use shared::problem::{self, Problem};
-use shared::{identity, request, response};
+use shared::{identity, response};
 use time::OffsetDateTime;
 
 /// What the function keeps between requests.
@@ -46,12 +46,15 @@ impl GetPin {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &GetPin, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, get_pin(function, &request)).await)
+    Ok(response::answer(&request, &*function.clock, |deadline| get_pin(function, &request, deadline)).await)
 }
 
-async fn get_pin(function: &GetPin, request: &Request) -> Result<Response<Body>, Problem> {
+async fn get_pin(
+    function: &GetPin,
+    request: &Request,
+    deadline: Deadline,
+) -> Result<Response<Body>, Problem> {
     let caller = identity::caller(request, &function.user_id_claim)?;
-    let deadline = request::deadline(request, &*function.clock);
     let user = function.circle.user(&caller, deadline).await?;
     if user.is_disabled() {
         return Err(problem::user_disabled());
