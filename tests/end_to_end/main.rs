@@ -1,10 +1,19 @@
 //! The service end to end: each test starts its own local stack on free ports and drives it over HTTP.
 
+mod bad_callers; // who may not call, and past which door
+mod bad_input; // what a caller can get wrong in a request
+mod early_webhooks; // webhooks before the record that they are about
 mod failures; // why a challenge failed, as callers are told
 mod flow; // sessions, a changed and a restored PIN, tokens that expire
 mod idempotency; // repeated requests
+mod pin; // what an app sees of the PIN before it offers anything
 mod pin_states; // users for whom no challenge is made
 mod polling; // what webhooks did not say
+mod problem_codes; // the list of errors in the README
+mod signatures; // which webhooks are taken as Circle's
+mod webhooks; // what each message does to its record
 
+/// What is logged, and time that passes by hand.
+mod observed;
 /// The running service, and an app that uses it.
 mod support;

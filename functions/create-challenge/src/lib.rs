@@ -129,12 +129,17 @@ fn challenge_type(request: &Request) -> Result<ChallengeType, Problem> {
             "Send the body as JSON, with the header Content-Type: application/json.",
         ));
     }
-    let body: Body = serde_json::from_slice(body).map_err(|_| {
+    let invalid = || {
         Problem::new(
             Code::InvalidBody,
             "The body has to be a JSON object with no other member than type, like {\"type\": \"CHANGE_PIN\"}.",
         )
-    })?;
+    };
+    // serde reads a struct from an array too.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(invalid());
+    }
+    let body: Body = serde_json::from_slice(body).map_err(|_| invalid())?;
     body.r#type.as_str().and_then(ChallengeType::parse).ok_or_else(|| {
         Problem::new(Code::InvalidChallengeType, "The member type has to be CHANGE_PIN or RESTORE_PIN.")
     })
