@@ -2,6 +2,8 @@
 
 mod bad_callers; // who may not call, and past which door
 mod bad_input; // what a caller can get wrong in a request
+mod broken_setup; // AWS fails, keys are rotated, the secret is wrong
+mod circle_failures; // Circle refuses, fails, is slow or talks nonsense
 mod early_webhooks; // webhooks before the record that they are about
 mod failures; // why a challenge failed, as callers are told
 mod flow; // sessions, a changed and a restored PIN, tokens that expire
