@@ -16,7 +16,7 @@ const NO_KEY: &str = "The service has no usable Circle API key. Its operator fin
 
 #[tokio::test]
 async fn a_malformed_secret_is_named_in_the_log_and_mended_without_a_restart() {
-    let log = Log::capture();
+    let log = Log::start();
     let app = App::start().await;
     app.stack.circle.wait_for_deliveries(1).await;
     app.stack.secrets_manager.put(API_KEY_SECRET, "malformed-and-secret");

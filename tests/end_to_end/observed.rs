@@ -1,21 +1,24 @@
 use std::io::Write;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use shared::clock::AdjustableClock;
 use shared::telemetry;
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::DefaultGuard;
 
-/// The log of this thread at TRACE, from now on until this is dropped. A test's whole stack runs on the
-/// test's thread.
-pub(crate) struct Log {
-    lines: Lines,
-    _guard: DefaultGuard,
-}
+/// The log of all tests at TRACE, from when the first of them asked for it. It is one for the process, because
+/// tests run at the same time and a log line does not say which it belongs to.
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
-#[derive(Clone, Default)]
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log(Arc::default());
+    let lines = Arc::clone(&log.0);
+    let subscriber = telemetry::subscriber(LevelFilter::TRACE, move || Lines(Arc::clone(&lines)));
+    tracing::subscriber::set_global_default(subscriber).expect("nothing else logs in these tests");
+    log
+});
+
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
@@ -29,25 +32,14 @@ impl Write for Lines {
 }
 
 impl Log {
-    pub(crate) fn capture() -> Self {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = telemetry::subscriber(LevelFilter::TRACE, move || writer.clone());
-        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+    /// Logs from now on.
+    pub(crate) fn start() -> &'static Self {
+        &LOG
     }
 
     /// Everything logged so far.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The one line that has this text.
-    #[track_caller]
-    pub(crate) fn line(&self, text: &str) -> serde_json::Value {
-        let log = self.text();
-        let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
-        assert_eq!(lines.len(), 1, "{text}: {log}");
-        serde_json::from_str(lines[0]).unwrap()
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
