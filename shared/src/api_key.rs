@@ -81,11 +81,11 @@ impl ApiKeySecret {
             return Ok(Some(key.clone()));
         }
         let now = self.clock.now();
-        if state.reread_at.is_some_and(|at| now - at < REREAD_INTERVAL) {
+        if state.reread_at.is_some_and(|at| (now - at).abs() < REREAD_INTERVAL) {
             return Ok(None);
         }
-        state.reread_at = Some(now);
         let key = self.read().await?;
+        state.reread_at = Some(now);
         state.key = Some(key.clone());
         Ok(Some(key).filter(|key| key != refused))
     }

@@ -1,10 +1,12 @@
 //! Challenges: what they are and which status may follow which. No I/O.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::identity::UserId;
+use crate::secrets::without_long_words;
 
 /// The challenges that this service makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,8 +38,7 @@ impl ChallengeType {
 }
 
 /// Where a challenge stands, in Circle's words. A word never seen before is kept as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// Made, and not started by the user.
     Pending,
@@ -138,6 +139,37 @@ pub struct Report {
     pub settled_by: SettledBy,
     /// The id of the webhook notification, the same for each of its repeats.
     pub notification_id: Option<String>,
+}
+
+/// The longest status word and the longest user id that are taken from Circle.
+const WORD_LIMIT: usize = 64;
+
+impl Report {
+    /// Reads what Circle says of a challenge, in a notification or when asked; `None` if it does not say how
+    /// the challenge stands. That is read from `status`, else from `state`: Circle's documentation has both.
+    /// Anything else that is missing or odd is passed over.
+    pub(crate) fn read(
+        challenge_id: Uuid,
+        challenge_type: ChallengeType,
+        challenge: &Value,
+        settled_by: SettledBy,
+        notification_id: Option<String>,
+    ) -> Option<Self> {
+        let text = |member: &str| challenge[member].as_str().filter(|text| !text.is_empty());
+        let status: String = text("status").or(text("state"))?.chars().take(WORD_LIMIT).collect();
+        let correlation_ids = challenge["correlationIds"].as_array().into_iter().flatten();
+        Some(Self {
+            challenge_id,
+            user_id: text("userId").filter(|id| id.len() <= WORD_LIMIT).map(str::to_owned),
+            challenge_type,
+            status: status.into(),
+            error_code: challenge["errorCode"].as_i64().filter(|code| *code != 0),
+            error_message: text("errorMessage").map(without_long_words),
+            correlation_ids: correlation_ids.filter_map(|id| id.as_str().map(str::to_owned)).collect(),
+            settled_by,
+            notification_id,
+        })
+    }
 }
 
 /// A challenge record, as the table has it.

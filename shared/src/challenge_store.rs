@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::clock::Clock;
-use crate::config::TableSettings;
 use crate::identity::UserId;
 use crate::platform::Platform;
 
@@ -46,7 +45,7 @@ const ERROR_MESSAGE_LIMIT: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct ChallengeStore {
     client: Client,
-    table: TableSettings,
+    table: String,
     clock: Arc<dyn Clock>,
 }
 
@@ -83,7 +82,7 @@ pub enum StoreError {
 
 impl ChallengeStore {
     /// A store on the given table.
-    pub fn new(platform: &Platform, table: TableSettings) -> Self {
+    pub fn new(platform: &Platform, table: String) -> Self {
         Self { client: Client::new(&platform.aws), table, clock: Arc::clone(&platform.clock) }
     }
 
@@ -130,17 +129,22 @@ impl ChallengeStore {
                 .remove("pendingShard, nextPollAt");
         }
         match update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await? {
-            Written::Yes(new) => Ok(Settlement::Applied(challenge(&new)?)),
+            Written::Yes(new) => {
+                let new = challenge(&new)?;
+                note_conflicts(report, &new);
+                Ok(Settlement::Applied(new))
+            }
             Written::No(old) => {
                 let old = challenge(&old)?;
+                note_conflicts(report, &old);
                 let repeat = old.notification_id.is_some() && old.notification_id == report.notification_id;
                 Ok(if repeat { Settlement::Duplicate(old) } else { Settlement::Stale(old) })
             }
         }
     }
 
-    /// Records that `user` asked for the challenge, and answers with the record as it stands then. One
-    /// call, or two where the challenge's final webhook came first or the creation is a repeat of a settled one.
+    /// Records that `user` asked for the challenge, to be kept for `retention` after its last change, and answers with the record as it stands then. One
+    /// call, or two where the challenge's final webhook came first.
     ///
     /// # Errors
     /// When the table gave no answer; the call may be repeated.
@@ -149,12 +153,13 @@ impl ChallengeStore {
         challenge_id: Uuid,
         user: &UserId,
         challenge_type: ChallengeType,
+        retention: time::Duration,
     ) -> Result<Challenge, StoreError> {
         let now = self.clock.now();
         let first_look = (now + FIRST_LOOK).unix_timestamp();
         let shard = challenge_id.as_bytes()[15] % PENDING_SHARDS;
         let create = self
-            .creation(challenge_id, user, challenge_type, now)
+            .creation(challenge_id, user, challenge_type, retention, now)
             .set("#status = if_not_exists(#status, :pending)", ":pending", text(Status::Pending.as_str()))
             .set("#rank = if_not_exists(#rank, :zero)", ":zero", number(0))
             .set("pendingShard = if_not_exists(pendingShard, :shard)", ":shard", number(shard))
@@ -169,7 +174,7 @@ impl ChallengeStore {
             return Ok(settled);
         }
         let create_on_final = self
-            .creation(challenge_id, user, challenge_type, now)
+            .creation(challenge_id, user, challenge_type, retention, now)
             .name("#rank")
             .value(":final", number(FINAL_RANK))
             .condition("#rank = :final AND attribute_not_exists(requestedAt)");
@@ -186,7 +191,7 @@ impl ChallengeStore {
         let output = self
             .client
             .get_item()
-            .table_name(&self.table.name)
+            .table_name(&self.table)
             .key("challengeId", text(&challenge_id.to_string()))
             .consistent_read(true)
             .send()
@@ -213,10 +218,7 @@ impl ChallengeStore {
     }
 
     fn update(&self, challenge_id: Uuid) -> UpdateItemFluentBuilder {
-        self.client
-            .update_item()
-            .table_name(&self.table.name)
-            .key("challengeId", text(&challenge_id.to_string()))
+        self.client.update_item().table_name(&self.table).key("challengeId", text(&challenge_id.to_string()))
     }
 
     /// What both ways of recording a creation set.
@@ -225,9 +227,9 @@ impl ChallengeStore {
         challenge_id: Uuid,
         user: &UserId,
         challenge_type: ChallengeType,
+        retention: time::Duration,
         now: OffsetDateTime,
     ) -> Update {
-        let retention = self.table.retention;
         Update::new(self.update(challenge_id))
             .set("userId = :userId", ":userId", text(user.as_str()))
             .set("#type = :type", ":type", text(challenge_type.as_str()))
@@ -316,6 +318,21 @@ impl Update {
                 _ => Err(unavailable("UpdateItem", error)),
             },
         }
+    }
+}
+
+/// Logs and counts what Circle says and the record does not: another user, or a second final status. Neither
+/// changes anything.
+fn note_conflicts(report: &Report, record: &Challenge) {
+    let challenge_id = report.challenge_id;
+    if let (Some(named), Some(known)) = (&report.user_id, &record.user_id)
+        && named != known
+    {
+        tracing::warn!(metric = "report_of_another_user", %challenge_id, "Circle names another user than the record");
+    }
+    if report.status.is_final() && record.status.is_final() && report.status != record.status {
+        let (kept, said) = (record.status.as_str(), report.status.as_str());
+        tracing::warn!(metric = "conflicting_final_status", %challenge_id, kept, said, "Circle settled the challenge a second time, differently");
     }
 }
 

@@ -72,9 +72,12 @@ impl AdjustableClock {
         Self { shared: Arc::new(adjustment) }
     }
 
-    /// Moves the clock forward and wakes every sleeper whose time has come.
+    /// Moves the clock forward, to the end of the year 9999 at most, and wakes every sleeper whose time has
+    /// come.
     pub fn advance(&self, by: Duration) {
-        *self.shared.added.lock().unwrap_or_else(PoisonError::into_inner) += by;
+        let mut added = self.shared.added.lock().unwrap_or_else(PoisonError::into_inner);
+        *added = added.saturating_add(by);
+        drop(added);
         self.shared.moved.send_replace(());
     }
 }
@@ -82,12 +85,12 @@ impl AdjustableClock {
 impl Clock for AdjustableClock {
     fn now(&self) -> OffsetDateTime {
         let added = *self.shared.added.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.base.unwrap_or_else(|| SystemClock.now()) + added
+        later(self.shared.base.unwrap_or_else(|| SystemClock.now()), added)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let clock = self.clone();
-        let wake_at = clock.now() + duration;
+        let wake_at = later(clock.now(), duration);
         Box::pin(async move {
             let mut moved = clock.shared.moved.subscribe();
             loop {
@@ -107,6 +110,11 @@ impl Clock for AdjustableClock {
             }
         })
     }
+}
+
+/// `instant` moved by `duration`, as far as dates go.
+fn later(instant: OffsetDateTime, duration: Duration) -> OffsetDateTime {
+    instant.saturating_add(duration.try_into().unwrap_or(time::Duration::MAX))
 }
 
 /// The time limit of [`timeout`] has passed.
@@ -135,7 +143,7 @@ impl Deadline {
 
     /// A deadline `limit` from now.
     pub fn after(clock: &dyn Clock, limit: Duration) -> Self {
-        Self(clock.now() + limit)
+        Self(later(clock.now(), limit))
     }
 
     /// A deadline that is `duration` earlier.
@@ -218,6 +226,16 @@ mod tests {
         let hour = clock.sleep(Duration::from_secs(3600));
         clock.advance(Duration::from_secs(3600));
         hour.await;
+    }
+
+    #[tokio::test]
+    async fn no_duration_is_too_long() {
+        let clock = AdjustableClock::frozen(NOON);
+        let mut sleep = clock.sleep(Duration::MAX);
+        assert!(poll!(&mut sleep).is_pending());
+        clock.advance(Duration::MAX);
+        assert!(poll!(&mut sleep).is_ready());
+        assert_eq!(clock.now().year(), 9999);
     }
 
     #[tokio::test]

@@ -40,10 +40,13 @@ impl Environment {
         Self(std::env::vars_os().filter_map(text).collect())
     }
 
-    /// `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR or OFF), INFO if it is unset or unknown:
+    /// `AWS_LAMBDA_LOG_LEVEL` (TRACE, DEBUG, INFO, WARN, ERROR, FATAL or OFF), INFO if it is unset or unknown:
     /// the level of this project's own log lines, which Lambda sets from its logging configuration.
     pub fn log_level(&self) -> LevelFilter {
-        self.get("AWS_LAMBDA_LOG_LEVEL").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO)
+        match self.get("AWS_LAMBDA_LOG_LEVEL") {
+            Some("FATAL") => LevelFilter::ERROR,
+            level => level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO),
+        }
     }
 
     /// A variable that is set and not blank.
@@ -120,33 +123,26 @@ impl CircleSettings {
     }
 }
 
-/// Where challenge records are kept, and for how long.
-#[derive(Debug, Clone)]
-pub struct TableSettings {
-    /// `CHALLENGES_TABLE`: name of the DynamoDB table.
-    pub name: String,
-    /// `CHALLENGE_RETENTION_DAYS`, at least 14, by default 90: how long a requested challenge is kept
-    /// after its last change. Late webhook retries have to meet their record.
-    pub retention: Duration,
+/// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.
+///
+/// # Errors
+/// When it is missing.
+pub fn challenges_table(environment: &Environment) -> Result<String, SettingError> {
+    let problem = "is not set: give the name of the DynamoDB table of challenge records";
+    environment.require("CHALLENGES_TABLE", problem).map(str::to_owned)
 }
 
-impl TableSettings {
-    /// Reads the settings.
-    ///
-    /// # Errors
-    /// When the table's name is missing or the retention is no number of days from 14 to 3650.
-    pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        let days = environment.get("CHALLENGE_RETENTION_DAYS").unwrap_or("90");
-        let days = days.parse().ok().filter(|days| (14..=3650).contains(days)).ok_or(SettingError {
-            name: "CHALLENGE_RETENTION_DAYS",
-            problem: "must be a whole number of days from 14 to 3650",
-        })?;
-        let name = environment.require(
-            "CHALLENGES_TABLE",
-            "is not set: give the name of the DynamoDB table of challenge records",
-        )?;
-        Ok(Self { name: name.to_owned(), retention: Duration::days(days) })
-    }
+/// `CHALLENGE_RETENTION_DAYS`, from 14 to 3650, by default 90: how long a requested challenge is kept after
+/// its last change. Late webhook retries have to meet their record.
+///
+/// # Errors
+/// When it is no such number of days.
+pub fn challenge_retention(environment: &Environment) -> Result<Duration, SettingError> {
+    let days = environment.get("CHALLENGE_RETENTION_DAYS").unwrap_or("90").parse().ok();
+    days.filter(|days| (14..=3650).contains(days)).map(Duration::days).ok_or(SettingError {
+        name: "CHALLENGE_RETENTION_DAYS",
+        problem: "must be a whole number of days from 14 to 3650",
+    })
 }
 
 /// `USER_ID_CLAIM`, by default `sub`: the claim of the caller's token that is the Circle user id.
@@ -187,8 +183,8 @@ mod tests {
         let circle = CircleSettings::read(&environment).unwrap();
         assert_eq!(circle.base_url.as_str(), "https://api.circle.com/");
         assert_eq!(circle.api_key_secret_id, "circle");
-        let table = TableSettings::read(&environment).unwrap();
-        assert_eq!((table.name.as_str(), table.retention), ("challenges", Duration::days(90)));
+        assert_eq!(challenges_table(&environment).unwrap(), "challenges");
+        assert_eq!(challenge_retention(&environment).unwrap(), Duration::days(90));
         assert_eq!(user_id_claim(&environment), "sub");
         assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
         assert_eq!(environment.log_level(), LevelFilter::INFO);
@@ -203,7 +199,7 @@ mod tests {
         );
         let blank = Environment::from([("CHALLENGES_TABLE", " ")]);
         assert_eq!(
-            format!("{:?}", TableSettings::read(&blank).unwrap_err()),
+            format!("{:?}", challenges_table(&blank).unwrap_err()),
             "CHALLENGES_TABLE is not set: give the name of the DynamoDB table of challenge records"
         );
     }
@@ -239,9 +235,8 @@ mod tests {
     #[test]
     fn retention_is_at_least_a_fortnight() {
         let read = |days| {
-            let environment =
-                Environment::from([("CHALLENGES_TABLE", "t"), ("CHALLENGE_RETENTION_DAYS", days)]);
-            TableSettings::read(&environment).map(|table| table.retention.whole_days())
+            let environment = Environment::from([("CHALLENGE_RETENTION_DAYS", days)]);
+            challenge_retention(&environment).map(Duration::whole_days)
         };
         assert_eq!(read("14").unwrap(), 14);
         for bad in ["13", "-1", "3651", "ninety", "14.5"] {

@@ -26,10 +26,10 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// The platform of a Lambda function, with logging started.
-    pub async fn start() -> Self {
+    /// The platform of a Lambda function, with logging started for the function's crate.
+    pub async fn start(own_crate: &'static str) -> Self {
         let environment = Environment::of_process();
-        telemetry::start(environment.log_level());
+        telemetry::start(environment.log_level(), own_crate);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let aws = aws_defaults(Arc::clone(&clock)).load().await;
         Self { environment, aws, clock, random: Arc::new(Random::from_system()) }

@@ -61,3 +61,28 @@ pub fn header<'a>(request: &'a Request, name: &str, code: Code) -> Result<Option
         Err(_) => Err(Problem::new(code, format!("The header {name} has to be printable ASCII."))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::AdjustableClock;
+    use lambda_http::{Body, Context};
+    use time::macros::datetime;
+
+    #[test]
+    fn the_nearer_limit_counts_and_one_in_the_past_does_not() {
+        let now = datetime!(2026-01-01 12:00 UTC);
+        let clock = AdjustableClock::frozen(now);
+        let remaining = |lambda: Option<OffsetDateTime>| {
+            let mut context = Context::default();
+            context.deadline = lambda.map_or(0, |at| (at.unix_timestamp_nanos() / 1_000_000) as u64);
+            let request = Request::new(Body::Empty).with_lambda_context(context);
+            deadline(&request, &clock).remaining(&clock)
+        };
+        assert_eq!(remaining(None), Duration::from_secs(8));
+        assert_eq!(remaining(Some(now + Duration::from_secs(30))), Duration::from_secs(8));
+        assert_eq!(remaining(Some(now + Duration::from_secs(3))), Duration::from_millis(2500));
+        assert_eq!(remaining(Some(now - Duration::from_secs(3))), Duration::from_secs(8));
+        assert_eq!(deadline(&Request::new(Body::Empty), &clock).remaining(&clock), Duration::from_secs(8));
+    }
+}

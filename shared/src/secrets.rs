@@ -56,12 +56,13 @@ pub struct UserToken(SecretString);
 pub struct UserTokenClaims {
     /// The Circle user id that the token is for.
     pub sub: String,
-    /// When it ends, in seconds since the Unix epoch.
-    pub exp: Option<i64>,
+    /// When it ends, in seconds since the Unix epoch; whatever type it is, it is not judged here.
+    #[serde(default)]
+    pub exp: serde_json::Value,
 }
 
 impl UserToken {
-    /// `None` if the text is not printable ASCII.
+    /// `None` if the text is empty or not printable ASCII.
     pub fn parse(token: &str) -> Option<Self> {
         Self::try_from(SecretString::from(token)).ok()
     }
@@ -79,7 +80,7 @@ impl UserToken {
 
     /// When the token ends, by its own claim.
     pub fn expires_at(&self) -> Option<OffsetDateTime> {
-        OffsetDateTime::from_unix_timestamp(self.claims()?.exp?).ok()
+        OffsetDateTime::from_unix_timestamp(self.claims()?.exp.as_f64()? as i64).ok()
     }
 }
 
@@ -87,7 +88,8 @@ impl TryFrom<SecretString> for UserToken {
     type Error = &'static str;
 
     fn try_from(token: SecretString) -> Result<Self, Self::Error> {
-        let printable = token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic());
+        let text = token.expose_secret();
+        let printable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         printable.then_some(Self(token)).ok_or("a user token is printable ASCII")
     }
 }
@@ -100,7 +102,17 @@ impl ExposeSecret<str> for UserToken {
 
 /// The encryption key of a session: the other half, used by Circle's client SDK on the user's device.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "SecretString")]
 pub struct EncryptionKey(SecretString);
+
+impl TryFrom<SecretString> for EncryptionKey {
+    type Error = &'static str;
+
+    fn try_from(key: SecretString) -> Result<Self, Self::Error> {
+        let empty = key.expose_secret().is_empty();
+        (!empty).then_some(Self(key)).ok_or("an encryption key is not empty")
+    }
+}
 
 impl ExposeSecret<str> for EncryptionKey {
     fn expose_secret(&self) -> &str {
@@ -114,6 +126,19 @@ impl ExposeSecret<str> for EncryptionKey {
 /// As the serializer's.
 pub fn expose<S: Serializer>(secret: &impl ExposeSecret<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
+}
+
+/// The longest word of Circle's that is kept or logged. Ids are shorter (36); tokens and keys are longer.
+const WORD_LIMIT: usize = 40;
+
+/// The longest text of Circle's that is kept or logged, in characters.
+const TEXT_LIMIT: usize = 500;
+
+/// A text of Circle's without everything that is as long as a secret, should Circle quote one.
+pub(crate) fn without_long_words(text: &str) -> String {
+    let words =
+        text.split_whitespace().map(|word| if word.len() > WORD_LIMIT { "[long word]" } else { word });
+    words.collect::<Vec<_>>().join(" ").chars().take(TEXT_LIMIT).collect()
 }
 
 #[cfg(test)]
@@ -148,14 +173,15 @@ mod tests {
             UserToken::parse(&format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(payload))).unwrap()
         };
         let claims = token(r#"{"sub":"user-1","exp":1767225600,"jti":"x"}"#).claims();
-        assert_eq!(claims, Some(UserTokenClaims { sub: "user-1".into(), exp: Some(1_767_225_600) }));
+        assert_eq!(claims, Some(UserTokenClaims { sub: "user-1".into(), exp: 1_767_225_600.into() }));
         assert_eq!(token(r#"{"sub":"user-1"}"#).expires_at(), None);
         for payload in ["{}", "[]", "not json", r#"{"sub":7}"#] {
             assert_eq!(token(payload).claims(), None, "{payload}");
         }
-        for text in ["", "a", "a.b", "a.b.c.d", "a.%%.c", "..", "e30.e30"] {
+        for text in ["a", "a.b", "a.b.c.d", "a.%%.c", "..", "e30.e30"] {
             assert_eq!(UserToken::parse(text).unwrap().claims(), None, "{text}");
         }
-        assert!(UserToken::parse("a.b c.d").is_none());
+        assert!(UserToken::parse("a.b c.d").is_none() && UserToken::parse("").is_none());
+        assert!(serde_json::from_str::<EncryptionKey>("\"\"").is_err());
     }
 }

@@ -11,33 +11,35 @@ use std::fmt;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The crates of this project, whose lines follow the configured level.
-const OWN_CRATES: [&str; 6] =
-    ["create_challenge", "create_token", "get_challenge", "local", "receive_webhook", "shared"];
-
-/// Starts logging for the life of the process.
+/// Starts logging for the life of the process. `level` is for the lines of this crate and of `own_crate`.
 ///
 /// # Panics
 /// When it was started before.
-pub fn start(level: LevelFilter) {
-    subscriber(level, std::io::stdout).init();
+pub fn start(level: LevelFilter, own_crate: &'static str) {
+    subscriber(level, &[own_crate], std::io::stdout).init();
 }
 
 /// The subscriber behind [`start`], with a writer of the caller's choice.
-pub fn subscriber<W>(level: LevelFilter, writer: W) -> impl Subscriber + Send + Sync
+pub fn subscriber<W>(
+    level: LevelFilter,
+    own_crates: &[&'static str],
+    writer: W,
+) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let targets = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_targets(OWN_CRATES.map(|name| (name, level)));
+    let own_crates: Vec<&str> = own_crates.iter().copied().chain(["shared"]).collect();
+    let is_own = move |target: &str| own_crates.contains(&target.split("::").next().unwrap_or(target));
+    let of_others = level.min(LevelFilter::WARN);
+    let filter =
+        filter_fn(move |line| *line.level() <= if is_own(line.target()) { level } else { of_others });
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer);
-    tracing_subscriber::registry().with(lines.with_filter(targets))
+    tracing_subscriber::registry().with(lines.with_filter(filter.with_max_level_hint(level)))
 }
 
 /// An error and its sources, on one line: what a log line holds of a failure.
@@ -74,14 +76,22 @@ mod tests {
     fn dependencies_are_capped_at_warn_even_at_trace() {
         let lines = Lines::default();
         let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(LevelFilter::TRACE, move || writer.clone()), || {
-            tracing::trace!(target: "shared::circle", "ours at trace");
-            tracing::info!(target: "lambda_runtime", "theirs at info");
-            tracing::warn!(target: "aws_config", "theirs at warn");
-        });
+        tracing::subscriber::with_default(
+            subscriber(LevelFilter::TRACE, &["get_pin"], move || writer.clone()),
+            || {
+                tracing::trace!(target: "shared::circle", "ours at trace");
+                tracing::trace!(target: "get_pin", "ours too");
+                tracing::info!(target: "shared_memory", "theirs by another name");
+                tracing::info!(target: "lambda_runtime", "theirs at info");
+                tracing::warn!(target: "aws_config", "theirs at warn");
+            },
+        );
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        assert!(text.contains("ours at trace") && text.contains("theirs at warn"), "{text}");
-        assert!(!text.contains("theirs at info"), "{text}");
+        assert!(
+            text.contains("ours at trace") && text.contains("ours too") && text.contains("theirs at warn"),
+            "{text}"
+        );
+        assert!(!text.contains("theirs at info") && !text.contains("by another name"), "{text}");
     }
 
     #[test]

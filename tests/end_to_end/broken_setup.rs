@@ -2,11 +2,14 @@ use std::time::Duration;
 
 use local::circle::Fault;
 use local::secrets_manager::Failure;
-use local::stack::API_KEY_SECRET;
+use local::stack::{API_KEY_SECRET, StackOptions};
 use serde_json::{Value, json};
 
-use crate::observed::Log;
-use crate::support::{App, send};
+use shared::clock::{AdjustableClock, Clock};
+use tokio::net::TcpListener;
+
+use crate::observed::{Log, while_time_passes};
+use crate::support::{App, NOON, send};
 
 fn misconfigured(detail: &str) -> Value {
     json!({ "title": "The service is not set up", "status": 500, "detail": detail, "code": "misconfigured" })
@@ -97,7 +100,7 @@ async fn a_table_that_cannot_be_reached_is_said_so() {
     let expected = json!({
         "title": "Storage is unavailable",
         "status": 503,
-        "detail": "The challenge's record could not be reached. Try again with the same Idempotency-Key.",
+        "detail": "The challenge's record could not be reached. Try again, with the same Idempotency-Key if there was one.",
         "code": "storage_unavailable",
         "retryAfterSeconds": 2,
     });
@@ -107,4 +110,21 @@ async fn a_table_that_cannot_be_reached_is_said_so() {
     app.post(&app.message(id, "COMPLETE")).await.is_problem(expected);
     // The greeting of the subscription is not about a challenge; Circle's word on the challenge is sent again.
     app.webhook_answered(id, "PENDING", 503).await;
+}
+
+#[tokio::test]
+async fn a_table_that_hangs_holds_nobody_up() {
+    // Takes connections, and never answers.
+    let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", hanging.local_addr().unwrap());
+    let clock = AdjustableClock::frozen(NOON);
+    let settings = [("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url)].into();
+    let app = App::with_options(StackOptions { clock, settings, ..StackOptions::default() }).await;
+    send(app.request("POST /session-tokens")).await.is(201);
+    for call in ["POST /challenges", "GET /challenges/00000000-0000-0000-0000-000000000001"] {
+        let before = app.stack.clock.now();
+        let answer = while_time_passes(&app.stack.clock, send(app.request(call))).await;
+        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("storage_unavailable")), "{answer:?}");
+        assert!(app.stack.clock.now() - before <= Duration::from_secs(8));
+    }
 }

@@ -42,12 +42,9 @@ const REFUSALS: [(i32, u16, u16, &str); 22] = [
 async fn each_refusal_of_circles_has_its_problem() {
     let app = App::start().await;
     for (code, circles_status, status, word) in REFUSALS {
-        // A rate limit is waited out twice before it is handed on.
-        let times = if circles_status == 429 { 3 } else { 1 };
         let fault = Fault {
             code: Some(code),
             status: Some(circles_status),
-            times,
             message: Some("Circle's own words".into()),
             ..Fault::default()
         };
@@ -95,7 +92,7 @@ async fn what_may_pass_is_tried_again_and_the_caller_does_not_notice() {
     ] {
         app.stack.circle.add_fault(fault);
         let answer = send(app.request("POST /challenges")).await;
-        assert!([200, 201].contains(&answer.status), "{answer:?}");
+        answer.is(201);
     }
     assert_eq!(app.stack.circle.challenges().len(), 3, "a repeat makes no second challenge");
 }
@@ -113,7 +110,9 @@ async fn when_circle_fails_the_caller_is_asked_to_come_again() {
         })
     };
     app.stack.circle.add_fault(Fault { drop: true, times: 3, ..on_creation() });
-    let expected = unavailable("Circle could not be reached. Try again with the same Idempotency-Key.");
+    let expected = unavailable(
+        "Circle could not be reached. Try again, with the same Idempotency-Key if there was one.",
+    );
     send(app.request("POST /challenges")).await.is_problem(expected);
 
     app.stack.circle.add_fault(Fault {
@@ -122,7 +121,8 @@ async fn when_circle_fails_the_caller_is_asked_to_come_again() {
         body: Some("<html>".into()),
         ..on_creation()
     });
-    let expected = unavailable("Circle failed to answer. Try again with the same Idempotency-Key.");
+    let expected =
+        unavailable("Circle failed to answer. Try again, with the same Idempotency-Key if there was one.");
     send(app.request("POST /challenges")).await.is_problem(expected);
     assert_eq!(app.items().await, 0);
 }
@@ -152,10 +152,10 @@ async fn no_caller_waits_longer_than_eight_seconds() {
     answer.is_problem(json!({
         "title": "Not done in time",
         "status": 504,
-        "detail": "The request could not be answered in time. Try again with the same Idempotency-Key.",
+        "detail": "The request could not be answered in time. Try again, with the same Idempotency-Key if there was one.",
         "code": "timeout",
         "retryAfterSeconds": 2,
     }));
     let waited = app.stack.platform.clock.now() - before;
-    assert!(waited <= Duration::from_secs(9), "{waited}");
+    assert!(waited <= Duration::from_millis(8100), "{waited}");
 }

@@ -22,7 +22,7 @@ async fn a_creation_that_died_is_taken_up_by_its_repeat() {
     create(&app).await.is_problem(json!({
         "title": "Circle is unavailable",
         "status": 503,
-        "detail": "Circle could not be reached. Try again with the same Idempotency-Key.",
+        "detail": "Circle could not be reached. Try again, with the same Idempotency-Key if there was one.",
         "code": "circle_unavailable",
         "retryAfterSeconds": 2,
     }));
@@ -207,7 +207,10 @@ async fn made_at_circle_with(app: &App, key: Uuid) -> Uuid {
     let token = app.user_token().await;
     let user = UserId::parse(USER).unwrap();
     let key = idempotency_key(&user, ChallengeType::ChangePin, key);
-    let request = reqwest::Client::new()
+    let request = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
         .put(format!("{}/v1/w3s/user/pin", app.stack.circle.url()))
         .bearer_auth(app.stack.circle.api_key())
         .header("x-user-token", token)

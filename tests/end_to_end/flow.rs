@@ -18,7 +18,7 @@ async fn a_session_is_good_for_an_hour() {
     assert_eq!(session["expiresAt"], "2026-01-01T13:00:00Z");
     assert_eq!(text(session, "encryptionKey").len(), 44, "32 bytes in base64");
     let claims = UserToken::parse(text(session, "userToken")).unwrap().claims();
-    assert_eq!(claims, Some(UserTokenClaims { sub: USER.into(), exp: Some(1_767_272_400) }));
+    assert_eq!(claims, Some(UserTokenClaims { sub: USER.into(), exp: 1_767_272_400.into() }));
     assert_ne!(app.user_token().await, text(session, "userToken"), "each is new");
 }
 

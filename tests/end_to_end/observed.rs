@@ -7,6 +7,9 @@ use shared::clock::AdjustableClock;
 use shared::telemetry;
 use tracing::level_filters::LevelFilter;
 
+const OWN_CRATES: [&str; 6] =
+    ["create_challenge", "create_token", "get_challenge", "get_pin", "local", "receive_webhook"];
+
 /// The log of all tests at TRACE, from when the first of them asked for it. It is one for the process, because
 /// tests run at the same time and a log line does not say which it belongs to.
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
@@ -14,7 +17,8 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log(Arc::default());
     let lines = Arc::clone(&log.0);
-    let subscriber = telemetry::subscriber(LevelFilter::TRACE, move || Lines(Arc::clone(&lines)));
+    let subscriber =
+        telemetry::subscriber(LevelFilter::TRACE, &OWN_CRATES, move || Lines(Arc::clone(&lines)));
     tracing::subscriber::set_global_default(subscriber).expect("nothing else logs in these tests");
     log
 });

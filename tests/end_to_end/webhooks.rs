@@ -3,6 +3,7 @@ use local::circle::{PinEntry, StatusField};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::observed::Log;
 use crate::support::{Answer, App, MINUTE, USER, send};
 
 #[tokio::test]
@@ -50,6 +51,7 @@ async fn in_every_order_the_furthest_status_stays() {
 
 #[tokio::test]
 async fn a_final_status_never_changes() {
+    let log = Log::start();
     const FINAL: [&str; 3] = ["COMPLETE", "FAILED", "EXPIRED"];
     let app = without_circles_own(App::at_noon().await);
     for first in FINAL {
@@ -63,6 +65,9 @@ async fn a_final_status_never_changes() {
             assert_eq!(outcome(&app.post(&message).await), "stale", "{second} after {first}");
             assert_eq!(app.item(id).await, item, "{second} after {first}");
         }
+        let counted =
+            |line: &&str| line.contains("conflicting_final_status") && line.contains(&id.to_string());
+        assert_eq!(log.text().lines().filter(counted).count(), 2, "the two other final statuses");
     }
 }
 
@@ -205,7 +210,10 @@ async fn a_notification_that_names_another_user_is_applied_by_its_id() {
     let id = app.challenge().await;
     let mut message = app.message(id, "COMPLETE");
     message["notification"]["userId"] = json!("mallory");
+    let log = Log::start();
     assert_eq!(outcome(&app.post(&message).await), "applied");
+    let counted = |line: &&str| line.contains("report_of_another_user") && line.contains(&id.to_string());
+    assert_eq!(log.text().lines().filter(counted).count(), 1);
     assert_eq!(app.status(id).await["status"], "COMPLETE");
     assert_eq!(app.item(id).await["userId"], USER);
     let mallory = app.stack.sign_in("mallory");

@@ -14,11 +14,12 @@ use shared::challenge::{ChallengeType, ChallengeView};
 use shared::challenge_store::ChallengeStore;
 use shared::circle::{self, Circle, Session};
 use shared::clock::{Clock, Deadline};
-use shared::config::{self, CircleSettings, SettingError, TableSettings};
+use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
 use shared::problem::{Code, Problem};
 use shared::random::Random;
 use shared::{identity, request, response};
+use time::Duration;
 use uuid::Uuid;
 
 use crate::user_session::UserSession;
@@ -33,6 +34,7 @@ pub struct CreateChallenge {
     challenges: ChallengeStore,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
+    retention: Duration,
     user_id_claim: String,
 }
 
@@ -42,12 +44,13 @@ impl CreateChallenge {
     /// # Errors
     /// When a setting is missing or bad.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
-        let table = TableSettings::read(&platform.environment)?;
+        let table = config::challenges_table(&platform.environment)?;
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             challenges: ChallengeStore::new(platform, table),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
+            retention: config::challenge_retention(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -87,7 +90,7 @@ async fn create_challenge(
         |callers| circle::idempotency_key(&user, challenge_type, callers),
     );
     let created = session.create_challenge(challenge_type, key).await?;
-    let record = function.challenges.create(created.id, &user, challenge_type).await?;
+    let record = function.challenges.create(created.id, &user, challenge_type, function.retention).await?;
 
     #[derive(Serialize)]
     struct Created<'a> {
@@ -96,7 +99,8 @@ async fn create_challenge(
         #[serde(skip_serializing_if = "Option::is_none")]
         session: Option<Session>,
     }
-    let status = if created.repeated { StatusCode::OK } else { StatusCode::CREATED };
+    // Without a key of the caller's own, only our own repeat can have used it before.
+    let status = if created.repeated && callers_key.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let body = Created { challenge: ChallengeView::from(&record), session: session.into_new() };
     Ok(response::json(status, &body))
 }

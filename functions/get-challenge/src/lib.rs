@@ -2,19 +2,23 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
 use shared::challenge::{Challenge, ChallengeView};
 use shared::challenge_store::{ChallengeStore, Settlement};
 use shared::circle::Circle;
-use shared::clock::{Clock, Deadline};
-use shared::config::{self, CircleSettings, SettingError, TableSettings};
+use shared::clock::{Clock, Deadline, timeout};
+use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
-use shared::problem::{Code, Problem};
+use shared::problem::{self, Code, Problem};
 use shared::secrets::UserToken;
 use shared::{identity, response};
 use uuid::Uuid;
+
+/// How long a caller whose record has been read waits for Circle to say something newer.
+const POLL_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the function keeps between requests.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ impl GetChallenge {
     /// # Errors
     /// When a setting is missing or bad.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
-        let table = TableSettings::read(&platform.environment)?;
+        let table = config::challenges_table(&platform.environment)?;
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             challenges: ChallengeStore::new(platform, table),
@@ -94,7 +98,12 @@ async fn poll(
     token: &UserToken,
     deadline: Deadline,
 ) -> Challenge {
-    match ask_circle(function, &record, token, deadline).await {
+    // An expired token would only keep others from asking.
+    if token.expires_at().is_some_and(|at| at <= function.clock.now()) {
+        return record;
+    }
+    let asked = timeout(&*function.clock, POLL_LIMIT, ask_circle(function, &record, token, deadline)).await;
+    match asked.unwrap_or_else(|elapsed| Err(problem::timeout().because(elapsed))) {
         Ok(newer) => newer.unwrap_or(record),
         Err(problem) => {
             problem.log();

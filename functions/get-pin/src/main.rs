@@ -7,7 +7,7 @@ use get_pin::{GetPin, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let function = GetPin::new(&Platform::start().await)?;
+    let function = GetPin::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
     function.warm_up().await;
     lambda_http::run(service_fn(|request| handle(&function, request))).await
 }

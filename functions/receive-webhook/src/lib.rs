@@ -10,11 +10,11 @@ use std::sync::Arc;
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
-use shared::challenge::{Challenge, Report};
+use shared::challenge::Report;
 use shared::challenge_store::{ChallengeStore, Settlement};
 use shared::circle::Circle;
 use shared::clock::Clock;
-use shared::config::{self, CircleSettings, SettingError, TableSettings};
+use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
 use shared::problem::{Code, Problem};
 use shared::webhook::{self, Notification, PublicKeys, VerifyError};
@@ -38,7 +38,7 @@ impl ReceiveWebhook {
     /// # Errors
     /// When a setting is missing or bad.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
-        let table = TableSettings::read(&platform.environment)?;
+        let table = config::challenges_table(&platform.environment)?;
         let circle = Circle::new(platform, CircleSettings::read(&platform.environment)?);
         Ok(Self {
             clock: Arc::clone(&platform.clock),
@@ -136,28 +136,12 @@ fn not_verified(error: VerifyError) -> Problem {
 }
 
 async fn settle(function: &ReceiveWebhook, report: &Report) -> Result<Outcome, Problem> {
-    let (outcome, record) = match function.challenges.settle(report).await? {
-        Settlement::Applied(record) => (Outcome::Applied, record),
-        Settlement::Duplicate(record) => (Outcome::Duplicate, record),
-        Settlement::Stale(record) => (Outcome::Stale, record),
+    let outcome = match function.challenges.settle(report).await? {
+        Settlement::Applied(_) => Outcome::Applied,
+        Settlement::Duplicate(_) => Outcome::Duplicate,
+        Settlement::Stale(_) => Outcome::Stale,
     };
-    log(report, outcome, &record);
-    Ok(outcome)
-}
-
-fn log(report: &Report, outcome: Outcome, record: &Challenge) {
     let challenge_id = report.challenge_id;
     tracing::info!(%challenge_id, status = report.status.as_str(), ?outcome, "webhook taken in");
-    if report.user_id.is_some() && report.user_id != record.user_id {
-        tracing::warn!(metric = "webhook_of_another_user", %challenge_id, "the notification names another user than the record");
-    }
-    if report.status.is_final() && record.status.is_final() && report.status != record.status {
-        tracing::warn!(
-            metric = "conflicting_final_status",
-            %challenge_id,
-            kept = record.status.as_str(),
-            said = report.status.as_str(),
-            "Circle settled the challenge a second time, differently"
-        );
-    }
+    Ok(outcome)
 }

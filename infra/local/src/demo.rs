@@ -2,11 +2,16 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
+use shared::clock::{SystemClock, timeout};
 
 use crate::stack::{Stack, StackError, StackOptions};
+
+/// How long a webhook may take.
+const WEBHOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why the walk ended early.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +48,8 @@ pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
 async fn walk(stack: &Stack) -> Result<(), DemoError> {
     stack.add_user("alice", "112233");
     stack.add_user("bobby", "778899");
-    let walk = Walk { stack, http: reqwest::Client::new(), webhooks_shown: Cell::new(0) };
+    let walk =
+        Walk { stack, http: reqwest::Client::builder().no_proxy().build()?, webhooks_shown: Cell::new(0) };
     change_pin(&walk, &stack.sign_in("alice")).await?;
     recover(&walk, &stack.sign_in("bobby")).await
 }
@@ -60,13 +66,13 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
 
     step("On the device: a wrong PIN");
     walk.device(&id, "pin", json!({ "pin": "000000" })).await?.has("status", "IN_PROGRESS")?;
-    walk.webhooks(&id, "IN_PROGRESS").await;
+    walk.webhooks(&id, "IN_PROGRESS").await?;
     walk.status(alice, &id).await?.has("status", "IN_PROGRESS")?;
 
     step("On the device: the right PIN, and a new one");
     let entry = json!({ "pin": "112233", "newPin": "445566" });
     walk.device(&id, "pin", entry).await?.has("status", "COMPLETE")?;
-    walk.webhooks(&id, "COMPLETE").await;
+    walk.webhooks(&id, "COMPLETE").await?;
 
     step("How it ended");
     walk.status(alice, &id).await?.has("status", "COMPLETE")?;
@@ -76,7 +82,7 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
     let id = challenge.text("challengeId")?;
     walk.device(&id, "pin", json!({ "pin": "112233" })).await?.has("status", "IN_PROGRESS")?;
     walk.device(&id, "pin", json!({ "pin": "445566" })).await?.has("status", "COMPLETE")?;
-    walk.webhooks(&id, "COMPLETE").await;
+    walk.webhooks(&id, "COMPLETE").await?;
     walk.status(alice, &id).await?.has("status", "COMPLETE")?;
     Ok(())
 }
@@ -89,7 +95,7 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     for guess in ["111111", "222222", "333333"] {
         walk.device(&id, "pin", json!({ "pin": guess })).await?;
     }
-    walk.webhooks(&id, "FAILED").await;
+    walk.webhooks(&id, "FAILED").await?;
 
     step("The challenge failed, and says why");
     walk.status(bobby, &id).await?.has("status", "FAILED")?.has("failure.reason", "pin_locked")?;
@@ -104,14 +110,14 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     let id = challenge.text("challengeId")?;
     let answers = json!({ "correct": true, "newPin": "101010" });
     walk.device(&id, "security-questions", answers).await?.has("status", "COMPLETE")?;
-    walk.webhooks(&id, "COMPLETE").await;
+    walk.webhooks(&id, "COMPLETE").await?;
     walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
 
     step("The new PIN works");
     let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
     let id = challenge.text("challengeId")?;
     walk.device(&id, "pin", json!({ "pin": "101010" })).await?.has("status", "COMPLETE")?;
-    walk.webhooks(&id, "COMPLETE").await;
+    walk.webhooks(&id, "COMPLETE").await?;
     walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
     Ok(())
 }
@@ -167,10 +173,14 @@ impl Walk<'_> {
     }
 
     /// Shows the webhooks that come, until one says this of the challenge.
-    async fn webhooks(&self, challenge: &str, status: &str) {
+    async fn webhooks(&self, challenge: &str, status: &str) -> Result<(), DemoError> {
         loop {
             let next = self.webhooks_shown.get();
-            self.stack.circle.wait_for_deliveries(next + 1).await;
+            let arrival = self.stack.circle.wait_for_deliveries(next + 1);
+            timeout(&SystemClock, WEBHOOK_LIMIT, arrival).await.map_err(|_| DemoError::Unexpected {
+                expected: format!("a webhook that says {status}"),
+                found: "none".to_owned(),
+            })?;
             self.webhooks_shown.set(next + 1);
             let Some(delivery) = self.stack.circle.deliveries().into_iter().nth(next) else { continue };
             let body: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
@@ -180,24 +190,33 @@ impl Walk<'_> {
                 "  Circle <- API  {}",
                 delivery.status.map_or("no answer".into(), |status| status.to_string())
             );
+            if delivery.status != Some(200) {
+                return Err(DemoError::Unexpected {
+                    expected: "a webhook that is answered 200".to_owned(),
+                    found: format!("{:?}", delivery.status),
+                });
+            }
             if notification["id"] == challenge && notification["status"] == status {
-                return;
+                return Ok(());
             }
         }
     }
 }
 
-/// An answer with its status and its JSON body.
+/// An answer with its status, its `Retry-After` and its JSON body.
 struct Answer {
     status: u16,
+    retry_after: Option<String>,
     body: Value,
 }
 
 impl Answer {
     async fn read(response: reqwest::Response) -> Result<Self, DemoError> {
         let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.map(str::to_owned);
         let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
-        Ok(Self { status, body })
+        Ok(Self { status, retry_after, body })
     }
 
     fn is(self, status: u16) -> Result<Self, DemoError> {
@@ -228,16 +247,16 @@ impl fmt::Display for Answer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut body = self.body.clone();
         shorten_secrets(&mut body);
-        write!(formatter, "{} {body}", self.status)
+        write!(formatter, "{} {body}", self.status)?;
+        self.retry_after.iter().try_for_each(|seconds| write!(formatter, "  Retry-After: {seconds}"))
     }
 }
 
 fn shorten_secrets(value: &mut Value) {
     for (name, member) in value.as_object_mut().into_iter().flatten() {
         match member {
-            Value::String(text) if ["userToken", "encryptionKey"].contains(&name.as_str()) => {
-                *text = shortened(text);
-            }
+            Value::String(text) if name == "userToken" => *text = shortened(text),
+            Value::String(text) if name == "encryptionKey" => *text = "...".to_owned(),
             member => shorten_secrets(member),
         }
     }

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use local::circle::UserChange;
 use local::demo;
 use local::stack::{Stack, StackOptions};
 use serde_json::json;
 use shared::telemetry::{self, Chain};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
+
+/// The crates of the functions, beside this one: their lines follow `--log`.
+const OWN_CRATES: [&str; 6] =
+    ["create_challenge", "create_token", "get_challenge", "get_pin", "local", "receive_webhook"];
 
 /// The user that is there from the start.
 const USER: &str = "demo-user";
@@ -20,24 +23,24 @@ const PIN: &str = "112233";
 
 /// Starts the whole service on loopback: the HTTP API, Circle, DynamoDB, Secrets Manager and a token issuer.
 #[derive(Parser)]
-#[command(name = "cargo local", bin_name = "cargo local")]
+#[command(name = "cargo local", bin_name = "cargo local", args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// Port of the HTTP API; the four after it are used too. 0 lets the system choose.
-    #[arg(long, default_value_t = 8780)]
+    #[arg(long, default_value_t = 8780, value_parser = clap::value_parser!(u16).range(..=65531))]
     port: u16,
     /// File that keeps the challenge records across restarts.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Send requests to functions that run elsewhere, such as `cargo lambda watch` (http://127.0.0.1:9000).
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     functions: Option<String>,
     /// Print one line of JSON instead of text.
     #[arg(long)]
     json: bool,
     /// Log level: error, warn, info, debug or trace. The lines go to standard error.
-    #[arg(long, default_value = "error", value_name = "LEVEL")]
+    #[arg(long, default_value = "error", value_name = "LEVEL", global = true)]
     log: LevelFilter,
 }
 
@@ -50,7 +53,8 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    set_global_default(telemetry::subscriber(arguments.log, std::io::stderr)).expect("logging starts once");
+    set_global_default(telemetry::subscriber(arguments.log, &OWN_CRATES, std::io::stderr))
+        .expect("logging starts once");
     let result = match arguments.command {
         Some(Command::Demo) => demo::run().await,
         None => serve(arguments).await,
@@ -66,18 +70,46 @@ async fn main() -> ExitCode {
 
 async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Arguments { port, data, functions, json, .. } = arguments;
+    let functions_elsewhere = functions.is_some();
     let stack = Stack::start(StackOptions { port, data, functions, ..StackOptions::default() }).await?;
     stack.add_user(USER, PIN);
-    stack.circle.put_user("user-without-pin", UserChange::default())?;
     if json {
         println!("{}", description(&stack));
     } else {
         println!("{}", welcome(&stack));
     }
-    tokio::signal::ctrl_c().await?;
+    if functions_elsewhere {
+        eprintln!("Circle subscribes the webhook route once the functions answer");
+    }
+    told_to_stop().await?;
     eprintln!("stopping");
-    stack.stop().await;
+    tokio::select! {
+        () = stack.stop() => {}
+        again = told_to_stop() => again?,
+    }
     Ok(())
+}
+
+/// Completes with Ctrl-C, or with the signal that a process manager sends.
+async fn told_to_stop() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// Takes the address of functions that run elsewhere.
+fn http_url(text: &str) -> Result<String, &'static str> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(text.to_owned()),
+        _ => Err("give a URL such as http://127.0.0.1:9000"),
+    }
 }
 
 /// Where everything is, for scripts.
@@ -111,23 +143,24 @@ circle-pin-reset is up, all of it on this machine:
   Secrets Manager  {secrets}
   token issuer     {issuer}
 
-The user {USER} is signed in, with the PIN {PIN}. Copy and paste, in this order:
+The user {USER} is signed in, with the PIN {PIN}. Copy and paste, in this order.
 
-  # 1. the user's token for this API
+The token of the signed-in user, and a session for the client SDK of Circle:
+
   TOKEN={token}
-
-  # 2. a session for Circle's client SDK
   curl -s -X POST {api}/session-tokens -H \"Authorization: Bearer $TOKEN\"
 
-  # 3. a challenge to change the PIN; keep its id
-  curl -s -X POST {api}/challenges -H \"Authorization: Bearer $TOKEN\"
-  CHALLENGE=the challengeId of the answer
+A challenge to change the PIN:
 
-  # 4. the user enters a wrong PIN, then the right one (this is what Circle's client SDK does on the device)
+  CHALLENGE=$(curl -s -X POST {api}/challenges -H \"Authorization: Bearer $TOKEN\" | cut -d '\"' -f 4); echo $CHALLENGE
+
+The user enters a wrong PIN, then the right one and a new one, as on the device:
+
   curl -s -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"000000\"}}'
   curl -s -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"{PIN}\", \"newPin\": \"445566\"}}'
 
-  # 5. how it ended, as Circle's webhook said
+How it ended, as the webhook said:
+
   curl -s {api}/challenges/$CHALLENGE -H \"Authorization: Bearer $TOKEN\"
 
 Functions that run elsewhere (cargo lambda watch, cargo lambda invoke) need:

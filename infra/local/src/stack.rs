@@ -19,7 +19,7 @@ use shared::config::{Environment, SettingError};
 use shared::platform::{Platform, aws_defaults};
 use shared::random::Random;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::circle::{CircleOptions, CircleSimulator, UserChange};
 use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError};
@@ -89,7 +89,7 @@ pub struct Stack {
     /// What the functions stand on when this process runs them.
     pub platform: Platform,
     function_environment: BTreeMap<String, String>,
-    subscriber: Option<JoinHandle<()>>,
+    subscriber: JoinSet<()>,
 }
 
 /// Why a stack did not start.
@@ -143,13 +143,17 @@ impl Stack {
 
         let secrets_manager = SecretsManager::start(secrets_listener, clock.clone(), random.clone());
         let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
-        let rotated = Arc::clone(&secrets_manager);
+        let rotated = Arc::downgrade(&secrets_manager);
         let (circle, issuer, dynamodb) = tokio::join!(
             CircleSimulator::start(CircleOptions {
                 listener: circle_listener,
                 clock: clock.clone(),
                 random: random.clone(),
-                on_api_key_change: Some(Arc::new(move |key| _ = rotated.put(API_KEY_SECRET, key))),
+                on_api_key_change: Some(Arc::new(move |key| {
+                    if let Some(secrets_manager) = rotated.upgrade() {
+                        secrets_manager.put(API_KEY_SECRET, key);
+                    }
+                })),
             }),
             Issuer::start(issuer_listener, clock.clone()),
             dynamodb::start(dynamodb_listener, data.as_deref(), clock.clone()),
@@ -221,18 +225,19 @@ impl Stack {
 
     /// Stops everything, callers first. The data file is complete afterwards.
     pub async fn stop(self) {
-        if let Some(subscriber) = self.subscriber {
-            subscriber.abort();
-        }
+        drop(self.subscriber);
         self.circle.stop().await;
         self.api.stop().await;
         self.issuer.stop().await;
+        if let Some(secrets_manager) = Arc::into_inner(self.secrets_manager) {
+            secrets_manager.stop().await;
+        }
         self.dynamodb.stop().await;
     }
 }
 
 async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListener, StackError> {
-    let port = if base == 0 { 0 } else { base.saturating_add(offset) };
+    let port = if base == 0 { 0 } else { base + offset };
     TcpListener::bind(("127.0.0.1", port)).await.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => StackError::PortTaken { port, what },
         _ => StackError::Serve { port, what, source },
@@ -248,6 +253,9 @@ async fn platform(
 ) -> Platform {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let aws: SdkConfig = aws_defaults(Arc::clone(&clock))
+        // What a developer's own environment or profile says of AWS is not meant for these endpoints.
+        .use_fips(false)
+        .use_dual_stack(false)
         .region(Region::new(variables["AWS_REGION"].clone()))
         .credentials_provider(Credentials::new(
             &variables["AWS_ACCESS_KEY_ID"],
@@ -308,19 +316,22 @@ async fn subscribe(
     api: &HttpApi,
     clock: &AdjustableClock,
     in_process: bool,
-) -> Result<Option<JoinHandle<()>>, StackError> {
+) -> Result<JoinSet<()>, StackError> {
     let endpoint = format!("{}/webhooks/circle", api.url());
     if in_process {
         let subscribed = circle.subscribe(&endpoint, &["*"]).await;
-        return subscribed.map(|_| None).map_err(|error| StackError::Subscribe(error.to_string()));
+        subscribed.map_err(|error| StackError::Subscribe(error.to_string()))?;
+        return Ok(JoinSet::new());
     }
     let (circle, clock) = (circle.clone(), clock.clone());
-    Ok(Some(tokio::spawn(async move {
+    let mut subscriber = JoinSet::new();
+    subscriber.spawn(async move {
         while let Err(error) = circle.subscribe(&endpoint, &["*"]).await {
             tracing::info!(%error, "the webhook route is not there yet");
             clock.sleep(SUBSCRIBE_AGAIN_AFTER).await;
         }
-    })))
+    });
+    Ok(subscriber)
 }
 
 #[cfg(test)]

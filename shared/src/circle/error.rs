@@ -99,7 +99,9 @@ impl CircleError {
     /// Whether the same call may fare better in a moment.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Refused { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+            // A rate limit is waited out only where Circle says how long.
+            Self::Refused { status: 429, retry_after, .. } => retry_after.is_some(),
+            Self::Refused { status, .. } => matches!(status, 500 | 502 | 503 | 504),
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             Self::Unreadable { .. } | Self::ApiKey(_) => false,
         }

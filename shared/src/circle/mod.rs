@@ -23,7 +23,7 @@ pub use self::wire::{EndUser, LockDetails, PinStatus, PublicKey};
 use self::send::{Call, RetryBudget};
 use self::wire::{ChallengeCreated, ChallengeFound, SessionCreated, UserFound};
 use crate::api_key::ApiKeySecret;
-use crate::challenge::{ChallengeType, Report, SettledBy, Status};
+use crate::challenge::{ChallengeType, Report, SettledBy};
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
 use crate::identity::UserId;
@@ -106,10 +106,11 @@ impl Circle {
     pub async fn create_session(&self, user: &UserId, deadline: Deadline) -> Result<Session, CircleError> {
         let call = Call::new("POST /v1/w3s/users/token").body(json!({ "userId": user.as_str() }));
         let answer = self.send::<SessionCreated>(call, deadline).await?;
-        let expires_at = answer.data.user_token.expires_at();
+        let now = self.clock.now();
+        let expires_at = answer.data.user_token.expires_at().filter(|at| *at > now);
         Ok(Session {
             encryption_key: answer.data.encryption_key,
-            expires_at: expires_at.unwrap_or_else(|| self.clock.now() + SESSION_LIFETIME),
+            expires_at: expires_at.unwrap_or(now + SESSION_LIFETIME),
             user_token: answer.data.user_token,
         })
     }
@@ -153,8 +154,8 @@ impl Circle {
         Ok(CreatedChallenge { id: answer.data.challenge_id, repeated: answer.status == 200 })
     }
 
-    /// Asks how a challenge stands (`GET /v1/w3s/user/challenges/{id}`). `None` where it has become a type
-    /// that this service does not make.
+    /// Asks how a challenge stands (`GET /v1/w3s/user/challenges/{id}`). `None` where Circle does not say, or
+    /// calls it a type that this service does not make.
     ///
     /// # Errors
     /// As [`CircleError`] says.
@@ -167,16 +168,9 @@ impl Circle {
         let id = challenge_id.to_string();
         let call = Call::new("GET /v1/w3s/user/challenges/{id}").id(&id).user_token(token);
         let found = self.send::<ChallengeFound>(call, deadline).await?.data.challenge;
-        Ok(ChallengeType::parse(&found.r#type).map(|challenge_type| Report {
-            challenge_id,
-            user_id: None,
-            challenge_type,
-            status: Status::from(found.status),
-            error_code: found.error_code.filter(|code| *code != 0),
-            error_message: found.error_message.filter(|message| !message.is_empty()),
-            correlation_ids: found.correlation_ids.unwrap_or_default(),
-            settled_by: SettledBy::Poll,
-            notification_id: None,
+        let challenge_type = found["type"].as_str().and_then(ChallengeType::parse);
+        Ok(challenge_type.and_then(|challenge_type| {
+            Report::read(challenge_id, challenge_type, &found, SettledBy::Poll, None)
         }))
     }
 

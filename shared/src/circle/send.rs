@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Circle, CircleError};
 use crate::clock::{Deadline, timeout};
-use crate::secrets::{ApiKey, UserToken};
+use crate::secrets::{ApiKey, UserToken, without_long_words};
 
 /// The longest that one attempt may take, so that a lost answer leaves time for another.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
@@ -99,10 +99,20 @@ impl Circle {
         call: Call<'_>,
         deadline: Deadline,
     ) -> Result<Answer<T>, CircleError> {
+        let limit = deadline.remaining(&*self.clock);
+        let sent = timeout(&*self.clock, limit, self.send_in_time(&call, deadline)).await;
+        sent.unwrap_or_else(|_| Err(CircleError::TimedOut { call: call.name, request_id: "none".to_owned() }))
+    }
+
+    async fn send_in_time<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer<T>, CircleError> {
         let key = self.api_key.get().await?;
-        match self.send_with(&key, &call, deadline).await {
+        match self.send_with(&key, call, deadline).await {
             Err(error) if error.is_api_key_refused() => match self.api_key.after_refusal(&key).await? {
-                Some(key) => self.send_with(&key, &call, deadline).await,
+                Some(key) => self.send_with(&key, call, deadline).await,
                 None => Err(error),
             },
             result => result,
@@ -237,18 +247,18 @@ fn sensitive(text: &str) -> HeaderValue {
     value
 }
 
-/// The longest word of Circle's that goes to the log. Ids are shorter (36); tokens and keys are longer.
-const WORD_LIMIT: usize = 40;
-
-/// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out, and so is
-/// everything as long as a secret.
+/// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out, whole or in
+/// parts, and so is everything as long as a secret.
 fn without_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
-    let mut message = message.replace(key.expose_secret(), "[API key]");
+    let mut message = message.to_owned();
     if let Some(token) = token {
         message = message.replace(token.expose_secret(), "[user token]");
     }
-    let words = message.split_whitespace();
-    words.map(|word| if word.len() > WORD_LIMIT { "[long word]" } else { word }).collect::<Vec<_>>().join(" ")
+    message = message.replace(key.expose_secret(), "[API key]");
+    if let Some(secret) = key.expose_secret().rsplit(':').next() {
+        message = message.replace(secret, "[API key]");
+    }
+    without_long_words(&message)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Circle's answers, as they come. Any field may be missing, and any enumeration may grow.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -22,17 +23,7 @@ pub(super) struct ChallengeCreated {
 
 #[derive(Deserialize)]
 pub(super) struct ChallengeFound {
-    pub(super) challenge: FoundChallenge,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct FoundChallenge {
-    pub(super) r#type: String,
-    pub(super) status: String,
-    pub(super) error_code: Option<i64>,
-    pub(super) error_message: Option<String>,
-    pub(super) correlation_ids: Option<Vec<String>>,
+    pub(super) challenge: Value,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +97,8 @@ impl PinStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockDetails {
-    /// Wrong entries since the last right one.
+    /// Wrong entries since the last right one. A number that cannot be read counts as none.
+    #[serde(default, deserialize_with = "lenient_count")]
     pub failed_attempts: Option<u32>,
     /// When the lock opens. A date that cannot be read counts as none.
     #[serde(default, deserialize_with = "lenient_date")]
@@ -114,8 +106,12 @@ pub struct LockDetails {
 }
 
 fn lenient_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
-    let date = Option::<String>::deserialize(deserializer)?;
-    Ok(date.and_then(|date| OffsetDateTime::parse(&date, &Rfc3339).ok()))
+    let date = Value::deserialize(deserializer)?;
+    Ok(date.as_str().and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok()))
+}
+
+fn lenient_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_u64().and_then(|count| count.try_into().ok()))
 }
 
 /// A key that Circle signs webhooks with. A key id's key never changes.
@@ -140,12 +136,12 @@ mod tests {
         let user: EndUser = serde_json::from_str(
             r#"{"id":"user-1","status":"ENABLED","pinStatus":"LOCKED","securityQuestionStatus":"FROZEN",
                 "pinDetails":{"failedAttempts":3,"lockedExpiryDate":"2026-01-01T12:30:00Z"},
-                "securityQuestionDetails":{"lockedExpiryDate":"soon"},"authMode":"PIN"}"#,
+                "securityQuestionDetails":{"failedAttempts":-1,"lockedExpiryDate":7},"authMode":"PIN"}"#,
         )
         .unwrap();
         assert_eq!(user.pin_status, Some(PinStatus::Locked));
         assert_eq!(user.security_question_status, Some(PinStatus::Unknown("FROZEN".into())));
         assert_eq!(user.pin_details.unwrap().locked_expiry_date, Some(datetime!(2026-01-01 12:30 UTC)));
-        assert_eq!(user.security_question_details.unwrap().locked_expiry_date, None);
+        assert_eq!(user.security_question_details, Some(LockDetails::default()));
     }
 }

@@ -18,7 +18,7 @@ impl From<CircleError> for Problem {
             CircleError::Refused { status, .. } => of_refusal(*status, circle_code),
             CircleError::Unreachable { .. } => Self::new(
                 Code::CircleUnavailable,
-                "Circle could not be reached. Try again with the same Idempotency-Key.",
+                "Circle could not be reached. Try again, with the same Idempotency-Key if there was one.",
             )
             .retry_after(RETRY_SOON),
             CircleError::TimedOut { .. } => timeout(),
@@ -66,7 +66,7 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
         .retry_after(RETRY_SOON),
         (_, 500..) => Problem::new(
             Code::CircleUnavailable,
-            "Circle failed to answer. Try again with the same Idempotency-Key.",
+            "Circle failed to answer. Try again, with the same Idempotency-Key if there was one.",
         )
         .retry_after(RETRY_SOON),
         _ => Problem::new(
@@ -80,7 +80,7 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
 pub fn timeout() -> Problem {
     Problem::new(
         Code::Timeout,
-        "The request could not be answered in time. Try again with the same Idempotency-Key.",
+        "The request could not be answered in time. Try again, with the same Idempotency-Key if there was one.",
     )
     .retry_after(RETRY_SOON)
 }
@@ -124,7 +124,7 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Unavailable { .. } => Self::new(
                 Code::StorageUnavailable,
-                "The challenge's record could not be reached. Try again with the same Idempotency-Key.",
+                "The challenge's record could not be reached. Try again, with the same Idempotency-Key if there was one.",
             )
             .retry_after(RETRY_SOON),
             StoreError::Unreadable { .. } => Self::new(

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::ParsedPublicKey;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::circle::{Circle, CircleError};
-use crate::clock::{Clock, Deadline, timeout};
+use crate::clock::{Clock, Deadline};
 
 /// How many known keys are kept; Circle has a handful. Beyond it the oldest goes.
 const KNOWN_LIMIT: usize = 32;
 
-/// How many unknown ids are remembered. Beyond it the oldest goes.
+/// How many unknown ids are remembered; the rate of fetches keeps it well below that. Beyond it the oldest goes.
 const UNKNOWN_LIMIT: usize = 256;
 
 /// How long an id that Circle does not know is remembered.
@@ -45,13 +45,13 @@ struct State {
     known: HashMap<Uuid, ParsedPublicKey>,
     known_order: VecDeque<Uuid>,
     unknown: VecDeque<(Uuid, OffsetDateTime)>,
-    /// One fetch for all who miss the same key at once.
-    fetches: HashMap<Uuid, Fetch>,
+    /// One fetch for all who miss the same key at once. It is theirs alone: when all of them have gone, so has it.
+    fetches: HashMap<Uuid, WeakShared<Fetch>>,
     /// When the next fetch would be due if fetches came evenly (a leaky bucket in one instant).
     fetches_due: OffsetDateTime,
 }
 
-type Fetch = Shared<BoxFuture<'static, Result<Option<ParsedPublicKey>, KeyError>>>;
+type Fetch = BoxFuture<'static, Result<Option<ParsedPublicKey>, KeyError>>;
 
 /// Why a key could not be had: it is not known yet whether it is Circle's.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -59,9 +59,6 @@ pub enum KeyError {
     /// Circle gave no answer.
     #[error("Circle did not give the key")]
     Circle(#[source] Arc<CircleError>),
-    /// Circle gave no answer in time.
-    #[error("Circle did not give the key within {} s", FETCH_LIMIT.as_secs())]
-    TimedOut,
     /// Circle was asked for too many keys just now.
     #[error("too many unknown keys at once")]
     RateLimited,
@@ -98,12 +95,13 @@ impl PublicKeys {
             if state.unknown.iter().any(|(unknown, _)| *unknown == id) {
                 return Ok(None);
             }
-            match state.fetches.get(&id) {
-                Some(fetch) => fetch.clone(),
+            match state.fetches.get(&id).and_then(WeakShared::upgrade) {
+                Some(fetch) => fetch,
                 None => {
                     state.take_fetch(now)?;
-                    let fetch = self.clone().fetch(id).boxed().shared();
-                    state.fetches.insert(id, fetch.clone());
+                    let fetch: Shared<Fetch> = self.clone().fetch(id).boxed().shared();
+                    state.fetches.retain(|_, fetch| fetch.upgrade().is_some());
+                    state.fetches.extend(fetch.downgrade().map(|weak| (id, weak)));
                     fetch
                 }
             }
@@ -113,21 +111,20 @@ impl PublicKeys {
 
     async fn fetch(self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
         let deadline = Deadline::after(&*self.clock, FETCH_LIMIT);
-        let answer = timeout(&*self.clock, FETCH_LIMIT, self.circle.public_key(id, deadline)).await;
+        let answer = self.circle.public_key(id, deadline).await;
         let mut state = self.state();
         state.fetches.remove(&id);
         match answer {
-            Ok(Ok(Some(key))) => {
+            Ok(Some(key)) => {
                 let key = super::parse_key(&key).ok_or(KeyError::Unsupported)?;
                 state.keep_known(id, key.clone());
                 Ok(Some(key))
             }
-            Ok(Ok(None)) => {
+            Ok(None) => {
                 state.keep_unknown(id, self.clock.now() + UNKNOWN_LIFETIME);
                 Ok(None)
             }
-            Ok(Err(error)) => Err(KeyError::Circle(Arc::new(error))),
-            Err(_) => Err(KeyError::TimedOut),
+            Err(error) => Err(KeyError::Circle(Arc::new(error))),
         }
     }
 
@@ -138,7 +135,8 @@ impl PublicKeys {
 
 impl State {
     fn take_fetch(&mut self, now: OffsetDateTime) -> Result<(), KeyError> {
-        let due = self.fetches_due.max(now);
+        // A clock that was set back must not keep fetches away for as long.
+        let due = self.fetches_due.clamp(now, now + FETCH_INTERVAL * FETCH_BURST);
         if due - now > FETCH_INTERVAL * (FETCH_BURST - 1) {
             return Err(KeyError::RateLimited);
         }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::challenge::{ChallengeType, Report, SettledBy, Status};
+use crate::challenge::{ChallengeType, Report, SettledBy};
 
 /// What a webhook says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,6 @@ impl Notification {
     ///
     /// The notification's own `type` says what the challenge is; `notificationType` does not (Circle's guide
     /// shows a CHANGE_PIN challenge under `challenges.initialize`), and is asked only where `type` is missing.
-    /// The status is read from `status`, else from `state`: Circle's documentation has both.
     ///
     /// # Errors
     /// When the body is no JSON object with a `notificationType`, or it is about a challenge and leaves out
@@ -44,41 +43,28 @@ impl Notification {
         let family = message.notification_type.ok_or(UnreadableNotification("notificationType"))?;
         let Some(event) = family.strip_prefix("challenges.") else { return Ok(Self::Other) };
 
-        let text = |field: &str| {
-            message.notification.get(field).and_then(|value| value.as_str()).filter(|text| !text.is_empty())
-        };
         let challenge_type = match (message.notification.get("type").and_then(|value| value.as_str()), event)
         {
             (None | Some(""), "changePin") => ChallengeType::ChangePin,
             (None | Some(""), "restorePin") => ChallengeType::RestorePin,
-            (None, _) => return Err(UnreadableNotification("type")),
+            (None | Some(""), _) => return Err(UnreadableNotification("type")),
             (Some(word), _) => match ChallengeType::parse(word) {
                 Some(challenge_type) => challenge_type,
                 None => return Ok(Self::Other),
             },
         };
-        let id = text("id").and_then(|id| Uuid::try_parse(id).ok()).ok_or(UnreadableNotification("id"))?;
-        let status = text("status").or(text("state")).ok_or(UnreadableNotification("status"))?;
-        let correlation_ids = message.notification.get("correlationIds").and_then(|ids| ids.as_array());
-        Ok(Self::Challenge(Report {
-            challenge_id: id,
-            user_id: text("userId").map(str::to_owned),
-            challenge_type,
-            status: Status::from(status.to_owned()),
-            error_code: message.notification["errorCode"].as_i64().filter(|code| *code != 0),
-            error_message: text("errorMessage").map(str::to_owned),
-            correlation_ids: correlation_ids
-                .map(|ids| ids.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect())
-                .unwrap_or_default(),
-            settled_by: SettledBy::Webhook,
-            notification_id: message.notification_id,
-        }))
+        let id = message.notification.get("id").and_then(|id| id.as_str());
+        let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(UnreadableNotification("id"))?;
+        Report::read(id, challenge_type, &message.notification, SettledBy::Webhook, message.notification_id)
+            .map(Self::Challenge)
+            .ok_or(UnreadableNotification("status"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::challenge::Status;
     use serde_json::json;
 
     const ID: &str = "c4d1da72-111e-4d52-bdbf-2e74a2d803d5";
@@ -147,7 +133,6 @@ mod tests {
             ("transactions.outbound", json!({ "id": ID, "state": "COMPLETE" })),
             ("challenges.createWallet", json!({ "id": ID, "type": "CREATE_WALLET", "status": "COMPLETE" })),
             ("challenges.changePin", json!({ "id": ID, "type": "SET_PIN", "status": "COMPLETE" })),
-            ("challenges.initialize", json!({ "id": ID, "type": "", "status": "COMPLETE" })),
             ("somethingNew", json!(null)),
         ] {
             assert_eq!(parse(family, notification), Ok(Notification::Other), "{family}");
@@ -162,6 +147,7 @@ mod tests {
             (json!({ "id": ID, "type": "CHANGE_PIN" }), "status"),
             (json!({ "id": ID, "type": "CHANGE_PIN", "status": "" }), "status"),
             (json!({ "id": ID, "status": "COMPLETE" }), "type"),
+            (json!({ "id": ID, "type": "", "status": "COMPLETE" }), "type"),
             (json!("text"), "type"),
         ] {
             assert_eq!(parse("challenges.initialize", notification), Err(UnreadableNotification(field)));

@@ -9,7 +9,6 @@ use dynoxide::Database;
 use shared::challenge::{Challenge, ChallengeType, Report, SettledBy, Status};
 use shared::challenge_store::{ChallengeStore, Settlement, StoreError};
 use shared::clock::AdjustableClock;
-use shared::config::TableSettings;
 use shared::identity::UserId;
 use shared::random::Random;
 use tokio::net::TcpListener;
@@ -47,8 +46,7 @@ impl Table {
             .send()
             .await
             .unwrap();
-        let settings = TableSettings { name: TABLE.into(), retention: time::Duration::days(90) };
-        Self { store: ChallengeStore::new(&platform, settings), client, clock }
+        Self { store: ChallengeStore::new(&platform, TABLE.into()), client, clock }
     }
 
     /// The stored item, its values as text.
@@ -69,7 +67,7 @@ impl Table {
     }
 
     async fn create(&self, id: Uuid) -> Challenge {
-        self.store.create(id, &user(), ChallengeType::ChangePin).await.unwrap()
+        self.store.create(id, &user(), ChallengeType::ChangePin, time::Duration::days(90)).await.unwrap()
     }
 }
 
@@ -393,8 +391,7 @@ async fn any_mix_of_writes_keeps_the_invariants() {
 #[tokio::test]
 async fn a_table_that_does_not_answer_is_an_error_with_its_source() {
     let platform = platform("http://127.0.0.1:1", AdjustableClock::running()).await;
-    let settings = TableSettings { name: TABLE.into(), retention: time::Duration::days(90) };
-    let store = ChallengeStore::new(&platform, settings);
+    let store = ChallengeStore::new(&platform, TABLE.into());
     let error = store.settle(&webhook(id(), Status::Complete)).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { operation: "UpdateItem", .. }), "{error}");
     assert!(std::error::Error::source(&error).is_some());

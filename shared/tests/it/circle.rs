@@ -186,7 +186,7 @@ async fn an_unreadable_answer_is_not_quoted() {
 async fn what_may_pass_is_tried_again_under_the_same_request_id() {
     let (server, circle, clock) = start().await;
     let found = || Json(200, json!({ "data": { "user": {} } }));
-    for trouble in [Drop, Json(500, json!({})), Json(503, json!("?")), Json(429, json!({ "code": 429 }))] {
+    for trouble in [Drop, Json(500, json!({})), Json(502, json!([])), Json(503, json!("?"))] {
         server.answers([trouble, found()]);
         circle.user(&user(), deadline(&clock)).await.unwrap();
     }
@@ -223,11 +223,15 @@ async fn retry_after_is_honoured_or_handed_on() {
     circle.user(&user(), deadline(&clock)).await.unwrap();
     assert!(clock.now() - before >= Duration::from_secs(1));
 
+    server.answers([Json(429, json!({ "code": 429 }))]);
+    circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert_eq!(server.requests().len(), 3, "no guess at how long");
+
     server.answers([limited("3600")]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(Problem::from(error).code(), Code::CircleRateLimited);
-    assert_eq!(server.requests().len(), 3);
+    assert_eq!(server.requests().len(), 4);
 }
 
 #[tokio::test]
@@ -247,6 +251,7 @@ async fn no_call_outlives_its_deadline() {
     let error = asking.await.unwrap().unwrap_err();
     assert!(matches!(error, CircleError::TimedOut { .. }), "{error}");
     assert_eq!(Problem::from(error).code(), Code::Timeout);
+    assert!(clock.now() - NOON <= Duration::from_millis(8100), "8 s and one step of the clock");
     assert!(server.requests().len() >= 2, "an attempt ends early enough for another");
 }
 

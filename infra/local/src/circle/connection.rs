@@ -43,6 +43,8 @@ impl Listener for CuttingListener {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (tcp, address) = Listener::accept(&mut self.tcp).await;
+        // Without it small answers on loopback can wait 40 ms for an acknowledgement.
+        let _ = tcp.set_nodelay(true);
         let mut stopped = self.stopped.clone();
         let stopped = Box::pin(async move {
             // An error says that the simulator is gone altogether.

@@ -175,15 +175,16 @@ impl CircleSimulator {
             done = Some(turn.done);
         }
         for attempt in 1.. {
+            if !self.is_wanted(&message) {
+                return;
+            }
             let answer = self.attempt(&message).await;
             drop(done.take());
             let wait = {
                 let mut state = self.state();
                 self.record(&mut state, &message, attempt, answer);
-                let wanted =
-                    state.subscriptions.iter().any(|one| one.id == message.subscription_id && one.enabled);
                 match RETRY_AFTER.get(attempt - 1) {
-                    Some(wait) if answer != Ok(200) && wanted => {
+                    Some(wait) if answer != Ok(200) => {
                         self.core.clock.sleep(wait.mul_f64(state.knobs.retry_factor))
                     }
                     _ => return,
@@ -191,6 +192,11 @@ impl CircleSimulator {
             };
             wait.await;
         }
+    }
+
+    /// Whether the subscription is still there and enabled.
+    fn is_wanted(&self, message: &Outgoing) -> bool {
+        self.state().subscriptions.iter().any(|one| one.id == message.subscription_id && one.enabled)
     }
 
     async fn attempt(&self, message: &Outgoing) -> Result<u16, &'static str> {

@@ -28,14 +28,15 @@ pub struct Knobs {
     pub webhooks_paused: bool,
     /// How many of the next notifications are never sent.
     pub lose_webhooks: u32,
-    /// How many times more than once each notification is sent.
+    /// How many times more than once each notification is sent: one after the other, or at once where
+    /// `delay_webhooks_ms` is set.
     pub repeat_webhooks: u32,
     /// How long each notification waits before its first attempt, in milliseconds of the simulator's clock. Those
     /// that wait are overtaken by those that do not.
     pub delay_webhooks_ms: u64,
     /// Collects this many notifications and sends them in reverse; below 2 they are sent as they come.
     pub reorder_webhooks: u32,
-    /// What the waits between attempts (1 s to 11 h) are multiplied with.
+    /// What the waits between attempts (1 s to 11 h) are multiplied with, read when a wait begins.
     pub retry_factor: f64,
 }
 

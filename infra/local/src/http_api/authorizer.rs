@@ -10,9 +10,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use shared::clock::{AdjustableClock, Clock};
+use shared::clock::{AdjustableClock, Clock, timeout};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
+
+/// How long the issuer may take to give its keys; all callers with a token wait for them.
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long API Gateway may keep an issuer's keys.
 const KEYS_ARE_GOOD_FOR: Duration = Duration::from_secs(2 * 60 * 60);
@@ -135,7 +138,8 @@ impl Authorizer {
         let lacks_it =
             |known: &Keys| known.keys.find(kid).is_none() || now - known.read_at > KEYS_ARE_GOOD_FOR;
         if known.as_ref().is_none_or(lacks_it) {
-            let keys = self.fetch_keys().await.ok_or("OIDC discovery endpoint communication error")?;
+            let keys = timeout(&self.clock, FETCH_LIMIT, self.fetch_keys()).await.ok().flatten();
+            let keys = keys.ok_or("OIDC discovery endpoint communication error")?;
             *known = Some(Keys { keys, read_at: now });
         }
         let key =

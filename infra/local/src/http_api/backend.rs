@@ -18,7 +18,8 @@ use shared::random::Random;
 
 use super::{ACCOUNT_ID, GatewayError};
 
-/// How long a function may take.
+/// How long a function may take. Lambda ends it then, which API Gateway tells as a failed function; its own 503 is for
+/// an integration that takes 30 s.
 pub const FUNCTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long `cargo lambda watch` may take, which compiles a function when it is first called.
@@ -101,7 +102,7 @@ impl Invoker {
             }
             Ok(Ok(Err(_elapsed))) => {
                 tracing::warn!(function, "the function took too long");
-                Err(GatewayError::Unavailable)
+                Err(GatewayError::FunctionFailed)
             }
             Ok(Err(error)) => {
                 tracing::error!(function, %error, "the function cannot read the event");

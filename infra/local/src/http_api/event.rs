@@ -45,6 +45,9 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
     let host = headers.get("host").map_or("localhost", String::as_str);
     let domain_name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     let query = uri.query().unwrap_or_default();
+    // API Gateway hands on the path decoded and the query as it came
+    // (<https://github.com/middleapi/standard-server/pull/93> has captures).
+    let path = percent_decoded(uri.path());
     let mut context = json!({
         "accountId": ACCOUNT_ID,
         "apiId": API_ID,
@@ -52,7 +55,7 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
         "domainPrefix": domain_name.split('.').next(),
         "http": {
             "method": request.parts.method.as_str(),
-            "path": uri.path(),
+            "path": path,
             "protocol": format!("{:?}", request.parts.version),
             "sourceIp": request.peer.ip().to_string(),
             "userAgent": headers.get("user-agent").map_or("", String::as_str),
@@ -73,7 +76,7 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
     let mut event = json!({
         "version": "2.0",
         "routeKey": route_key,
-        "rawPath": uri.path(),
+        "rawPath": path,
         "rawQueryString": query,
         "headers": headers,
         "requestContext": context,

@@ -115,7 +115,7 @@ async fn a_crash_ends_one_request_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_function_beyond_its_time_is_a_503() {
+async fn a_function_beyond_its_time_is_a_failed_one() {
     let (started, mut waiting) = tokio::sync::mpsc::unbounded_channel();
     let backend = in_process(move |request| {
         let started = started.clone();
@@ -136,7 +136,7 @@ async fn a_function_beyond_its_time_is_a_503() {
         clock.advance(FUNCTION_TIMEOUT);
     };
     let (response, ()) = tokio::join!(response, time_passes);
-    assert_eq!(whole(response.unwrap()).await, gateway_answer(503, &[], "Service Unavailable"));
+    assert_eq!(whole(response.unwrap()).await, gateway_answer(500, &[], "Internal Server Error"));
     let response = fixture.request("POST", "/challenges").bearer_auth(token).send().await.unwrap();
     assert_eq!(response.text().await.unwrap(), "in time");
 }

@@ -101,7 +101,7 @@ async fn a_parameter_of_the_path_is_decoded() {
     let (function, event) = lambda.invocation();
     assert_eq!(function, "get-challenge");
     assert_eq!(event["routeKey"], "GET /challenges/{challengeId}");
-    assert_eq!(event["rawPath"], "/challenges/a%20b%2Fc");
+    assert_eq!(event["rawPath"], "/challenges/a b/c");
     assert_eq!(event["pathParameters"], json!({ "challengeId": "a b/c" }));
     assert_eq!(event.get("body"), None);
     assert_eq!(event.get("cookies"), None);
