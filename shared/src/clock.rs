@@ -138,6 +138,11 @@ impl Deadline {
         Self(clock.now() + limit)
     }
 
+    /// A deadline that is `duration` earlier.
+    pub fn earlier(self, duration: Duration) -> Self {
+        Self(self.0 - duration)
+    }
+
     /// How long there is until the deadline; zero once it has passed.
     pub fn remaining(self, clock: &dyn Clock) -> Duration {
         Duration::try_from(self.0 - clock.now()).unwrap_or(Duration::ZERO)

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::clock::{Clock, Deadline};
 use crate::problem::{Code, Problem};
 
-/// The longest that a caller waits for Circle and AWS together.
+/// The longest that a caller waits for an answer.
 const REQUEST_LIMIT: Duration = Duration::from_secs(8);
 
 /// What is kept of Lambda's own time limit to write the answer in.
@@ -38,14 +38,14 @@ pub fn source_ip(request: &Request) -> Option<IpAddr> {
     context(request)?.http.source_ip.as_deref()?.parse().ok()
 }
 
-/// When the answer has to be on its way: 8 seconds from now, or half a second before Lambda ends the
-/// invocation if that is sooner.
+/// When the answer has to be there: 8 seconds from now, or half a second before Lambda ends the
+/// invocation if that is sooner. A time limit in the past is none: cargo-lambda sends one.
 pub fn deadline(request: &Request, clock: &dyn Clock) -> Deadline {
     let own = Deadline::after(clock, REQUEST_LIMIT);
     let lambda = request.lambda_context_ref().and_then(|context| {
         let milliseconds = i128::from(context.deadline) * 1_000_000;
         let instant = OffsetDateTime::from_unix_timestamp_nanos(milliseconds).ok()?;
-        (context.deadline > 0).then(|| Deadline::at(instant - ANSWER_MARGIN))
+        (instant > clock.now()).then(|| Deadline::at(instant - ANSWER_MARGIN))
     });
     lambda.map_or(own, |lambda| own.min(lambda))
 }

@@ -1,12 +1,15 @@
 //! Answers: what every function does around its own work.
 
+use std::time::Duration;
+
 use lambda_http::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use tracing::Instrument;
 
-use crate::problem::Problem;
+use crate::clock::{Clock, Deadline, timeout};
+use crate::problem::{self, Problem};
 use crate::request;
 
 /// A JSON answer, which no cache may keep: it is one user's, and may carry tokens.
@@ -22,16 +25,26 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     response
 }
 
-/// The boundary of a function: runs its work under the request's id, and turns a problem into its answer
-/// and its one log line.
-pub async fn answer(
+/// What is kept of a request's time for the table, once Circle has had its part.
+const TABLE_PART: Duration = Duration::from_secs(1);
+
+/// The boundary of a function: runs its work under the request's id and within the request's time, and turns a
+/// problem into its answer and its one log line. The work is told by when Circle has to have answered.
+pub async fn answer<W>(
     request: &Request,
-    work: impl Future<Output = Result<Response<Body>, Problem>>,
-) -> Response<Body> {
+    clock: &dyn Clock,
+    work: impl FnOnce(Deadline) -> W,
+) -> Response<Body>
+where
+    W: Future<Output = Result<Response<Body>, Problem>>,
+{
     let request_id = request::id(request);
     let span = tracing::info_span!("request", request_id);
+    let deadline = request::deadline(request, clock);
     async {
-        match work.await {
+        let work = work(deadline.earlier(TABLE_PART));
+        let done = timeout(clock, deadline.remaining(clock), work).await;
+        match done.unwrap_or_else(|elapsed| Err(problem::timeout().because(elapsed))) {
             Ok(response) => {
                 tracing::info!(status = response.status().as_u16(), "answered");
                 response

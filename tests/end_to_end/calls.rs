@@ -47,6 +47,7 @@ async fn a_challenge_is_one_call_to_the_table_and_two_where_it_is_settled_alread
         async move { challenge_id(send(request).await.is(status)) }
     };
     assert_eq!(table.operations_of(app.user_token()).await, [""; 0]);
+    assert_eq!(table.operations_of(send(app.request("GET /pin"))).await, [""; 0]);
     assert_eq!(table.operations_of(app.challenge()).await, ["UpdateItem"]);
     assert_eq!(table.operations_of(create(201)).await, ["UpdateItem"]);
     assert_eq!(table.operations_of(create(200)).await, ["UpdateItem"], "a repeat");

@@ -16,34 +16,6 @@ const RETRY: Duration = Duration::from_secs(600);
 const RETRY_FACTOR: f64 = 600.0;
 
 #[tokio::test]
-async fn webhooks_are_taken_in_while_circles_api_is_down() {
-    let app = App::start().await;
-    let id = app.challenge().await;
-    app.webhook_answered(id, "PENDING", 200).await;
-    app.stack.circle.clone().stop().await;
-    assert_eq!(app.post(&app.message(id, "COMPLETE")).await.is(200), &json!({ "outcome": "applied" }));
-    assert_eq!(app.status(id).await["status"], "COMPLETE");
-}
-
-#[tokio::test]
-async fn a_webhook_whose_key_cannot_be_had_is_sent_again_and_taken_in() {
-    let app = App::start().await;
-    let circle = &app.stack.circle;
-    let id = app.challenge().await;
-    app.webhook_answered(id, "PENDING", 200).await;
-    circle.set_knobs(|knobs| knobs.retry_factor = RETRY_FACTOR);
-    circle.rotate_signing_key();
-    circle.add_fault(Fault { drop: true, times: 3, ..key_lookup() });
-    circle.start_challenge(id).unwrap();
-    app.webhook_answered(id, "IN_PROGRESS", 503).await;
-    assert_eq!(app.status(id).await["status"], "PENDING");
-    assert_eq!(circle.call_count(ASKS_FOR_KEY), 1 + 3);
-    app.advance(RETRY);
-    app.webhook_answered(id, "IN_PROGRESS", 200).await;
-    assert_eq!(app.status(id).await["status"], "IN_PROGRESS");
-}
-
-#[tokio::test]
 async fn a_key_that_does_not_come_in_two_seconds_is_not_waited_for() {
     let app = App::at_noon().await;
     let circle = &app.stack.circle;

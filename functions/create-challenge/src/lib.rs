@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::challenge::{ChallengeType, ChallengeView};
 use shared::challenge_store::ChallengeStore;
 use shared::circle::{self, Circle, Session};
-use shared::clock::Clock;
+use shared::clock::{Clock, Deadline};
 use shared::config::{self, CircleSettings, SettingError, TableSettings};
 use shared::platform::Platform;
 use shared::problem::{Code, Problem};
@@ -63,15 +63,21 @@ impl CreateChallenge {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &CreateChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, create_challenge(function, &request)).await)
+    Ok(response::answer(&request, &*function.clock, |deadline| {
+        create_challenge(function, &request, deadline)
+    })
+    .await)
 }
 
-async fn create_challenge(function: &CreateChallenge, request: &Request) -> Result<Response<Body>, Problem> {
+async fn create_challenge(
+    function: &CreateChallenge,
+    request: &Request,
+    deadline: Deadline,
+) -> Result<Response<Body>, Problem> {
     let user = identity::caller(request, &function.user_id_claim)?;
     let challenge_type = challenge_type(request)?;
     let callers_key = idempotency_key(request)?;
     let callers_token = identity::user_token(request, &user)?;
-    let deadline = request::deadline(request, &*function.clock);
 
     let (mut session, end_user) = UserSession::open(&function.circle, &user, callers_token, deadline).await?;
     pin_state::check(&end_user, challenge_type, function.clock.now())?;
@@ -123,12 +129,17 @@ fn challenge_type(request: &Request) -> Result<ChallengeType, Problem> {
             "Send the body as JSON, with the header Content-Type: application/json.",
         ));
     }
-    let body: Body = serde_json::from_slice(body).map_err(|_| {
+    let invalid = || {
         Problem::new(
             Code::InvalidBody,
             "The body has to be a JSON object with no other member than type, like {\"type\": \"CHANGE_PIN\"}.",
         )
-    })?;
+    };
+    // serde reads a struct from an array too.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(invalid());
+    }
+    let body: Body = serde_json::from_slice(body).map_err(|_| invalid())?;
     body.r#type.as_str().and_then(ChallengeType::parse).ok_or_else(|| {
         Problem::new(Code::InvalidChallengeType, "The member type has to be CHANGE_PIN or RESTORE_PIN.")
     })

@@ -15,7 +15,7 @@ pub(crate) fn check(
     challenge_type: ChallengeType,
     now: OffsetDateTime,
 ) -> Result<(), Problem> {
-    if user.status.as_deref() == Some("DISABLED") {
+    if user.is_disabled() {
         return Err(problem::user_disabled());
     }
     if user.pin_status == Some(PinStatus::Unset) {
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_lock_holds_until_its_end() {
         let mut user = user(PinStatus::Locked, PinStatus::Enabled);
-        let until = |date| Some(LockDetails { locked_expiry_date: Some(date) });
+        let until = |date| Some(LockDetails { locked_expiry_date: Some(date), failed_attempts: Some(3) });
         user.pin_details = until(datetime!(2026-01-01 12:00:01 UTC));
         assert_eq!(code(&user, ChallengeType::ChangePin), Some(Code::PinLocked));
         user.pin_details = until(NOW);

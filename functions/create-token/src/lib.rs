@@ -6,11 +6,11 @@ use std::sync::Arc;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use shared::circle::Circle;
-use shared::clock::Clock;
+use shared::clock::{Clock, Deadline};
 use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
 use shared::problem::Problem;
-use shared::{identity, request, response};
+use shared::{identity, response};
 
 /// What the function keeps between requests.
 #[derive(Debug)]
@@ -44,12 +44,16 @@ impl CreateToken {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &CreateToken, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, create_token(function, &request)).await)
+    Ok(response::answer(&request, &*function.clock, |deadline| create_token(function, &request, deadline))
+        .await)
 }
 
-async fn create_token(function: &CreateToken, request: &Request) -> Result<Response<Body>, Problem> {
+async fn create_token(
+    function: &CreateToken,
+    request: &Request,
+    deadline: Deadline,
+) -> Result<Response<Body>, Problem> {
     let user = identity::caller(request, &function.user_id_claim)?;
-    let deadline = request::deadline(request, &*function.clock);
     let session = function.circle.create_session(&user, deadline).await?;
     Ok(response::json(StatusCode::CREATED, &session))
 }

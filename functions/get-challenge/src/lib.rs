@@ -13,7 +13,7 @@ use shared::config::{self, CircleSettings, SettingError, TableSettings};
 use shared::platform::Platform;
 use shared::problem::{Code, Problem};
 use shared::secrets::UserToken;
-use shared::{identity, request, response};
+use shared::{identity, response};
 use uuid::Uuid;
 
 /// What the function keeps between requests.
@@ -51,14 +51,18 @@ impl GetChallenge {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, get_challenge(function, &request)).await)
+    Ok(response::answer(&request, &*function.clock, |deadline| get_challenge(function, &request, deadline))
+        .await)
 }
 
-async fn get_challenge(function: &GetChallenge, request: &Request) -> Result<Response<Body>, Problem> {
+async fn get_challenge(
+    function: &GetChallenge,
+    request: &Request,
+    deadline: Deadline,
+) -> Result<Response<Body>, Problem> {
     let user = identity::caller(request, &function.user_id_claim)?;
     let challenge_id = challenge_id(request)?;
     let token = identity::user_token(request, &user)?;
-    let deadline = request::deadline(request, &*function.clock);
 
     let record = function.challenges.get(challenge_id).await?;
     let record = record

@@ -13,6 +13,7 @@ use serde::Serialize;
 use shared::challenge::{Challenge, Report};
 use shared::challenge_store::{ChallengeStore, Settlement};
 use shared::circle::Circle;
+use shared::clock::Clock;
 use shared::config::{self, CircleSettings, SettingError, TableSettings};
 use shared::platform::Platform;
 use shared::problem::{Code, Problem};
@@ -24,6 +25,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 
 /// What the function keeps between requests.
 pub struct ReceiveWebhook {
+    clock: Arc<dyn Clock>,
     challenges: ChallengeStore,
     public_keys: PublicKeys,
     source_ips: Option<Vec<IpAddr>>,
@@ -39,6 +41,7 @@ impl ReceiveWebhook {
         let table = TableSettings::read(&platform.environment)?;
         let circle = Circle::new(platform, CircleSettings::read(&platform.environment)?);
         Ok(Self {
+            clock: Arc::clone(&platform.clock),
             challenges: ChallengeStore::new(platform, table),
             public_keys: PublicKeys::new(Arc::new(circle), Arc::clone(&platform.clock)),
             source_ips: config::circle_source_ips(&platform.environment)?,
@@ -65,7 +68,7 @@ enum Outcome {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &ReceiveWebhook, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, receive_webhook(function, &request)).await)
+    Ok(response::answer(&request, &*function.clock, |_| receive_webhook(function, &request)).await)
 }
 
 async fn receive_webhook(function: &ReceiveWebhook, request: &Request) -> Result<Response<Body>, Problem> {

@@ -12,6 +12,7 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use create_challenge::CreateChallenge;
 use create_token::CreateToken;
 use get_challenge::GetChallenge;
+use get_pin::GetPin;
 use receive_webhook::ReceiveWebhook;
 use shared::clock::{AdjustableClock, Clock};
 use shared::config::{Environment, SettingError};
@@ -295,6 +296,7 @@ fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, Setti
         ("create-token", mount!(CreateToken::new(platform)?, create_token::handle)),
         ("create-challenge", mount!(CreateChallenge::new(platform)?, create_challenge::handle)),
         ("get-challenge", mount!(GetChallenge::new(platform)?, get_challenge::handle)),
+        ("get-pin", mount!(GetPin::new(platform)?, get_pin::handle)),
         ("receive-webhook", mount!(ReceiveWebhook::new(platform)?, receive_webhook::handle)),
     ]))
 }
@@ -319,4 +321,30 @@ async fn subscribe(
             clock.sleep(SUBSCRIBE_AGAIN_AFTER).await;
         }
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a developer gives `cargo lambda watch` for a stack on the default ports.
+    #[tokio::test]
+    async fn the_shipped_variables_are_those_of_a_stack() {
+        let stack = Stack::start(StackOptions::default()).await.unwrap();
+        let default_ports = [
+            (stack.circle.url(), 8781),
+            (stack.dynamodb.url().to_owned(), 8782),
+            (stack.secrets_manager.url().to_owned(), 8783),
+        ];
+        let expected: String = stack
+            .function_environment()
+            .iter()
+            .map(|(name, value)| match default_ports.iter().find(|(url, _)| url == value) {
+                Some((_, port)) => format!("{name}=http://127.0.0.1:{port}\n"),
+                None => format!("{name}={value}\n"),
+            })
+            .collect();
+        assert_eq!(include_str!("../functions.env"), expected);
+        stack.stop().await;
+    }
 }

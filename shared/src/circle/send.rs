@@ -237,13 +237,18 @@ fn sensitive(text: &str) -> HeaderValue {
     value
 }
 
-/// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out.
+/// The longest word of Circle's that goes to the log. Ids are shorter (36); tokens and keys are longer.
+const WORD_LIMIT: usize = 40;
+
+/// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out, and so is
+/// everything as long as a secret.
 fn without_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
-    let message = message.replace(key.expose_secret(), "[API key]");
-    match token {
-        Some(token) => message.replace(token.expose_secret(), "[user token]"),
-        None => message,
+    let mut message = message.replace(key.expose_secret(), "[API key]");
+    if let Some(token) = token {
+        message = message.replace(token.expose_secret(), "[user token]");
     }
+    let words = message.split_whitespace();
+    words.map(|word| if word.len() > WORD_LIMIT { "[long word]" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -266,5 +271,7 @@ mod tests {
         let token = UserToken::parse("token-value").unwrap();
         let message = without_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));
         assert_eq!(message, "[API key] and [user token]");
+        let message = without_secrets(&format!("bad token={} here", "x".repeat(36)), &key, None);
+        assert_eq!(message, "bad [long word] here");
     }
 }

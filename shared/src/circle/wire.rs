@@ -58,6 +58,13 @@ pub struct EndUser {
     pub security_question_details: Option<LockDetails>,
 }
 
+impl EndUser {
+    /// Whether Circle lets the user do nothing at all.
+    pub fn is_disabled(&self) -> bool {
+        self.status.as_deref() == Some("DISABLED")
+    }
+}
+
 /// The state of a PIN or of the security questions.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
@@ -83,10 +90,24 @@ impl From<String> for PinStatus {
     }
 }
 
+impl PinStatus {
+    /// Circle's word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Enabled => "ENABLED",
+            Self::Unset => "UNSET",
+            Self::Locked => "LOCKED",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
 /// Failed attempts and locks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockDetails {
+    /// Wrong entries since the last right one.
+    pub failed_attempts: Option<u32>,
     /// When the lock opens. A date that cannot be read counts as none.
     #[serde(default, deserialize_with = "lenient_date")]
     pub locked_expiry_date: Option<OffsetDateTime>,

@@ -21,11 +21,7 @@ impl From<CircleError> for Problem {
                 "Circle could not be reached. Try again with the same Idempotency-Key.",
             )
             .retry_after(RETRY_SOON),
-            CircleError::TimedOut { .. } => Self::new(
-                Code::CircleTimeout,
-                "Circle did not answer in time. Try again with the same Idempotency-Key.",
-            )
-            .retry_after(RETRY_SOON),
+            CircleError::TimedOut { .. } => timeout(),
             CircleError::Unreadable { .. } => Self::new(
                 Code::CircleError,
                 "Circle's answer could not be read. Try again, and report it if it stays.",
@@ -78,6 +74,15 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
             "Circle refused the request in a way that this service does not know; circleCode has its number.",
         ),
     }
+}
+
+/// Circle or the table did not answer in time.
+pub fn timeout() -> Problem {
+    Problem::new(
+        Code::Timeout,
+        "The request could not be answered in time. Try again with the same Idempotency-Key.",
+    )
+    .retry_after(RETRY_SOON)
 }
 
 /// Circle has disabled the user.

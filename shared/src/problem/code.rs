@@ -53,14 +53,14 @@ pub enum Code {
     CircleRateLimited,
     /// Circle could not be reached or failed.
     CircleUnavailable,
-    /// Circle did not answer in time.
-    CircleTimeout,
     /// Circle answered in a way that this service does not know.
     CircleError,
     /// The table of challenge records could not be reached.
     StorageUnavailable,
     /// The service's own set-up is at fault.
     Misconfigured,
+    /// Circle or the table did not answer in time.
+    Timeout,
     /// The service itself is at fault.
     Internal,
 }
@@ -92,10 +92,10 @@ impl Code {
         Self::PublicKeyUnavailable,
         Self::CircleRateLimited,
         Self::CircleUnavailable,
-        Self::CircleTimeout,
         Self::CircleError,
         Self::StorageUnavailable,
         Self::Misconfigured,
+        Self::Timeout,
         Self::Internal,
     ];
 
@@ -166,9 +166,6 @@ impl Code {
             Self::CircleUnavailable => {
                 ("circle_unavailable", StatusCode::SERVICE_UNAVAILABLE, "Circle is unavailable")
             }
-            Self::CircleTimeout => {
-                ("circle_timeout", StatusCode::GATEWAY_TIMEOUT, "Circle did not answer in time")
-            }
             Self::CircleError => ("circle_error", StatusCode::BAD_GATEWAY, "Unexpected answer from Circle"),
             Self::StorageUnavailable => {
                 ("storage_unavailable", StatusCode::SERVICE_UNAVAILABLE, "Storage is unavailable")
@@ -176,6 +173,7 @@ impl Code {
             Self::Misconfigured => {
                 ("misconfigured", StatusCode::INTERNAL_SERVER_ERROR, "The service is not set up")
             }
+            Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT, "Not done in time"),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
         }
     }

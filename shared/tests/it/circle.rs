@@ -246,7 +246,7 @@ async fn no_call_outlives_its_deadline() {
     }
     let error = asking.await.unwrap().unwrap_err();
     assert!(matches!(error, CircleError::TimedOut { .. }), "{error}");
-    assert_eq!(Problem::from(error).code(), Code::CircleTimeout);
+    assert_eq!(Problem::from(error).code(), Code::Timeout);
     assert!(server.requests().len() >= 2, "an attempt ends early enough for another");
 }
 

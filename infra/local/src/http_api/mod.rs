@@ -58,6 +58,7 @@ pub const ROUTES: &[Route] = &[
         function: "get-challenge",
         authorized: true,
     },
+    Route { method: Method::GET, path: "/pin", function: "get-pin", authorized: true },
     Route { method: Method::HEAD, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
     Route { method: Method::POST, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
 ];

@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use local::circle::Fault;
+use local::secrets_manager::Failure;
+use local::stack::API_KEY_SECRET;
+use serde_json::{Value, json};
+
+use crate::observed::Log;
+use crate::support::{App, send};
+
+fn misconfigured(detail: &str) -> Value {
+    json!({ "title": "The service is not set up", "status": 500, "detail": detail, "code": "misconfigured" })
+}
+
+const NO_KEY: &str = "The service has no usable Circle API key. Its operator finds the cause in the log.";
+
+#[tokio::test]
+async fn a_malformed_secret_is_named_in_the_log_and_mended_without_a_restart() {
+    let log = Log::start();
+    let app = App::start().await;
+    app.stack.circle.wait_for_deliveries(1).await;
+    app.stack.secrets_manager.put(API_KEY_SECRET, "malformed-and-secret");
+    for call in ["POST /session-tokens", "POST /challenges", "GET /pin"] {
+        send(app.request(call)).await.is_problem(misconfigured(NO_KEY));
+    }
+    let text = log.text();
+    assert!(text.contains("the secret circle-api-key must hold a Circle API key"), "{text}");
+    assert!(!text.contains("malformed-and-secret"), "{text}");
+    let key = json!({ "apiKey": app.stack.circle.api_key() }).to_string();
+    app.stack.secrets_manager.put(API_KEY_SECRET, &key);
+    send(app.request("POST /session-tokens")).await.is(201);
+}
+
+#[tokio::test]
+async fn a_secrets_manager_that_fails_for_a_moment_is_asked_again() {
+    let app = App::start().await;
+    app.stack.circle.wait_for_deliveries(1).await;
+    app.stack.secrets_manager.fail_next(2, Failure::InternalServiceError);
+    send(app.request("POST /session-tokens")).await.is(201);
+    app.stack.secrets_manager.fail_next(3, Failure::InternalServiceError);
+    send(app.request("GET /pin")).await.is_problem(misconfigured(NO_KEY));
+    send(app.request("GET /pin")).await.is(200);
+}
+
+#[tokio::test]
+async fn a_key_that_circle_refuses_is_the_operators_to_mend() {
+    let app = App::start().await;
+    send(app.request("POST /session-tokens")).await.is(201);
+    app.stack.circle.add_fault(Fault { status: Some(401), code: Some(4), ..Fault::default() });
+    let mut expected =
+        misconfigured("Circle refuses the service's API key. Its operator finds the cause in the log.");
+    expected["circleCode"] = 4.into();
+    send(app.request("POST /session-tokens")).await.is_problem(expected);
+}
+
+#[tokio::test]
+async fn a_rotated_key_costs_no_request() {
+    let app = App::start().await;
+    let id = app.challenge().await;
+    let token = app.user_token().await;
+    send(app.request("GET /pin")).await.is(200);
+    for _ in 0..3 {
+        app.stack.circle.rotate_api_key();
+        let reads = app.stack.secrets_manager.reads();
+        for call in ["POST /session-tokens", "POST /challenges", "GET /pin"] {
+            let answer = send(app.request(call)).await;
+            assert!([200, 201].contains(&answer.status), "{call}: {answer:?}");
+        }
+        let polled = send(app.request(&format!("GET /challenges/{id}")).header("x-user-token", &token)).await;
+        polled.is(200);
+        assert!(app.stack.secrets_manager.reads() - reads <= 4, "each function reads the secret once");
+        // A key may be read again half a minute after it last was.
+        app.advance(Duration::from_secs(30));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_rotated_twice_at_once_is_read_again_after_half_a_minute() {
+    let app = App::start().await;
+    send(app.request("POST /session-tokens")).await.is(201);
+    app.stack.circle.rotate_api_key();
+    send(app.request("POST /session-tokens")).await.is(201);
+    let reads = app.stack.secrets_manager.reads();
+    app.stack.circle.rotate_api_key();
+    for _ in 0..5 {
+        assert_eq!(send(app.request("POST /session-tokens")).await.status, 500);
+    }
+    assert_eq!(app.stack.secrets_manager.reads(), reads, "at most once in 30 seconds");
+    app.advance(Duration::from_secs(30));
+    send(app.request("POST /session-tokens")).await.is(201);
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_reached_is_said_so() {
+    // The last port of loopback that nothing listens on.
+    let app = App::with_settings([("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")]).await;
+    let expected = json!({
+        "title": "Storage is unavailable",
+        "status": 503,
+        "detail": "The challenge's record could not be reached. Try again with the same Idempotency-Key.",
+        "code": "storage_unavailable",
+        "retryAfterSeconds": 2,
+    });
+    send(app.request("POST /challenges")).await.is_problem(expected.clone());
+    let id = app.stack.circle.challenges()[0].id;
+    send(app.request(&format!("GET /challenges/{id}"))).await.is_problem(expected.clone());
+    app.post(&app.message(id, "COMPLETE")).await.is_problem(expected);
+    // The greeting of the subscription is not about a challenge; Circle's word on the challenge is sent again.
+    app.webhook_answered(id, "PENDING", 503).await;
+}
