@@ -1,111 +1,101 @@
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use local::circle::PinEntry;
-use shared::challenge::ChallengeType;
-use shared::circle::idempotency_key;
+use local::circle::{Fault, PinEntry};
+use serde_json::json;
 use shared::clock::AdjustableClock;
-use shared::identity::UserId;
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::support::{App, USER, send};
+use crate::dynamodb_proxy::DynamoDbProxy;
+use crate::support::{App, MINUTE, NOON, challenge_id, send};
 
-/// Stands before DynamoDB and counts the functions' calls.
-#[derive(Clone)]
-struct Counter {
-    dynamodb: String,
-    http: reqwest::Client,
-    calls: Arc<Mutex<Vec<String>>>,
-}
-
-impl Counter {
-    /// An app whose functions reach the table through the counter only.
-    async fn start() -> (Self, App) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dynamodb = local::dynamodb::start(listener, None, AdjustableClock::running()).await.unwrap();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let counter = Self { dynamodb: dynamodb.url().to_owned(), http, calls: Arc::default() };
-        // Another DynamoDB than the stack's own; it runs until the test is over.
-        std::mem::forget(dynamodb);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(pass_on).with_state(counter.clone());
-        tokio::spawn(async { axum::serve(listener, router).await });
-        let app = App::with_settings([("AWS_ENDPOINT_URL_DYNAMODB", &url)]).await;
-        // Only what a test posts is to be counted.
-        app.stack.circle.wait_for_deliveries(1).await;
-        app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
-        (counter, app)
-    }
-
-    /// The calls since the last time, by AWS's names.
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.calls.lock().unwrap())
-    }
-}
-
-async fn pass_on(State(counter): State<Counter>, headers: HeaderMap, body: Bytes) -> (StatusCode, Bytes) {
-    let target = headers["x-amz-target"].to_str().unwrap();
-    counter.calls.lock().unwrap().push(target.rsplit('.').next().unwrap().to_owned());
-    let call = counter.http.post(&counter.dynamodb).headers(headers).body(body).send().await.unwrap();
-    (call.status(), call.bytes().await.unwrap())
-}
+const KEY: &str = "3f2b8a52-6a0e-4d0c-9b57-0d1f6c2f5a11";
 
 #[tokio::test]
-async fn each_request_makes_as_few_calls_to_the_table_as_it_can() {
-    let (counter, app) = Counter::start().await;
-    let token = app.user_token().await;
-    assert_eq!(counter.take(), [""; 0], "a session");
-
+async fn a_webhook_is_one_call_to_the_table_at_most() {
+    let (app, table) = start().await;
     let id = app.challenge().await;
-    assert_eq!(counter.take(), ["UpdateItem"], "a new challenge");
-
-    let status = format!("GET /challenges/{id}");
-    send(app.request(&status)).await.is(200);
-    assert_eq!(counter.take(), ["GetItem"], "a status");
-    send(app.request(&status).header("x-user-token", &token)).await.is(200);
-    assert_eq!(counter.take(), ["GetItem", "UpdateItem"], "a poll that finds nothing new");
-    send(app.request(&status).header("x-user-token", &token)).await.is(200);
-    assert_eq!(counter.take(), ["GetItem", "UpdateItem"], "a poll too soon after another");
-    app.advance(std::time::Duration::from_secs(3));
-    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
-    send(app.request(&status).header("x-user-token", &token)).await.is(200);
-    assert_eq!(counter.take(), ["GetItem", "UpdateItem", "UpdateItem"], "a poll that settles");
-    send(app.request(&status).header("x-user-token", &token)).await.is(200);
-    assert_eq!(counter.take(), ["GetItem"], "a final status");
-
-    for (message, outcome) in
-        [(app.message(Uuid::from_u128(1), "COMPLETE"), "applied"), (app.message(id, "COMPLETE"), "stale")]
-    {
-        assert_eq!(app.post(&message).await.is(200)["outcome"], outcome);
-        assert_eq!(counter.take(), ["UpdateItem"], "a webhook");
+    let complete = app.message(id, "COMPLETE");
+    for (message, outcome) in [
+        (app.message(id, "IN_PROGRESS"), "applied"),
+        (complete.clone(), "applied"),
+        (complete, "duplicate"),
+        (app.message(id, "FAILED"), "stale"),
+        (app.message(Uuid::from_u128(1), "COMPLETE"), "applied"),
+    ] {
+        let post = async {
+            assert_eq!(app.post(&message).await.is(200)["outcome"], outcome);
+        };
+        assert_eq!(table.operations_of(post).await, ["UpdateItem"], "{outcome}");
     }
-    app.post_bytes(b"{\"notificationType\": \"webhooks.test\"}").await.is(200);
-    assert_eq!(counter.take(), [""; 0], "a webhook about nothing of ours");
+    let without_effect = async {
+        let mut message = app.message(id, "COMPLETE");
+        message["notificationType"] = json!("webhooks.test");
+        assert_eq!(app.post(&message).await.is(200)["outcome"], "ignored");
+        assert_eq!(app.post_bytes(b"{}").await.status, 422);
+        let (key_id, _) = app.stack.circle.sign(b"");
+        assert_eq!(send(app.webhook(&key_id.to_string(), "AAAA", b"{}")).await.status, 401);
+        assert_eq!(send(app.anonymous("HEAD /webhooks/circle")).await.status, 200);
+    };
+    assert_eq!(table.operations_of(without_effect).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_challenge_whose_final_webhook_came_first_takes_two_calls() {
-    let (counter, app) = Counter::start().await;
-    let callers_key = Uuid::from_u128(9);
-    let user = UserId::parse(USER).unwrap();
-    let key = idempotency_key(&user, ChallengeType::ChangePin, callers_key);
-    let token = app.user_token().await;
-    let made = reqwest::Client::builder().no_proxy().build().unwrap();
-    let made = made
-        .put(format!("{}/v1/w3s/user/pin", app.stack.circle.url()))
-        .bearer_auth(app.stack.circle.api_key())
-        .header("x-user-token", token)
-        .header("content-type", "application/json")
-        .body(format!("{{\"idempotencyKey\": \"{key}\"}}"));
-    let id: Uuid = send(made).await.body["data"]["challengeId"].as_str().unwrap().parse().unwrap();
+async fn a_challenge_is_one_call_to_the_table_and_two_where_it_is_settled_already() {
+    let (app, table) = start().await;
+    let create = |status| {
+        let request = app.request("POST /challenges").header("idempotency-key", KEY);
+        async move { challenge_id(send(request).await.is(status)) }
+    };
+    assert_eq!(table.operations_of(app.user_token()).await, [""; 0]);
+    assert_eq!(table.operations_of(send(app.request("GET /pin"))).await, [""; 0]);
+    assert_eq!(table.operations_of(app.challenge()).await, ["UpdateItem"]);
+    assert_eq!(table.operations_of(create(201)).await, ["UpdateItem"]);
+    assert_eq!(table.operations_of(create(200)).await, ["UpdateItem"], "a repeat");
+    let id = create(200).await;
     app.post(&app.message(id, "COMPLETE")).await.is(200);
-    counter.take();
-    let repeat = app.request("POST /challenges").header("idempotency-key", callers_key.to_string());
-    assert_eq!(send(repeat).await.is(200)["status"], "COMPLETE");
-    assert_eq!(counter.take(), ["UpdateItem", "UpdateItem"]);
+    assert_eq!(table.operations_of(create(200)).await, ["UpdateItem"], "a repeat of a settled one");
+
+    // Circle makes the challenge, and its answer is lost.
+    app.stack.circle.add_fault(Fault {
+        path: Some("/v1/w3s/user/pin".into()),
+        status: Some(400),
+        after_effect: true,
+        ..Fault::default()
+    });
+    let other = || app.request("POST /challenges").header("idempotency-key", Uuid::from_u128(7).to_string());
+    let died = async {
+        assert_eq!(send(other()).await.status, 502);
+    };
+    assert_eq!(table.operations_of(died).await, [""; 0]);
+    let id = app.stack.circle.challenges().last().unwrap().id;
+    assert_eq!(app.post(&app.message(id, "COMPLETE")).await.is(200)["outcome"], "applied");
+    let taken_up = async {
+        assert_eq!(send(other()).await.is(200)["status"], "COMPLETE");
+    };
+    assert_eq!(table.operations_of(taken_up).await, ["UpdateItem", "UpdateItem"]);
+}
+
+#[tokio::test]
+async fn a_status_is_one_call_to_the_table_and_three_at_most_when_circle_is_asked() {
+    let (app, table) = start().await;
+    let (id, token) = (app.challenge().await, app.user_token().await);
+    let get = |id: Uuid| send(app.request(&format!("GET /challenges/{id}")));
+    let poll = || send(app.request(&format!("GET /challenges/{id}")).header("x-user-token", &token));
+    assert_eq!(table.operations_of(get(id)).await, ["GetItem"]);
+    assert_eq!(table.operations_of(get(Uuid::from_u128(7))).await, ["GetItem"], "of none");
+    assert_eq!(table.operations_of(poll()).await, ["GetItem", "UpdateItem"], "Circle has no news");
+    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
+    assert_eq!(table.operations_of(poll()).await, ["GetItem", "UpdateItem"], "Circle was asked just now");
+    app.advance(Duration::from_secs(3));
+    assert_eq!(table.operations_of(poll()).await, ["GetItem", "UpdateItem", "UpdateItem"]);
+    app.advance(MINUTE);
+    assert_eq!(table.operations_of(poll()).await, ["GetItem"], "settled");
+}
+
+/// An app at noon whose simulator sends no webhooks of its own.
+async fn start() -> (App, std::sync::Arc<DynamoDbProxy>) {
+    let (app, table) = DynamoDbProxy::start(AdjustableClock::frozen(NOON)).await;
+    app.stack.circle.wait_for_deliveries(1).await;
+    app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
+    (app, table)
 }

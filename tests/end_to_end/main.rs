@@ -3,21 +3,26 @@
 mod bad_callers; // who may not call, and past which door
 mod bad_input; // what a caller can get wrong in a request
 mod broken_setup; // AWS fails, keys are rotated, the secret is wrong
-mod calls; // how often the table is asked
+mod calls; // how often the table is called
 mod circle_failures; // Circle refuses, fails, is slow or talks nonsense
 mod early_webhooks; // webhooks before the record that they are about
 mod failures; // why a challenge failed, as callers are told
 mod flow; // sessions, a changed and a restored PIN, tokens that expire
 mod idempotency; // repeated requests
 mod local_stack; // the stack that all of this runs on
+mod outages; // what was missed while something was down, and comes after all
 mod pin; // what an app sees of the PIN before it offers anything
 mod pin_states; // users for whom no challenge is made
 mod polling; // what webhooks did not say
 mod problem_codes; // the list of errors in the README
+mod rotation; // a new API key while requests are under way
 mod secrets; // what was secret in a run is nowhere to be read
 mod signatures; // which webhooks are taken as Circle's
+mod signing_keys; // forgers, and how often Circle is asked for a key
 mod webhooks; // what each message does to its record
 
+/// A DynamoDB whose calls can be counted and kept from it.
+mod dynamodb_proxy;
 /// What is logged, and time that passes by hand.
 mod observed;
 /// The running service, and an app that uses it.
