@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::config::TableSettings;
 use crate::identity::UserId;
 use crate::platform::Platform;
+use crate::secrets::without_long_words;
 
 /// How long a record lives that no caller of this service asked for.
 const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -116,7 +117,7 @@ impl ChallengeStore {
             update = update.set("errorCode = :errorCode", ":errorCode", number(code));
         }
         if let Some(message) = &report.error_message {
-            let message: String = message.chars().take(ERROR_MESSAGE_LIMIT).collect();
+            let message: String = without_long_words(message).chars().take(ERROR_MESSAGE_LIMIT).collect();
             update = update.set("errorMessage = :errorMessage", ":errorMessage", text(&message));
         }
         if !report.correlation_ids.is_empty() {
