@@ -143,13 +143,15 @@ impl Stack {
 
         let secrets_manager = SecretsManager::start(secrets_listener, clock.clone(), random.clone());
         let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
-        let rotated = Arc::clone(&secrets_manager);
+        let rotated = Arc::downgrade(&secrets_manager);
         let (circle, issuer, dynamodb) = tokio::join!(
             CircleSimulator::start(CircleOptions {
                 listener: circle_listener,
                 clock: clock.clone(),
                 random: random.clone(),
-                on_api_key_change: Some(Arc::new(move |key| _ = rotated.put(API_KEY_SECRET, key))),
+                on_api_key_change: Some(Arc::new(move |key| {
+                    _ = rotated.upgrade().map(|secrets| secrets.put(API_KEY_SECRET, key));
+                })),
             }),
             Issuer::start(issuer_listener, clock.clone()),
             dynamodb::start(dynamodb_listener, data.as_deref(), clock.clone()),
@@ -228,6 +230,9 @@ impl Stack {
         self.api.stop().await;
         self.issuer.stop().await;
         self.dynamodb.stop().await;
+        if let Some(secrets_manager) = Arc::into_inner(self.secrets_manager) {
+            secrets_manager.stop().await;
+        }
     }
 }
 
