@@ -38,9 +38,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(3);
 /// Partitions of the sparse index. A constant: records carry the number.
 const PENDING_SHARDS: u8 = 8;
 
-/// The longest text of Circle's that is kept of a failure, in characters.
-const ERROR_MESSAGE_LIMIT: usize = 1000;
-
 /// The table of challenge records.
 #[derive(Debug, Clone)]
 pub struct ChallengeStore {
@@ -115,8 +112,7 @@ impl ChallengeStore {
             update = update.set("errorCode = :errorCode", ":errorCode", number(code));
         }
         if let Some(message) = &report.error_message {
-            let message: String = message.chars().take(ERROR_MESSAGE_LIMIT).collect();
-            update = update.set("errorMessage = :errorMessage", ":errorMessage", text(&message));
+            update = update.set("errorMessage = :errorMessage", ":errorMessage", text(message));
         }
         if !report.correlation_ids.is_empty() {
             let ids = report.correlation_ids.iter().map(|id| text(id)).collect();

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serializer};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// A Circle API key, `PREFIX:ID:SECRET`.
 #[derive(Debug, Clone)]
@@ -24,11 +25,17 @@ impl ApiKey {
             api_key: SecretString,
         }
 
-        let json = serde_json::from_str(content).ok().map(|json: Json| json.api_key);
-        let key = json.unwrap_or_else(|| content.trim().into());
+        let content = content.trim();
+        let key = if content.starts_with('{') {
+            serde_json::from_str::<Json>(content).ok()?.api_key
+        } else {
+            content.into()
+        };
         let parts: Vec<&str> = key.expose_secret().split(':').collect();
-        let well_formed = parts.len() == 3
-            && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic()));
+        // A quotation mark shows JSON of another shape.
+        let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
+        let well_formed =
+            parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(fits));
         well_formed.then_some(Self(key))
     }
 }
@@ -120,25 +127,30 @@ impl ExposeSecret<str> for EncryptionKey {
     }
 }
 
+/// The longest word of a third party's that is kept, in bytes. The shortest of Circle's secrets, the last part of an
+/// API key, has 32.
+const WORD_LIMIT: usize = 30;
+
+/// The longest text of a third party's that is kept, in characters.
+const TEXT_LIMIT: usize = 500;
+
+/// A third party's text without what is as long as a secret: of the long words only ids (UUIDs) are kept, and the
+/// white space between words becomes single spaces.
+pub(crate) fn without_long_words(text: &str) -> String {
+    let is_id = |word: &str| {
+        let word = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
+        word.len() == 36 && Uuid::try_parse(word).is_ok()
+    };
+    let keep = |word| if str::len(word) <= WORD_LIMIT || is_id(word) { word } else { "[long word]" };
+    text.split_whitespace().map(keep).collect::<Vec<_>>().join(" ").chars().take(TEXT_LIMIT).collect()
+}
+
 /// Writes a secret into an answer that is meant to carry it (`#[serde(serialize_with)]`).
 ///
 /// # Errors
 /// As the serializer's.
 pub fn expose<S: Serializer>(secret: &impl ExposeSecret<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
-}
-
-/// The longest word of Circle's that is kept or logged. Ids are shorter (36); tokens and keys are longer.
-const WORD_LIMIT: usize = 40;
-
-/// The longest text of Circle's that is kept or logged, in characters.
-const TEXT_LIMIT: usize = 500;
-
-/// A text of Circle's without everything that is as long as a secret, should Circle quote one.
-pub(crate) fn without_long_words(text: &str) -> String {
-    let words =
-        text.split_whitespace().map(|word| if word.len() > WORD_LIMIT { "[long word]" } else { word });
-    words.collect::<Vec<_>>().join(" ").chars().take(TEXT_LIMIT).collect()
 }
 
 #[cfg(test)]
@@ -156,6 +168,32 @@ mod tests {
         {
             assert!(ApiKey::from_secret(content).is_none(), "{content}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_another_shape_is_no_key() {
+        for content in [
+            r#"{"name":"one","other":"two"}"#,
+            r#"{"apikey":"TEST_API_KEY:id:value"}"#,
+            r#"["TEST_API_KEY:id:value"]"#,
+            r#""TEST_API_KEY:id:value""#,
+            r#"{"apiKey":"TEST_API_KEY:id"}"#,
+        ] {
+            assert!(ApiKey::from_secret(content).is_none(), "{content}");
+        }
+    }
+
+    #[test]
+    fn of_long_words_only_ids_are_kept() {
+        let id = "b04046ff-3aac-4ae1-ac07-7eb0d7892520";
+        let (short, long) = ("x".repeat(30), "x".repeat(31));
+        assert_eq!(
+            without_long_words(&format!("no  challenge\n({id}), {short} key={long} '{long}'")),
+            format!("no challenge ({id}), {short} [long word] [long word]")
+        );
+        let without_hyphens = id.replace('-', "");
+        assert_eq!(without_long_words(&without_hyphens), "[long word]");
+        assert_eq!(without_long_words(""), "");
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::time::Duration;
 use lambda_http::{Body, Response};
 use local::stack::AUDIENCE;
 use serde_json::{Value, json};
+use shared::clock::Clock;
 use uuid::Uuid;
 
 use crate::support::{Answer, App, USER, send};
@@ -26,18 +27,25 @@ async fn without_a_good_token_nothing_is_answered() {
         change(&mut claims);
         claims
     };
-    let tokens = [
-        "".to_owned(),
-        "not-a-token".to_owned(),
-        issuer.forge(&claims(&|_| {})),
-        issuer.sign(&claims(&|claims| claims["iss"] = "https://issuer.example.com".into())),
-        issuer.sign(&claims(&|claims| claims["aud"] = "another-app".into())),
-        issuer.sign(&claims(&|claims| claims["exp"] = 1.into())),
-    ];
-    for token in tokens {
-        for call in ["POST /session-tokens", "POST /challenges", "GET /pin"] {
+    let now = app.stack.clock.now().unix_timestamp();
+    let invalid =
+        |why: &str| format!("Bearer scope=\"\" error=\"invalid_token\" error_description=\"{why}\"");
+    let with = |name: &str, value: Value| issuer.sign(&claims(&|claims| claims[name] = value.clone()));
+    for (token, why) in [
+        ("".to_owned(), "Bearer".to_owned()),
+        ("not-a-token".to_owned(), invalid("the token is malformed")),
+        (issuer.forge(&claims(&|_| {})), invalid("the token has an invalid signature")),
+        (with("iss", "https://issuer.example.com".into()), invalid("the token has an invalid issuer")),
+        (with("aud", "another-app".into()), invalid("the token does not have a valid audience")),
+        (with("exp", now.into()), invalid("the token has expired")),
+        (with("nbf", (now + 60).into()), invalid("the token is not valid yet")),
+    ] {
+        let id = Uuid::from_u128(1);
+        for call in ["POST /session-tokens", "POST /challenges", "GET /pin", &format!("GET /challenges/{id}")]
+        {
             let answer = send(app.anonymous(call).header("authorization", format!("Bearer {token}"))).await;
             is_of_the_gateway(&answer, 401, "Unauthorized");
+            assert_eq!(answer.headers["www-authenticate"], why, "{call}");
         }
     }
     is_of_the_gateway(&send(app.anonymous("POST /challenges")).await, 401, "Unauthorized");
@@ -79,14 +87,42 @@ async fn a_claim_that_cannot_be_a_circle_user_id_is_refused() {
             send(app.anonymous(call).bearer_auth(&token)).await.is_problem(expected.clone());
         }
     }
-    let mut claims = app.stack.issuer.claims("somebody-else", AUDIENCE, HOUR);
-    claims["wallet_user"] = USER.into();
-    let token = app.stack.issuer.sign(&claims);
-    send(app.anonymous("POST /session-tokens").bearer_auth(token)).await.is(201);
 }
 
-/// An event as it would be without API Gateway's authorizer in front.
-fn event(method: &str, path: &str) -> lambda_http::Request {
+#[tokio::test]
+async fn the_user_is_the_configured_claim_as_the_gateway_writes_it() {
+    let app = App::with_settings([("USER_ID_CLAIM", "wallet_user")]).await;
+    app.stack.add_user("1234567", "112233");
+    let session_for = async |claim: Value| {
+        let mut claims = app.stack.issuer.claims("somebody-else", AUDIENCE, HOUR);
+        claims["wallet_user"] = claim;
+        send(app.anonymous("POST /session-tokens").bearer_auth(app.stack.issuer.sign(&claims))).await
+    };
+    session_for(USER.into()).await.is(201);
+    session_for(1_234_567.into()).await.is(201);
+    // A list of one name is not that name: it comes as `[alice]`, whom Circle does not know.
+    session_for(json!([USER])).await.is_problem(json!({
+        "title": "User not found",
+        "status": 404,
+        "detail": "Circle does not know the user. Create the user and a PIN with Circle's SDK first.",
+        "code": "user_not_found",
+        "circleCode": 155_102,
+    }));
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_time() {
+    let app = App::at_noon().await;
+    let token = app.stack.issuer.token(USER, AUDIENCE, HOUR);
+    let call = || send(app.anonymous("POST /session-tokens").bearer_auth(&token));
+    app.advance(HOUR - Duration::from_secs(1));
+    call().await.is(201);
+    app.advance(Duration::from_secs(1));
+    is_of_the_gateway(&call().await, 401, "Unauthorized");
+}
+
+/// An event as it would be without API Gateway's JWT authorizer in front.
+fn event(method: &str, path: &str, authorizer: &Value) -> lambda_http::Request {
     let event = json!({
         "version": "2.0",
         "routeKey": format!("{method} {path}"),
@@ -95,6 +131,7 @@ fn event(method: &str, path: &str) -> lambda_http::Request {
         "headers": {},
         "requestContext": {
             "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "" },
+            "authorizer": authorizer,
             "requestId": "request-1",
             "stage": "$default",
             "timeEpoch": 0,
@@ -127,18 +164,25 @@ async fn past_the_authorizer_nobody_is_signed_in() {
     let create_challenge = create_challenge::CreateChallenge::new(platform).unwrap();
     let get_challenge = get_challenge::GetChallenge::new(platform).unwrap();
     let get_pin = get_pin::GetPin::new(platform).unwrap();
-    let Ok(session) = create_token::handle(&create_token, event("POST", "/session-tokens")).await;
-    let Ok(created) = create_challenge::handle(&create_challenge, event("POST", "/challenges")).await;
-    let Ok(found) = get_challenge::handle(&get_challenge, event("GET", "/challenges/1")).await;
-    let Ok(pin) = get_pin::handle(&get_pin, event("GET", "/pin")).await;
-    for response in [session, created, found, pin] {
-        is_problem(
-            &response,
-            401,
-            "Not signed in",
-            "unauthenticated",
-            "The request carries no verified claims. Call this route through the HTTP API and its JWT authorizer.",
-        );
+    let iam = json!({
+        "accessKey": "", "accountId": "000000000000", "callerId": USER, "cognitoIdentity": null,
+        "principalOrgId": null, "userArn": USER, "userId": USER,
+    });
+    for other in [Value::Null, json!({}), json!({ "lambda": { "sub": USER } }), json!({ "iam": iam })] {
+        let event = |method, path| event(method, path, &other);
+        let Ok(session) = create_token::handle(&create_token, event("POST", "/session-tokens")).await;
+        let Ok(created) = create_challenge::handle(&create_challenge, event("POST", "/challenges")).await;
+        let Ok(found) = get_challenge::handle(&get_challenge, event("GET", "/challenges/1")).await;
+        let Ok(pin) = get_pin::handle(&get_pin, event("GET", "/pin")).await;
+        for response in [session, created, found, pin] {
+            is_problem(
+                &response,
+                401,
+                "Not signed in",
+                "unauthenticated",
+                "The request carries no verified claims. Call this route through the HTTP API and its JWT authorizer.",
+            );
+        }
     }
 }
 
@@ -146,7 +190,10 @@ async fn past_the_authorizer_nobody_is_signed_in() {
 async fn webhooks_come_by_post() {
     let app = App::start().await;
     let function = receive_webhook::ReceiveWebhook::new(&app.stack.platform).unwrap();
-    let Ok(response) = receive_webhook::handle(&function, event("PUT", "/webhooks/circle")).await;
-    let detail = "Webhooks come by POST, Circle's check by HEAD.";
-    is_problem(&response, 405, "Method not allowed", "method_not_allowed", detail);
+    for method in ["GET", "PUT", "PATCH", "DELETE"] {
+        let event = event(method, "/webhooks/circle", &Value::Null);
+        let Ok(response) = receive_webhook::handle(&function, event).await;
+        let detail = "Webhooks come by POST, Circle's check by HEAD.";
+        is_problem(&response, 405, "Method not allowed", "method_not_allowed", detail);
+    }
 }

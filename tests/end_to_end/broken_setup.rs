@@ -4,7 +4,6 @@ use local::circle::Fault;
 use local::secrets_manager::Failure;
 use local::stack::{API_KEY_SECRET, StackOptions};
 use serde_json::{Value, json};
-
 use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
 
@@ -57,6 +56,59 @@ async fn a_key_that_circle_refuses_is_the_operators_to_mend() {
 }
 
 #[tokio::test]
+async fn a_secret_of_another_shape_is_malformed_too() {
+    let log = Log::start();
+    let app = App::start().await;
+    app.stack.circle.wait_for_deliveries(1).await;
+    for secret in [
+        r#"{"username":"somebody","password":"malformed-and-secret"}"#,
+        r#"{"apiKey":["TEST_API_KEY:id:malformed-and-secret"]}"#,
+        r#"["TEST_API_KEY:id:malformed-and-secret"]"#,
+        "",
+    ] {
+        app.stack.secrets_manager.put(API_KEY_SECRET, secret);
+        send(app.request("POST /session-tokens")).await.is_problem(misconfigured(NO_KEY));
+    }
+    assert_eq!(app.stack.circle.call_count("POST /v1/w3s/users/token"), 0);
+    let text = log.text();
+    assert_eq!(text.matches("the secret circle-api-key must hold a Circle API key").count(), 4, "{text}");
+    assert!(!text.contains("malformed-and-secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_secrets_manager_that_does_not_answer_is_no_reason_to_wait_for_ever() {
+    let log = Log::start();
+    let app = App::at_noon().await;
+    app.stack.circle.wait_for_deliveries(1).await;
+    for (failure, calls) in [(Failure::NoAnswer, 3), (Failure::Throttled, 3)] {
+        app.stack.secrets_manager.fail_next(calls, failure);
+        let before = app.stack.clock.now();
+        let answer = while_time_passes(&app.stack.clock, send(app.request("POST /session-tokens"))).await;
+        answer.is_problem(misconfigured(NO_KEY));
+        let waited = app.stack.clock.now() - before;
+        assert!(waited <= Duration::from_secs(5), "{failure:?}: {waited}");
+    }
+    let named = "the secret circle-api-key could not be read from Secrets Manager";
+    assert_eq!(log.text().matches(named).count(), 2, "{}", log.text());
+    send(app.request("POST /session-tokens")).await.is(201);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_mended_without_a_restart() {
+    let app = App::at_noon().await;
+    app.stack.circle.wait_for_deliveries(1).await;
+    app.stack.secrets_manager.put(API_KEY_SECRET, "TEST_API_KEY:id:not-the-one");
+    let mut refused =
+        misconfigured("Circle refuses the service's API key. Its operator finds the cause in the log.");
+    refused["circleCode"] = 4.into();
+    send(app.request("POST /session-tokens")).await.is_problem(refused.clone());
+    app.stack.secrets_manager.put(API_KEY_SECRET, &app.stack.circle.api_key());
+    send(app.request("POST /session-tokens")).await.is_problem(refused);
+    app.advance(Duration::from_secs(30));
+    send(app.request("POST /session-tokens")).await.is(201);
+}
+
+#[tokio::test]
 async fn a_rotated_key_costs_no_request() {
     let app = App::start().await;
     let id = app.challenge().await;
@@ -93,38 +145,49 @@ async fn a_key_that_is_rotated_twice_at_once_is_read_again_after_half_a_minute()
     send(app.request("POST /session-tokens")).await.is(201);
 }
 
-#[tokio::test]
-async fn a_table_that_cannot_be_reached_is_said_so() {
-    // The last port of loopback that nothing listens on.
-    let app = App::with_settings([("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1")]).await;
-    let expected = json!({
+fn storage_unavailable() -> Value {
+    json!({
         "title": "Storage is unavailable",
         "status": 503,
         "detail": "The challenge's record could not be reached. Try again, with the same Idempotency-Key if there was one.",
         "code": "storage_unavailable",
         "retryAfterSeconds": 2,
-    });
-    send(app.request("POST /challenges")).await.is_problem(expected.clone());
-    let id = app.stack.circle.challenges()[0].id;
-    send(app.request(&format!("GET /challenges/{id}"))).await.is_problem(expected.clone());
-    app.post(&app.message(id, "COMPLETE")).await.is_problem(expected);
-    // The greeting of the subscription is not about a challenge; Circle's word on the challenge is sent again.
-    app.webhook_answered(id, "PENDING", 503).await;
+    })
 }
 
 #[tokio::test]
-async fn a_table_that_hangs_holds_nobody_up() {
-    // Takes connections, and never answers.
-    let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", hanging.local_addr().unwrap());
+async fn a_table_that_cannot_be_reached_is_said_so() {
+    // A port of loopback that nothing listens on, and a table that nobody made.
+    for setting in
+        [("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1"), ("CHALLENGES_TABLE", "no-such-table")]
+    {
+        let app = App::with_settings([setting]).await;
+        send(app.request("POST /challenges")).await.is_problem(storage_unavailable());
+        let id = app.stack.circle.challenges()[0].id;
+        send(app.request(&format!("GET /challenges/{id}"))).await.is_problem(storage_unavailable());
+        app.post(&app.message(id, "COMPLETE")).await.is_problem(storage_unavailable());
+        // The greeting of the subscription is not about a challenge; Circle's word on the challenge is sent again.
+        app.webhook_answered(id, "PENDING", 503).await;
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_answer_is_given_up_in_time() {
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
     let clock = AdjustableClock::frozen(NOON);
     let settings = [("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url)].into();
     let app = App::with_options(StackOptions { clock, settings, ..StackOptions::default() }).await;
     send(app.request("POST /session-tokens")).await.is(201);
-    for call in ["POST /challenges", "GET /challenges/00000000-0000-0000-0000-000000000001"] {
+    for call in ["POST /challenges", "GET /challenges/b04046ff-3aac-4ae1-ac07-7eb0d7892520"] {
         let before = app.stack.clock.now();
         let answer = while_time_passes(&app.stack.clock, send(app.request(call))).await;
-        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("storage_unavailable")), "{answer:?}");
-        assert!(app.stack.clock.now() - before <= Duration::from_secs(8));
+        answer.is_problem(storage_unavailable());
+        let waited = app.stack.clock.now() - before;
+        assert!(waited <= Duration::from_secs(5), "{call}: {waited}");
     }
+    let challenge = app.stack.circle.challenges()[0].id;
+    let webhook = app.message(challenge, "COMPLETE");
+    while_time_passes(&app.stack.clock, app.post(&webhook)).await.is_problem(storage_unavailable());
 }

@@ -1,6 +1,7 @@
+use std::cell::RefCell;
 use std::io::Write;
 use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use shared::clock::AdjustableClock;
@@ -10,24 +11,20 @@ use tracing::level_filters::LevelFilter;
 const OWN_CRATES: [&str; 6] =
     ["create_challenge", "create_token", "get_challenge", "get_pin", "local", "receive_webhook"];
 
-/// The log of all tests at TRACE, from when the first of them asked for it. It is one for the process, because
-/// tests run at the same time and a log line does not say which it belongs to.
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+/// The log of one test at TRACE. A test's whole stack runs on the test's thread, so other tests that run at the
+/// same time have no part in it.
+pub(crate) struct Log(());
 
-static LOG: LazyLock<Log> = LazyLock::new(|| {
-    let log = Log(Arc::default());
-    let lines = Arc::clone(&log.0);
-    let subscriber =
-        telemetry::subscriber(LevelFilter::TRACE, &OWN_CRATES, move || Lines(Arc::clone(&lines)));
-    tracing::subscriber::set_global_default(subscriber).expect("nothing else logs in these tests");
-    log
-});
+thread_local! {
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
-struct Lines(Arc<Mutex<Vec<u8>>>);
+/// Writes to the log of the thread that it is called on.
+struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LINES.with_borrow_mut(|lines| lines.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -36,14 +33,25 @@ impl Write for Lines {
 }
 
 impl Log {
-    /// Logs from now on.
-    pub(crate) fn start() -> &'static Self {
-        &LOG
+    /// Logs from now on. There is one subscriber for the process: with one for each thread, `tracing` may turn a
+    /// place in the code off for all of them where it is first met on a thread that has none.
+    pub(crate) fn start() -> Self {
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| {
+            tracing::subscriber::set_global_default(telemetry::subscriber(
+                LevelFilter::TRACE,
+                &OWN_CRATES,
+                || Lines,
+            ))
+            .expect("nothing else logs in these tests");
+        });
+        LINES.take();
+        Self(())
     }
 
-    /// Everything logged so far.
+    /// Everything that this thread has logged so far.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(LINES.with_borrow(Clone::clone)).unwrap()
     }
 }
 

@@ -71,7 +71,7 @@ fn unavailable() -> Value {
     json!({
         "title": "Storage is unavailable",
         "status": 503,
-        "detail": "The challenge's record could not be reached. Try again with the same Idempotency-Key.",
+        "detail": "The challenge's record could not be reached. Try again, with the same Idempotency-Key if there was one.",
         "code": "storage_unavailable",
         "retryAfterSeconds": 2,
     })

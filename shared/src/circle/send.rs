@@ -281,7 +281,5 @@ mod tests {
         let token = UserToken::parse("token-value").unwrap();
         let message = without_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));
         assert_eq!(message, "[API key] and [user token]");
-        let message = without_secrets(&format!("bad token={} here", "x".repeat(36)), &key, None);
-        assert_eq!(message, "bad [long word] here");
     }
 }

@@ -55,7 +55,7 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
         (Some(155_111), _) => security_questions_not_set(),
         (Some(155_119), _) => pin_locked(),
         (Some(155_120), _) => security_answers_locked(),
-        (Some(3 | 4 | 401), _) => Problem::new(
+        (Some(3 | 4 | 401), _) | (None, 401) => Problem::new(
             Code::Misconfigured,
             "Circle refuses the service's API key. Its operator finds the cause in the log.",
         ),

@@ -142,7 +142,7 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
     table.clock.advance(Duration::from_secs(60));
     let mut failed = webhook(id(), Status::Failed);
     failed.error_code = Some(155_112);
-    failed.error_message = Some("x".repeat(2000));
+    failed.error_message = Some("it failed".into());
     failed.correlation_ids = vec!["a".into()];
     let Settlement::Applied(record) = table.store.settle(&failed).await.unwrap() else {
         panic!("not applied")
@@ -165,7 +165,7 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
             ("settledBy", "webhook"),
             ("notificationId", "n-FAILED"),
             ("errorCode", "155112"),
-            ("errorMessage", &"x".repeat(1000)),
+            ("errorMessage", "it failed"),
             ("correlationIds", "L([S(\"a\")])"),
         ])
     );
