@@ -91,7 +91,8 @@ async fn a_page_of_another_origin_may_call_the_api() {
     assert_eq!(answer.headers["access-control-expose-headers"], "apigw-requestid,retry-after");
 }
 
-/// Prints how long a webhook takes, from the connection's side; the limit is loose because machines are noisy.
+/// Prints how long a webhook takes, seen from outside. There is a limit for optimised code only: tests that run at
+/// the same time, without optimisation, say little about it.
 #[tokio::test]
 async fn a_webhook_is_answered_in_a_few_milliseconds() {
     let app = App::start().await;
@@ -105,5 +106,5 @@ async fn a_webhook_is_answered_in_a_few_milliseconds() {
     }
     times.sort_by(f64::total_cmp);
     println!("200 webhooks: min {:.2} ms, median {:.2} ms, max {:.2} ms", times[0], times[100], times[199]);
-    assert!(times[100] < 50.0, "the median is {} ms", times[100]);
+    assert!(cfg!(debug_assertions) || times[100] < 10.0, "the median is {} ms", times[100]);
 }
