@@ -70,7 +70,7 @@ pub enum StoreError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// An item is not as this service writes it.
-    #[error("the challenge record has no readable {attribute}")]
+    #[error("the item has no readable {attribute}")]
     Unreadable {
         /// The attribute at fault.
         attribute: &'static str,
@@ -332,7 +332,7 @@ fn note_conflicts(report: &Report, record: &Challenge) {
     }
 }
 
-fn unavailable<E, R>(operation: &'static str, error: SdkError<E, R>) -> StoreError
+pub(crate) fn unavailable<E, R>(operation: &'static str, error: SdkError<E, R>) -> StoreError
 where
     E: Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
@@ -340,11 +340,11 @@ where
     StoreError::Unavailable { operation, source: Box::new(error) }
 }
 
-fn text(value: &str) -> AttributeValue {
+pub(crate) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
-fn number(value: impl ToString) -> AttributeValue {
+pub(crate) fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
@@ -371,6 +371,6 @@ fn challenge(item: &Item) -> Result<Challenge, StoreError> {
     })
 }
 
-fn unreadable(attribute: &'static str) -> StoreError {
+pub(crate) fn unreadable(attribute: &'static str) -> StoreError {
     StoreError::Unreadable { attribute }
 }

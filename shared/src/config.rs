@@ -132,6 +132,26 @@ pub fn challenges_table(environment: &Environment) -> Result<String, SettingErro
     environment.require("CHALLENGES_TABLE", problem).map(str::to_owned)
 }
 
+/// `CHALLENGE_REQUESTS_TABLE`: name of the DynamoDB table in which challenge requests are counted.
+///
+/// # Errors
+/// When it is missing.
+pub fn challenge_requests_table(environment: &Environment) -> Result<String, SettingError> {
+    let problem = "is not set: give the name of the DynamoDB table in which challenge requests are counted";
+    environment.require("CHALLENGE_REQUESTS_TABLE", problem).map(str::to_owned)
+}
+
+/// `CHALLENGES_PER_HOUR`, from 1 to 1000, by default 10: how many new challenges one user may ask for in an hour.
+///
+/// # Errors
+/// When it is no such number.
+pub fn challenges_per_hour(environment: &Environment) -> Result<u32, SettingError> {
+    let limit = environment.get("CHALLENGES_PER_HOUR").unwrap_or("10").parse().ok();
+    limit
+        .filter(|limit| (1..=1000).contains(limit))
+        .ok_or(SettingError { name: "CHALLENGES_PER_HOUR", problem: "must be a whole number from 1 to 1000" })
+}
+
 /// `CHALLENGE_RETENTION_DAYS`, from 14 to 3650, by default 90: how long a requested challenge is kept after
 /// its last change. Late webhook retries have to meet their record.
 ///
@@ -178,12 +198,17 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_documentation() {
-        let environment =
-            Environment::from([("CHALLENGES_TABLE", "challenges"), ("CIRCLE_API_KEY_SECRET_ID", "circle")]);
+        let environment = Environment::from([
+            ("CHALLENGES_TABLE", "challenges"),
+            ("CHALLENGE_REQUESTS_TABLE", "requests"),
+            ("CIRCLE_API_KEY_SECRET_ID", "circle"),
+        ]);
         let circle = CircleSettings::read(&environment).unwrap();
         assert_eq!(circle.base_url.as_str(), "https://api.circle.com/");
         assert_eq!(circle.api_key_secret_id, "circle");
         assert_eq!(challenges_table(&environment).unwrap(), "challenges");
+        assert_eq!(challenge_requests_table(&environment).unwrap(), "requests");
+        assert_eq!(challenges_per_hour(&environment).unwrap(), 10);
         assert_eq!(challenge_retention(&environment).unwrap(), Duration::days(90));
         assert_eq!(user_id_claim(&environment), "sub");
         assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
@@ -201,6 +226,10 @@ mod tests {
         assert_eq!(
             format!("{:?}", challenges_table(&blank).unwrap_err()),
             "CHALLENGES_TABLE is not set: give the name of the DynamoDB table of challenge records"
+        );
+        assert_eq!(
+            challenge_requests_table(&nothing).unwrap_err().to_string(),
+            "CHALLENGE_REQUESTS_TABLE is not set: give the name of the DynamoDB table in which challenge requests are counted"
         );
     }
 
@@ -243,6 +272,18 @@ mod tests {
             assert_eq!(
                 read(bad).unwrap_err().to_string(),
                 "CHALLENGE_RETENTION_DAYS must be a whole number of days from 14 to 3650"
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_may_ask_for_one_challenge_an_hour_at_least() {
+        let read = |limit| challenges_per_hour(&Environment::from([("CHALLENGES_PER_HOUR", limit)]));
+        assert_eq!((read("1").unwrap(), read("1000").unwrap()), (1, 1000));
+        for bad in ["0", "-1", "1001", "ten", "1.5"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "CHALLENGES_PER_HOUR must be a whole number from 1 to 1000"
             );
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod challenge;
+pub mod challenge_requests;
 pub mod challenge_store;
 pub mod circle;
 pub mod clock;

@@ -116,7 +116,7 @@ fn refusals() -> Vec<(i32, u16, Value)> {
 
 #[tokio::test]
 async fn each_refusal_of_circles_has_its_problem() {
-    let app = App::at_noon().await;
+    let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1000")]).await;
     send(app.request("POST /session-tokens")).await.is(201);
     for (code, circles_status, mut expected) in refusals() {
         expected["circleCode"] = code.into();

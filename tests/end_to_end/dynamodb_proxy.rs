@@ -8,10 +8,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use local::dynamodb::{self, DynamoDb};
 use local::stack::StackOptions;
+use serde_json::Value;
 use shared::clock::AdjustableClock;
 use tokio::net::TcpListener;
 
-use crate::support::App;
+use crate::support::{App, text};
 
 /// A DynamoDB behind a proxy that notes each call, and that can keep calls from it.
 pub(crate) struct DynamoDbProxy {
@@ -23,11 +24,11 @@ pub(crate) struct DynamoDbProxy {
 #[derive(Default)]
 struct Calls {
     operations: Vec<String>,
-    is_down: bool,
+    down: &'static [&'static str],
 }
 
 impl DynamoDbProxy {
-    /// An app whose stack has its table behind a proxy.
+    /// An app whose stack has its tables behind a proxy.
     pub(crate) async fn start(clock: AdjustableClock) -> (App, Arc<Self>) {
         let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Arc::new(Self {
@@ -44,29 +45,31 @@ impl DynamoDbProxy {
         (App::with_options(options).await, proxy)
     }
 
-    /// The operations that were called while `work` was done, in order.
+    /// The operations that were called while `work` was done, each with its table, in order.
     pub(crate) async fn operations_of(&self, work: impl Future) -> Vec<String> {
         self.state.lock().unwrap().operations.clear();
         work.await;
         take(&mut self.state.lock().unwrap().operations)
     }
 
-    /// From now on each call fails, or none does.
-    pub(crate) fn set_down(&self, is_down: bool) {
-        self.state.lock().unwrap().is_down = is_down;
+    /// From now on each call to these tables fails, and no other.
+    pub(crate) fn set_down(&self, tables: &'static [&'static str]) {
+        self.state.lock().unwrap().down = tables;
     }
 
-    /// Notes a call by its `X-Amz-Target`, and says whether it may pass.
-    fn note(&self, headers: &HeaderMap) -> bool {
-        let target = headers["x-amz-target"].to_str().unwrap();
+    /// Notes a call by its `X-Amz-Target` and its table, and says whether it may pass.
+    fn note(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        let operation = headers["x-amz-target"].to_str().unwrap().rsplit('.').next().unwrap();
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let table = text(&body, "TableName");
         let mut state = self.state.lock().unwrap();
-        state.operations.push(target.rsplit('.').next().unwrap().to_owned());
-        !state.is_down
+        state.operations.push(format!("{operation} {table}"));
+        !state.down.contains(&table)
     }
 }
 
 async fn forward(State(proxy): State<Arc<DynamoDbProxy>>, mut headers: HeaderMap, body: Bytes) -> Response {
-    if !proxy.note(&headers) {
+    if !proxy.note(&headers, &body) {
         let error = r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError"}"#;
         return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
     }

@@ -9,6 +9,7 @@ mod early_webhooks; // webhooks before the record that they are about
 mod failures; // why a challenge failed, as callers are told
 mod flow; // sessions, a changed and a restored PIN, tokens that expire
 mod idempotency; // repeated requests
+mod limit; // how many challenges one user may ask for
 mod local_stack; // the stack that all of this runs on
 mod outages; // what was missed while something was down, and comes after all
 mod pin; // what an app sees of the PIN before it offers anything

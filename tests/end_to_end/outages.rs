@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use local::circle::{Fault, PinEntry};
+use local::dynamodb::CHALLENGES_TABLE;
 use serde_json::{Value, json};
 use shared::clock::AdjustableClock;
 use uuid::Uuid;
@@ -40,23 +41,23 @@ async fn what_the_table_missed_in_an_outage_it_has_afterwards() {
     let circle = &app.stack.circle;
     circle.set_knobs(|knobs| knobs.retry_factor = RETRY_FACTOR);
     let create = || send(app.request("POST /challenges").header("idempotency-key", KEY));
-    table.set_down(true);
+    table.set_down(&[CHALLENGES_TABLE]);
     create().await.is_problem(unavailable());
     let id = circle.challenges()[0].id;
     app.webhook_answered(id, "PENDING", 503).await;
-    table.set_down(false);
+    table.set_down(&[]);
     app.advance(RETRY);
     app.webhook_answered(id, "PENDING", 200).await;
     let created = create().await;
     assert_eq!(challenge_id(created.is(200)), id);
 
-    table.set_down(true);
+    table.set_down(&[CHALLENGES_TABLE]);
     circle.enter_pin(id, PinEntry::right()).unwrap();
     app.webhook_answered(id, "IN_PROGRESS", 503).await;
     app.webhook_answered(id, "COMPLETE", 503).await;
     send(app.request(&format!("GET /challenges/{id}"))).await.is_problem(unavailable());
     app.post(&app.message(Uuid::from_u128(1), "COMPLETE")).await.is_problem(unavailable());
-    table.set_down(false);
+    table.set_down(&[]);
     assert_eq!(app.status(id).await["status"], "PENDING");
     app.advance(RETRY);
     app.webhook_answered(id, "COMPLETE", 200).await;

@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use local::dynamodb::CHALLENGES_TABLE;
+use local::dynamodb::{CHALLENGE_REQUESTS_TABLE, CHALLENGES_TABLE};
 use local::stack::{Stack, StackOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -36,9 +36,7 @@ impl App {
 
     /// Settings of the functions beside those of every stack.
     pub(crate) async fn with_settings<const N: usize>(settings: [(&str, &str); N]) -> Self {
-        let settings: BTreeMap<String, String> =
-            settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self::with_options(StackOptions { settings, ..StackOptions::default() }).await
+        Self::with_options(StackOptions { settings: owned(settings), ..StackOptions::default() }).await
     }
 
     pub(crate) async fn with_options(options: StackOptions) -> Self {
@@ -76,8 +74,13 @@ impl App {
     /// An app whose stack's clock stands still at noon until a test moves it, so that every date is known.
     /// What waits for time, such as a repeated call to Circle, needs a clock that runs: [`App::start`].
     pub(crate) async fn at_noon() -> Self {
+        Self::at_noon_with([]).await
+    }
+
+    /// The same with settings of the functions beside those of every stack.
+    pub(crate) async fn at_noon_with<const N: usize>(settings: [(&str, &str); N]) -> Self {
         let clock = AdjustableClock::frozen(NOON);
-        Self::with_options(StackOptions { clock, ..StackOptions::default() }).await
+        Self::with_options(StackOptions { clock, settings: owned(settings), ..StackOptions::default() }).await
     }
 
     /// Moves the stack's clock forward.
@@ -98,6 +101,12 @@ impl App {
     /// What the app is told about a challenge, from the record alone.
     pub(crate) async fn status(&self, id: Uuid) -> Value {
         send(self.request(&format!("GET /challenges/{id}"))).await.is(200).clone()
+    }
+
+    /// Every item in which challenge requests are counted.
+    pub(crate) async fn counted(&self) -> Vec<Value> {
+        let items = self.table().scan().table_name(CHALLENGE_REQUESTS_TABLE).send().await.unwrap().items;
+        items.unwrap_or_default().into_iter().map(|item| plain(&AttributeValue::M(item))).collect()
     }
 
     /// The challenge's item in the table; null where there is none.
@@ -202,6 +211,10 @@ impl Answer {
     }
 }
 
+fn owned<const N: usize>(settings: [(&str, &str); N]) -> BTreeMap<String, String> {
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// A member that is text.
 pub(crate) fn text<'a>(body: &'a Value, member: &str) -> &'a str {
     body[member].as_str().unwrap_or_else(|| panic!("no {member} in {body}"))
@@ -217,6 +230,7 @@ fn plain(value: &AttributeValue) -> Value {
     match value {
         AttributeValue::S(text) => json!(text),
         AttributeValue::N(number) => serde_json::from_str(number).unwrap(),
+        AttributeValue::Ss(set) => json!(set.iter().collect::<BTreeSet<_>>()),
         AttributeValue::L(list) => list.iter().map(plain).collect(),
         AttributeValue::M(map) => map.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
         other => panic!("no record has {other:?}"),

@@ -11,12 +11,14 @@ use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::{Body, Request, Response};
 use serde::{Deserialize, Serialize};
 use shared::challenge::{ChallengeType, ChallengeView};
+use shared::challenge_requests::{ChallengeRequests, Counted};
 use shared::challenge_store::ChallengeStore;
 use shared::circle::{self, Circle, Session};
 use shared::clock::{Clock, Deadline};
 use shared::config::{self, CircleSettings, SettingError};
+use shared::identity::UserId;
 use shared::platform::Platform;
-use shared::problem::{Code, Problem};
+use shared::problem::{self, Code, Problem};
 use shared::random::Random;
 use shared::{identity, request, response};
 use time::Duration;
@@ -32,6 +34,8 @@ const BODY_LIMIT: usize = 16 * 1024;
 pub struct CreateChallenge {
     circle: Circle,
     challenges: ChallengeStore,
+    requests: ChallengeRequests,
+    challenges_per_hour: u32,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
     retention: Duration,
@@ -45,9 +49,12 @@ impl CreateChallenge {
     /// When a setting is missing or bad.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
         let table = config::challenges_table(&platform.environment)?;
+        let requests_table = config::challenge_requests_table(&platform.environment)?;
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             challenges: ChallengeStore::new(platform, table),
+            requests: ChallengeRequests::new(platform, requests_table),
+            challenges_per_hour: config::challenges_per_hour(&platform.environment)?,
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
             retention: config::challenge_retention(&platform.environment)?,
@@ -82,13 +89,15 @@ async fn create_challenge(
     let callers_key = idempotency_key(request)?;
     let callers_token = identity::user_token(request, &user)?;
 
-    let (mut session, end_user) = UserSession::open(&function.circle, &user, callers_token, deadline).await?;
-    pin_state::check(&end_user, challenge_type, function.clock.now())?;
-
     let key = callers_key.map_or_else(
         || function.random.uuid(),
         |callers| circle::idempotency_key(&user, challenge_type, callers),
     );
+    let allowed = count(function, &user, key);
+    let (mut session, end_user) =
+        UserSession::open(&function.circle, &user, callers_token, allowed, deadline).await?;
+    pin_state::check(&end_user, challenge_type, function.clock.now())?;
+
     let created = session.create_challenge(challenge_type, key).await?;
     let record = function.challenges.create(created.id, &user, challenge_type, function.retention).await?;
 
@@ -103,6 +112,14 @@ async fn create_challenge(
     let status = if created.repeated && callers_key.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let body = Created { challenge: ChallengeView::from(&record), session: session.into_new() };
     Ok(response::json(status, &body))
+}
+
+/// Counts the request against what one user may ask for in an hour.
+async fn count(function: &CreateChallenge, user: &UserId, key: Uuid) -> Result<(), Problem> {
+    match function.requests.count(user, key, function.challenges_per_hour).await? {
+        Counted::Within => Ok(()),
+        Counted::Beyond { until } => Err(problem::too_many_challenges(until, function.clock.now())),
+    }
 }
 
 /// The type that the body asks for; CHANGE_PIN where there is no body or no `type`.

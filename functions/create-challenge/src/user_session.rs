@@ -19,22 +19,34 @@ pub(crate) struct UserSession<'a> {
 
 impl<'a> UserSession<'a> {
     /// Takes the caller's token, or makes a session where there is none, and finds out how the user stands
-    /// at Circle. Without a token both are asked at the same time.
+    /// at Circle, while it is found out whether the request is `allowed`. A refusal of that is the answer at
+    /// once and whatever else fails.
+    ///
+    /// A session is made for an allowed request only, because a new user token might end an older one in
+    /// use (Circle does not document it). The user's state is asked for without waiting for anything: a
+    /// question changes nothing, and it takes the longest.
     pub(crate) async fn open(
         circle: &'a Circle,
         user: &'a UserId,
         callers: Option<UserToken>,
+        allowed: impl Future<Output = Result<(), Problem>>,
         deadline: Deadline,
     ) -> Result<(Self, EndUser), Problem> {
         let Some(token) = callers else {
-            let (session, end_user) =
-                tokio::join!(circle.create_session(user, deadline), circle.user(user, deadline));
+            let session = async {
+                allowed.await?;
+                Ok::<_, Problem>(circle.create_session(user, deadline).await)
+            };
+            let end_user = async { Ok(circle.user(user, deadline).await) };
+            let (session, end_user) = tokio::try_join!(session, end_user)?;
             let (end_user, session) = (end_user?, session?);
             let token = session.user_token.clone();
             return Ok((Self { circle, user, deadline, token, new: Some(session) }, end_user));
         };
         let mut session = Self { circle, user, deadline, token, new: None };
-        let end_user = match circle.user_of_token(&session.token, deadline).await {
+        let end_user = async { Ok(circle.user_of_token(&session.token, deadline).await) };
+        let ((), end_user) = tokio::try_join!(allowed, end_user)?;
+        let end_user = match end_user {
             Err(error) => {
                 session.replace_expired(error).await?;
                 circle.user_of_token(&session.token, deadline).await?

@@ -1,4 +1,4 @@
-//! DynamoDB on one machine: the embedded [`dynoxide`] behind a loopback address, with the challenges table made.
+//! DynamoDB on one machine: the embedded [`dynoxide`] behind a loopback address, with the tables made.
 //!
 //! The functions talk to it through the real AWS SDK, as they talk to the one in the cloud.
 
@@ -22,6 +22,9 @@ pub const CHALLENGES_TABLE: &str = "challenges";
 
 /// The name of the sparse index of the challenges that are not final.
 pub const PENDING_CHALLENGES_INDEX: &str = "pending-challenges";
+
+/// The name of the table in which challenge requests are counted.
+pub const CHALLENGE_REQUESTS_TABLE: &str = "challenge-requests";
 
 /// How often expired items are removed. In the cloud it happens within a few days of their expiry.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -51,14 +54,14 @@ pub enum DynamoDbError {
         #[source]
         source: DynoxideError,
     },
-    /// The database refuses the challenges table.
-    #[error("cannot make the table {CHALLENGES_TABLE}")]
-    Table(#[source] DynoxideError),
+    /// The database refuses the tables.
+    #[error("cannot make the tables")]
+    Tables(#[source] DynoxideError),
 }
 
 /// Serves DynamoDB on `listener`, from memory or from the file `data`, whose content outlives the process.
 ///
-/// The challenges table is made unless the file has it already. Items past their `expiresAt` are removed once a
+/// The tables are made unless the file has them already. Items past their `expiresAt` are removed once a
 /// minute of `clock`.
 ///
 /// A database in memory takes its time from `clock`. One in a file takes the machine's, because `dynoxide` 3.2 lets
@@ -71,13 +74,13 @@ pub async fn start(
     let address = listener.local_addr().map_err(DynamoDbError::Listener)?;
     let database = match data {
         None => Database::memory_with_clock(Arc::new(DatabaseClock(clock.clone())))
-            .map_err(DynamoDbError::Table)?,
+            .map_err(DynamoDbError::Tables)?,
         Some(path) => {
             let text = path.to_str().ok_or_else(|| DynamoDbError::Path(path.to_owned()))?;
             Database::new(text).map_err(|source| DynamoDbError::Open { path: path.to_owned(), source })?
         }
     };
-    create_table(&database).map_err(DynamoDbError::Table)?;
+    create_tables(&database).map_err(DynamoDbError::Tables)?;
     let sweeper = tokio::spawn(sweep(database.clone(), clock));
     let server = Server::spawn(address, |stopped| async move {
         dynoxide::server::serve_with_shutdown(listener, database, stopped)
@@ -107,12 +110,9 @@ impl Drop for DynamoDb {
     }
 }
 
-/// Makes the table as the infrastructure in the cloud has it.
-fn create_table(database: &Database) -> dynoxide::Result<()> {
-    if database.get_table_metadata(CHALLENGES_TABLE)?.is_some() {
-        return Ok(());
-    }
-    let table: CreateTableRequest = request(json!({
+/// Makes the tables as the infrastructure in the cloud has them.
+fn create_tables(database: &Database) -> dynoxide::Result<()> {
+    let challenges = json!({
         "TableName": CHALLENGES_TABLE,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [
@@ -130,10 +130,24 @@ fn create_table(database: &Database) -> dynoxide::Result<()> {
             "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId"] },
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
-    }));
-    database.create_table(table)?;
+    });
+    let challenge_requests = json!({
+        "TableName": CHALLENGE_REQUESTS_TABLE,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{ "AttributeName": "userHour", "AttributeType": "S" }],
+        "KeySchema": [{ "AttributeName": "userHour", "KeyType": "HASH" }],
+    });
+    create_table(database, CHALLENGES_TABLE, challenges)?;
+    create_table(database, CHALLENGE_REQUESTS_TABLE, challenge_requests)
+}
+
+fn create_table(database: &Database, name: &str, definition: serde_json::Value) -> dynoxide::Result<()> {
+    if database.get_table_metadata(name)?.is_some() {
+        return Ok(());
+    }
+    database.create_table(request::<CreateTableRequest>(definition))?;
     let time_to_live: UpdateTimeToLiveRequest = request(json!({
-        "TableName": CHALLENGES_TABLE,
+        "TableName": name,
         "TimeToLiveSpecification": { "AttributeName": "expiresAt", "Enabled": true },
     }));
     database.update_time_to_live(time_to_live)?;

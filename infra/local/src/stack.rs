@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::circle::{CircleOptions, CircleSimulator, UserChange};
-use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError};
+use crate::dynamodb::{self, CHALLENGE_REQUESTS_TABLE, CHALLENGES_TABLE, DynamoDb, DynamoDbError};
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
 use crate::issuer::Issuer;
 use crate::secrets_manager::SecretsManager;
@@ -78,7 +78,7 @@ pub struct Stack {
     pub clock: AdjustableClock,
     /// Circle.
     pub circle: CircleSimulator,
-    /// DynamoDB, with the challenges table.
+    /// DynamoDB, with the tables.
     pub dynamodb: DynamoDb,
     /// Secrets Manager, with the API key.
     pub secrets_manager: Arc<SecretsManager>,
@@ -168,6 +168,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url()),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager.url()),
             ("CHALLENGES_TABLE", CHALLENGES_TABLE),
+            ("CHALLENGE_REQUESTS_TABLE", CHALLENGE_REQUESTS_TABLE),
             ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
             ("CIRCLE_BASE_URL", &circle.url()),
             ("CIRCLE_SOURCE_IPS", "127.0.0.1"),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::{Code, Problem};
 use crate::challenge_store::StoreError;
 use crate::circle::CircleError;
@@ -117,6 +119,15 @@ pub fn security_answers_locked() -> Problem {
         Code::SecurityAnswersLocked,
         "Answering the security questions is locked after too many wrong answers. Wait until it opens.",
     )
+}
+
+/// The user has asked for as many challenges as one may, until the given end of the hour.
+pub fn too_many_challenges(until: OffsetDateTime, now: OffsetDateTime) -> Problem {
+    Problem::new(
+        Code::TooManyChallenges,
+        "The user has asked for as many new challenges as one user may in an hour. Wait for the next one; what was asked for can still be repeated with its Idempotency-Key.",
+    )
+    .retry_after(Duration::try_from(until - now).unwrap_or(Duration::ZERO))
 }
 
 impl From<StoreError> for Problem {

@@ -41,6 +41,8 @@ pub enum Code {
     PinLocked,
     /// Answering the security questions is locked.
     SecurityAnswersLocked,
+    /// The user has asked for as many challenges as one may in an hour.
+    TooManyChallenges,
     /// A webhook from an address that is not Circle's.
     SourceNotAllowed,
     /// A webhook whose signature is not Circle's.
@@ -55,7 +57,7 @@ pub enum Code {
     CircleUnavailable,
     /// Circle answered in a way that this service does not know.
     CircleError,
-    /// The table of challenge records could not be reached.
+    /// A table could not be reached.
     StorageUnavailable,
     /// The service's own set-up is at fault.
     Misconfigured,
@@ -67,7 +69,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the enum.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidBody,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
@@ -86,6 +88,7 @@ impl Code {
         Self::SecurityQuestionsNotSet,
         Self::PinLocked,
         Self::SecurityAnswersLocked,
+        Self::TooManyChallenges,
         Self::SourceNotAllowed,
         Self::InvalidSignature,
         Self::UnreadableNotification,
@@ -149,6 +152,9 @@ impl Code {
             Self::PinLocked => ("pin_locked", StatusCode::LOCKED, "PIN locked"),
             Self::SecurityAnswersLocked => {
                 ("security_answers_locked", StatusCode::LOCKED, "Security answers locked")
+            }
+            Self::TooManyChallenges => {
+                ("too_many_challenges", StatusCode::TOO_MANY_REQUESTS, "Too many challenges")
             }
             Self::SourceNotAllowed => {
                 ("source_not_allowed", StatusCode::FORBIDDEN, "Source address not allowed")

@@ -17,7 +17,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use self::causes::{
-    pin_locked, pin_not_set, security_answers_locked, security_questions_not_set, timeout, user_disabled,
+    pin_locked, pin_not_set, security_answers_locked, security_questions_not_set, timeout,
+    too_many_challenges, user_disabled,
 };
 pub use self::code::Code;
 use crate::telemetry::Chain;

@@ -89,6 +89,25 @@ async fn the_table_is_as_in_the_cloud() {
 }
 
 #[tokio::test]
+async fn the_table_of_challenge_requests_is_as_in_the_cloud() {
+    let (database, client) = database(None, clock()).await;
+    let table = client.describe_table().table_name(CHALLENGE_REQUESTS_TABLE).send().await.unwrap();
+    let table = table.table.unwrap();
+    let key = KeySchemaElement::builder().attribute_name("userHour").key_type(KeyType::Hash);
+    assert_eq!(table.key_schema(), [key.build().unwrap()]);
+    let [attribute] = table.attribute_definitions() else { panic!("one attribute") };
+    assert_eq!(attribute.attribute_type(), &ScalarAttributeType::S);
+    assert_eq!(table.billing_mode_summary().unwrap().billing_mode(), Some(&BillingMode::PayPerRequest));
+    assert!(table.stream_specification().is_none_or(|stream| !stream.stream_enabled()));
+    assert!(table.global_secondary_indexes().is_empty());
+    let expiry = client.describe_time_to_live().table_name(CHALLENGE_REQUESTS_TABLE).send().await.unwrap();
+    let expiry = expiry.time_to_live_description.unwrap();
+    assert_eq!(expiry.attribute_name(), Some("expiresAt"));
+    assert_eq!(expiry.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
+    database.stop().await;
+}
+
+#[tokio::test]
 async fn the_index_holds_only_items_with_its_keys() {
     let (_database, client) = database(None, clock()).await;
     put(&client, "final", &[("userId", text("user-1"))]).await;
