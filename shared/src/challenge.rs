@@ -106,6 +106,8 @@ pub enum SettledBy {
     Webhook,
     /// A caller's question for the status.
     Poll,
+    /// The scheduled look at challenges that no webhook has settled.
+    Sweep,
 }
 
 impl SettledBy {
@@ -114,6 +116,7 @@ impl SettledBy {
         match self {
             Self::Webhook => "webhook",
             Self::Poll => "poll",
+            Self::Sweep => "sweep",
         }
     }
 }
@@ -223,7 +226,7 @@ pub struct ChallengeView<'a> {
 pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<i64>,
-    reason: &'static str,
+    pub(crate) reason: &'static str,
     message: &'static str,
 }
 

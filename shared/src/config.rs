@@ -165,6 +165,32 @@ pub fn challenge_retention(environment: &Environment) -> Result<Duration, Settin
     })
 }
 
+/// `CIRCLE_CALLS_PER_RUN`, from 2 to 100000, by default 500: how many calls to Circle one run of the scheduled
+/// look may make, so that it leaves room in the account's rate limit.
+///
+/// # Errors
+/// When it is no such number.
+pub fn circle_calls_per_run(environment: &Environment) -> Result<u32, SettingError> {
+    let calls = environment.get("CIRCLE_CALLS_PER_RUN").unwrap_or("500").parse().ok();
+    calls.filter(|calls| (2..=100_000).contains(calls)).ok_or(SettingError {
+        name: "CIRCLE_CALLS_PER_RUN",
+        problem: "must be a whole number of calls from 2 to 100000",
+    })
+}
+
+/// `GIVE_UP_AFTER_DAYS`, from 1 to 13, by default 7: after how long a challenge that Circle has not settled is
+/// no longer looked at. Its record is there for longer, for a late webhook.
+///
+/// # Errors
+/// When it is no such number of days.
+pub fn give_up_after(environment: &Environment) -> Result<Duration, SettingError> {
+    let days = environment.get("GIVE_UP_AFTER_DAYS").unwrap_or("7").parse().ok();
+    days.filter(|days| (1..=13).contains(days)).map(Duration::days).ok_or(SettingError {
+        name: "GIVE_UP_AFTER_DAYS",
+        problem: "must be a whole number of days from 1 to 13",
+    })
+}
+
 /// `USER_ID_CLAIM`, by default `sub`: the claim of the caller's token that is the Circle user id.
 ///
 /// It has to be assigned by the issuer, never editable by the user and never given to another user.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
 use lambda_http::request::RequestContext;
-use lambda_http::{Request, RequestExt};
+use lambda_http::{Context, Request, RequestExt};
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, Deadline};
@@ -38,16 +38,24 @@ pub fn source_ip(request: &Request) -> Option<IpAddr> {
     context(request)?.http.source_ip.as_deref()?.parse().ok()
 }
 
-/// When the answer has to be there: 8 seconds from now, or half a second before Lambda ends the
-/// invocation if that is sooner. A time limit in the past is none: cargo-lambda sends one.
+/// When the answer has to be there: 8 seconds from now, or with Lambda's own time limit.
 pub fn deadline(request: &Request, clock: &dyn Clock) -> Deadline {
-    let own = Deadline::after(clock, REQUEST_LIMIT);
-    let lambda = request.lambda_context_ref().and_then(|context| {
-        let milliseconds = i128::from(context.deadline) * 1_000_000;
-        let instant = OffsetDateTime::from_unix_timestamp_nanos(milliseconds).ok()?;
-        (instant > clock.now()).then(|| Deadline::at(instant - ANSWER_MARGIN))
-    });
-    lambda.map_or(own, |lambda| own.min(lambda))
+    let context = request.lambda_context_ref();
+    context.map_or_else(
+        || Deadline::after(clock, REQUEST_LIMIT),
+        |context| invocation_deadline(context, REQUEST_LIMIT, clock),
+    )
+}
+
+/// When an invocation has to be done: `limit` from now, or half a second before Lambda ends it if that is
+/// sooner. A time limit in the past is none: cargo-lambda sends one.
+pub fn invocation_deadline(context: &Context, limit: Duration, clock: &dyn Clock) -> Deadline {
+    let own = Deadline::after(clock, limit);
+    let milliseconds = i128::from(context.deadline) * 1_000_000;
+    match OffsetDateTime::from_unix_timestamp_nanos(milliseconds) {
+        Ok(instant) if instant > clock.now() => own.min(Deadline::at(instant - ANSWER_MARGIN)),
+        _ => own,
+    }
 }
 
 /// A header's text, if the header is there.
@@ -66,7 +74,7 @@ pub fn header<'a>(request: &'a Request, name: &str, code: Code) -> Result<Option
 mod tests {
     use super::*;
     use crate::clock::AdjustableClock;
-    use lambda_http::{Body, Context};
+    use lambda_http::Body;
     use time::macros::datetime;
 
     #[test]

@@ -16,6 +16,7 @@ mod pin; // what an app sees of the PIN before it offers anything
 mod pin_states; // users for whom no challenge is made
 mod polling; // what webhooks did not say
 mod problem_codes; // the list of errors in the README
+mod reconcile; // what the scheduled function finds out
 mod rotation; // a new API key while requests are under way
 mod secrets; // what was secret in a run is nowhere to be read
 mod signatures; // which webhooks are taken as Circle's

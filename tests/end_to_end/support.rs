@@ -118,6 +118,18 @@ impl App {
         if item.is_empty() { Value::Null } else { plain(&AttributeValue::M(item)) }
     }
 
+    /// Puts an item of text and numbers into the table, whatever it says.
+    pub(crate) async fn put_item(&self, item: Value) {
+        let attribute = |value: Value| match value {
+            Value::String(text) => AttributeValue::S(text),
+            number => AttributeValue::N(number.to_string()),
+        };
+        let item = item.as_object().unwrap().clone();
+        let item = item.into_iter().map(|(name, value)| (name, attribute(value))).collect();
+        let put = self.table().put_item().table_name(CHALLENGES_TABLE).set_item(Some(item));
+        put.send().await.unwrap();
+    }
+
     /// How many items the table has.
     pub(crate) async fn items(&self) -> i32 {
         self.table().scan().table_name(CHALLENGES_TABLE).send().await.unwrap().count
@@ -231,6 +243,9 @@ fn plain(value: &AttributeValue) -> Value {
         AttributeValue::S(text) => json!(text),
         AttributeValue::N(number) => serde_json::from_str(number).unwrap(),
         AttributeValue::Ss(set) => json!(set.iter().collect::<BTreeSet<_>>()),
+        AttributeValue::Ns(numbers) => {
+            numbers.iter().map(|number| plain(&AttributeValue::N(number.clone()))).collect()
+        }
         AttributeValue::L(list) => list.iter().map(plain).collect(),
         AttributeValue::M(map) => map.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
         other => panic!("no record has {other:?}"),

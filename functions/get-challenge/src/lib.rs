@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
-use shared::challenge::{Challenge, ChallengeView};
+use shared::challenge::{Challenge, ChallengeView, SettledBy};
 use shared::challenge_store::{ChallengeStore, Settlement};
 use shared::circle::Circle;
 use shared::clock::{Clock, Deadline, timeout};
@@ -121,7 +121,7 @@ async fn ask_circle(
     if !function.challenges.claim_poll(record.id).await? {
         return Ok(None);
     }
-    let report = function.circle.challenge(record.id, token, deadline).await?;
+    let report = function.circle.challenge(record.id, token, SettledBy::Poll, deadline).await?;
     let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {
         return Ok(None);
     };

@@ -127,7 +127,7 @@ fn create_tables(database: &Database) -> dynoxide::Result<()> {
                 { "AttributeName": "pendingShard", "KeyType": "HASH" },
                 { "AttributeName": "nextPollAt", "KeyType": "RANGE" },
             ],
-            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId"] },
+            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt"] },
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
     });

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod dynamodb;
 pub mod http_api;
 pub mod issuer;
+mod scheduler;
 pub mod secrets_manager;
 mod server;
 pub mod stack;

@@ -14,6 +14,7 @@ use create_token::CreateToken;
 use get_challenge::GetChallenge;
 use get_pin::GetPin;
 use receive_webhook::ReceiveWebhook;
+use reconcile_challenges::ReconcileChallenges;
 use shared::clock::{AdjustableClock, Clock};
 use shared::config::{Environment, SettingError};
 use shared::platform::{Platform, aws_defaults};
@@ -25,6 +26,7 @@ use crate::circle::{CircleOptions, CircleSimulator, UserChange};
 use crate::dynamodb::{self, CHALLENGE_REQUESTS_TABLE, CHALLENGES_TABLE, DynamoDb, DynamoDbError};
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
 use crate::issuer::Issuer;
+use crate::scheduler::Scheduler;
 use crate::secrets_manager::SecretsManager;
 
 /// The audience of the tokens that the HTTP API accepts.
@@ -56,6 +58,8 @@ pub struct StackOptions {
     pub random: Arc<Random>,
     /// Settings of the functions beside their defaults.
     pub settings: BTreeMap<String, String>,
+    /// Whether the scheduled function runs on its schedule.
+    pub scheduled: bool,
 }
 
 impl Default for StackOptions {
@@ -68,6 +72,7 @@ impl Default for StackOptions {
             clock: AdjustableClock::running(),
             random: Arc::new(Random::from_system()),
             settings: BTreeMap::new(),
+            scheduled: true,
         }
     }
 }
@@ -89,7 +94,7 @@ pub struct Stack {
     /// What the functions stand on when this process runs them.
     pub platform: Platform,
     function_environment: BTreeMap<String, String>,
-    subscriber: JoinSet<()>,
+    background: JoinSet<()>,
 }
 
 /// Why a stack did not start.
@@ -131,7 +136,8 @@ impl Stack {
     /// # Errors
     /// When a port is taken, the data file is not usable, or a setting is refused.
     pub async fn start(options: StackOptions) -> Result<Self, StackError> {
-        let StackOptions { port, data, functions, allowed_origins, clock, random, settings } = options;
+        let StackOptions { port, data, functions, allowed_origins, clock, random, settings, scheduled } =
+            options;
         let (api_listener, circle_listener, dynamodb_listener, secrets_listener, issuer_listener) = (
             listen(port, 0, "the HTTP API").await?,
             listen(port, 1, "Circle").await?,
@@ -178,9 +184,15 @@ impl Stack {
         function_environment.extend(settings);
         let platform = platform(&function_environment, &clock, &random).await;
         let in_process = functions.is_none();
-        let backend = match functions {
-            None => Backend::InProcess(handlers(&platform)?),
-            Some(url) => Backend::LambdaInvokeEndpoint(url.trim_end_matches('/').to_owned()),
+        let (backend, scheduler) = match functions {
+            None => {
+                let scheduler = Scheduler::InProcess(Box::new(ReconcileChallenges::new(&platform)?));
+                (Backend::InProcess(handlers(&platform)?), scheduler)
+            }
+            Some(url) => {
+                let url = url.trim_end_matches('/').to_owned();
+                (Backend::LambdaInvokeEndpoint(url.clone()), Scheduler::LambdaInvokeEndpoint(url))
+            }
         };
         let api = HttpApi::start(HttpApiOptions {
             listener: api_listener,
@@ -192,7 +204,10 @@ impl Stack {
             backend,
         })
         .map_err(serve("the HTTP API"))?;
-        let subscriber = subscribe(&circle, &api, &clock, in_process).await?;
+        let mut background = subscribe(&circle, &api, &clock, in_process).await?;
+        if scheduled {
+            background.spawn(scheduler.run(clock.clone()));
+        }
         Ok(Self {
             clock,
             circle,
@@ -202,7 +217,7 @@ impl Stack {
             api,
             platform,
             function_environment,
-            subscriber,
+            background,
         })
     }
 
@@ -226,7 +241,7 @@ impl Stack {
 
     /// Stops everything, callers first. The data file is complete afterwards.
     pub async fn stop(self) {
-        drop(self.subscriber);
+        drop(self.background);
         self.circle.stop().await;
         self.api.stop().await;
         self.issuer.stop().await;

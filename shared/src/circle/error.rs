@@ -7,6 +7,9 @@ use crate::api_key::ApiKeyError;
 /// Circle's code for a user token that has expired.
 const USER_TOKEN_EXPIRED: i64 = 155_104;
 
+/// Circle's code for an API key that may not make the call.
+const API_KEY_NOT_ALLOWED: i64 = 3;
+
 /// A call to Circle that gave no result. The messages are for the log: they carry Circle's words with every
 /// secret of the call taken out, and the request id that Circle's support asks for.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +93,31 @@ impl CircleError {
         self.code() == Some(USER_TOKEN_EXPIRED)
     }
 
+    /// Whether Circle does not take the user token: it has ended, is not known or not valid.
+    pub fn is_user_token_refused(&self) -> bool {
+        matches!(self.code(), Some(155_103..=155_105))
+    }
+
+    /// Whether Circle knows no such user, challenge or other resource.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { code: Some(155_102 | 155_116), .. }
+                | Self::Refused { status: 404, code: None | Some(2), .. }
+        )
+    }
+
+    /// Whether Circle takes no more calls from the account just now.
+    pub fn is_rate_limited(&self) -> bool {
+        matches!(self, Self::Refused { status: 429, .. } | Self::Refused { code: Some(429), .. })
+    }
+
+    /// Whether there is no API key, or Circle refuses it altogether or for this call.
+    pub fn is_api_key_unusable(&self) -> bool {
+        let is_refused_here = self.code() == Some(API_KEY_NOT_ALLOWED);
+        matches!(self, Self::ApiKey(_)) || self.is_api_key_refused() || is_refused_here
+    }
+
     /// Whether Circle refuses the API key: 401 with code 4 or 401, or with no code at all. Other codes come
     /// with 401 too (155103, user token not found).
     pub(super) fn is_api_key_refused(&self) -> bool {
@@ -97,7 +125,7 @@ impl CircleError {
     }
 
     /// Whether the same call may fare better in a moment.
-    pub(super) fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             // A rate limit is waited out only where Circle says how long.
             Self::Refused { status: 429, retry_after, .. } => retry_after.is_some(),

@@ -154,24 +154,24 @@ impl Circle {
         Ok(CreatedChallenge { id: answer.data.challenge_id, repeated: answer.status == 200 })
     }
 
-    /// Asks how a challenge stands (`GET /v1/w3s/user/challenges/{id}`). `None` where Circle does not say, or
-    /// calls it a type that this service does not make.
+    /// Asks how a challenge stands (`GET /v1/w3s/user/challenges/{id}`), for a report by `asked_by`. `None` where
+    /// Circle does not say, or calls it a type that this service does not make.
     ///
     /// # Errors
-    /// As [`CircleError`] says.
+    /// As [`CircleError`] says; 155116 where Circle knows no such challenge.
     pub async fn challenge(
         &self,
         challenge_id: Uuid,
         token: &UserToken,
+        asked_by: SettledBy,
         deadline: Deadline,
     ) -> Result<Option<Report>, CircleError> {
         let id = challenge_id.to_string();
         let call = Call::new("GET /v1/w3s/user/challenges/{id}").id(&id).user_token(token);
         let found = self.send::<ChallengeFound>(call, deadline).await?.data.challenge;
         let challenge_type = found["type"].as_str().and_then(ChallengeType::parse);
-        Ok(challenge_type.and_then(|challenge_type| {
-            Report::read(challenge_id, challenge_type, &found, SettledBy::Poll, None)
-        }))
+        Ok(challenge_type
+            .and_then(|challenge_type| Report::read(challenge_id, challenge_type, &found, asked_by, None)))
     }
 
     /// The public key that Circle signs webhooks with (`GET /v2/notifications/publicKey/{keyId}`); `None`

@@ -156,6 +156,7 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
             ("userId", "user-1"),
             ("type", "CHANGE_PIN"),
             ("status", "FAILED"),
+            ("reason", "incorrect_pin"),
             ("rank", "2"),
             ("createdAt", "2026-01-01T12:00:00Z"),
             ("requestedAt", "2026-01-01T12:00:00Z"),

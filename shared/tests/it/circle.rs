@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::challenge::{ChallengeType, Status};
+use shared::challenge::{ChallengeType, SettledBy, Status};
 use shared::circle::{Circle, CircleError, PinStatus};
 use shared::clock::{AdjustableClock, Clock};
 use shared::identity::UserId;
@@ -90,11 +90,11 @@ async fn a_challenge_is_read_as_a_report() {
         challenge(json!({ "id": CHALLENGE, "type": "CREATE_WALLET", "status": "COMPLETE" })),
     ]);
     let id = CHALLENGE.parse().unwrap();
-    let report = circle.challenge(id, &token(), deadline(&clock)).await.unwrap().unwrap();
+    let report = circle.challenge(id, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_id, report.status), (id, Status::Failed));
     assert_eq!((report.error_code, report.error_message.as_deref()), (Some(155_119), Some("locked")));
     assert_eq!(report.correlation_ids, ["a"]);
-    assert_eq!(circle.challenge(id, &token(), deadline(&clock)).await.unwrap(), None);
+    assert_eq!(circle.challenge(id, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn the_table_is_as_in_the_cloud() {
     assert_eq!(index.key_schema(), [key("pendingShard", KeyType::Hash), key("nextPollAt", KeyType::Range)]);
     let projection = index.projection().unwrap();
     assert_eq!(projection.projection_type(), Some(&ProjectionType::Include));
-    assert_eq!(projection.non_key_attributes(), ["userId"]);
+    assert_eq!(projection.non_key_attributes(), ["userId", "createdAt"]);
     let expiry = client.describe_time_to_live().table_name(CHALLENGES_TABLE).send().await.unwrap();
     let expiry = expiry.time_to_live_description.unwrap();
     assert_eq!(expiry.attribute_name(), Some("expiresAt"));

@@ -7,36 +7,40 @@
 //! The table's partition key is `challengeId`. While a requested challenge is not final, `pendingShard` and
 //! `nextPollAt` put it into the sparse index `pending-challenges`.
 
-use std::collections::HashMap;
+mod item;
+mod pending;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
+pub use self::pending::{DueChallenge, DuePage, GivenUp, Look, PageKey};
+
+use self::item::{Item, Update, Written, challenge, timestamp};
+pub(crate) use self::item::{number, text, unavailable, unreadable};
+use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Failure, Report, Status};
 use crate::clock::Clock;
 use crate::identity::UserId;
 use crate::platform::Platform;
+use crate::random::Random;
 
 /// How long a record lives that no caller of this service asked for.
 const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long after a challenge's creation the first look for a lost webhook is due.
-const FIRST_LOOK: Duration = Duration::from_secs(600);
+pub const FIRST_LOOK: Duration = Duration::from_secs(600);
 
 /// The least time between two questions to Circle about one challenge by polling callers.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Partitions of the sparse index. A constant: records carry the number.
-const PENDING_SHARDS: u8 = 8;
+pub const PENDING_SHARDS: u8 = 8;
 
 /// The table of challenge records.
 #[derive(Debug, Clone)]
@@ -44,6 +48,7 @@ pub struct ChallengeStore {
     client: Client,
     table: String,
     clock: Arc<dyn Clock>,
+    random: Arc<Random>,
 }
 
 /// What became of a report.
@@ -61,10 +66,12 @@ pub enum Settlement {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// DynamoDB could not be reached, or refused the call.
-    #[error("DynamoDB {operation} failed")]
+    #[error("DynamoDB {operation} failed (request id {request_id})")]
     Unavailable {
         /// The operation, by AWS's name.
         operation: &'static str,
+        /// The id that AWS's support asks for; `none` where there was no answer.
+        request_id: String,
         /// What the AWS SDK said.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -80,7 +87,12 @@ pub enum StoreError {
 impl ChallengeStore {
     /// A store on the given table.
     pub fn new(platform: &Platform, table: String) -> Self {
-        Self { client: Client::new(&platform.aws), table, clock: Arc::clone(&platform.clock) }
+        Self {
+            client: Client::new(&platform.aws),
+            table,
+            clock: Arc::clone(&platform.clock),
+            random: Arc::clone(&platform.random),
+        }
     }
 
     /// Records what Circle said, if it is further along than what is known. Makes the record if there is
@@ -122,7 +134,11 @@ impl ChallengeStore {
         if report.status.is_final() {
             update = update
                 .set("settledBy = :settledBy", ":settledBy", text(report.settled_by.as_str()))
-                .remove("pendingShard, nextPollAt");
+                .clause("REMOVE pendingShard, nextPollAt");
+        }
+        if report.status == Status::Failed {
+            let reason = Failure::from(report.error_code).reason;
+            update = update.set("reason = :reason", ":reason", text(reason));
         }
         match update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await? {
             Written::Yes(new) => {
@@ -139,8 +155,9 @@ impl ChallengeStore {
         }
     }
 
-    /// Records that `user` asked for the challenge, to be kept for `retention` after its last change, and answers with the record as it stands then. One
-    /// call, or two where the challenge's final webhook came first.
+    /// Records that `user` asked for the challenge, to be kept for `retention` after its last change, and
+    /// answers with the record as it stands then. One call, or two where the challenge's final webhook came
+    /// first.
     ///
     /// # Errors
     /// When the table gave no answer; the call may be repeated.
@@ -210,7 +227,17 @@ impl ChallengeStore {
             .value(":final", number(FINAL_RANK))
             .value(":before", milliseconds(now - POLL_INTERVAL))
             .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
-        Ok(matches!(claim.send().await?, Written::Yes(_)))
+        Ok(self.claim(claim).await?.is_some())
+    }
+
+    /// The claimed item, or `None` where the claim is another's. A claim has an id of its own, so that one whose
+    /// answer was lost, and which the SDK then repeats in vain, is told from another's.
+    async fn claim(&self, claim: Update) -> Result<Option<Item>, StoreError> {
+        let id = self.random.uuid().to_string();
+        Ok(match claim.set("claimedBy = :claim", ":claim", text(&id)).send().await? {
+            Written::Yes(item) => Some(item),
+            Written::No(old) => Some(old).filter(|old| old.get("claimedBy") == Some(&text(&id))),
+        })
     }
 
     fn update(&self, challenge_id: Uuid) -> UpdateItemFluentBuilder {
@@ -237,86 +264,6 @@ impl ChallengeStore {
     }
 }
 
-/// An `UpdateItem` under construction: its clauses, and the values and reserved names that they use.
-struct Update {
-    call: UpdateItemFluentBuilder,
-    set: Vec<&'static str>,
-    remove: Option<&'static str>,
-}
-
-type Item = HashMap<String, AttributeValue>;
-
-/// Whether the condition held; the new item if it did, the old one (empty if there is none) if not.
-enum Written {
-    Yes(Item),
-    No(Item),
-}
-
-impl Update {
-    fn new(call: UpdateItemFluentBuilder) -> Self {
-        Self { call, set: Vec::new(), remove: None }
-    }
-
-    /// Adds a SET clause and the value that it uses.
-    fn set(self, clause: &'static str, placeholder: &str, value: AttributeValue) -> Self {
-        self.set_again(clause).value(placeholder, value)
-    }
-
-    /// Adds a SET clause that uses a value given before.
-    fn set_again(mut self, clause: &'static str) -> Self {
-        self.set.push(clause);
-        // DynamoDB reserves these words, and refuses a declared name that no expression uses.
-        ["#status", "#rank", "#type"]
-            .into_iter()
-            .filter(|name| clause.starts_with(name))
-            .fold(self, |update, name| update.name(name))
-    }
-
-    fn name(mut self, placeholder: &str) -> Self {
-        self.call = self.call.expression_attribute_names(placeholder, placeholder.trim_start_matches('#'));
-        self
-    }
-
-    fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
-        self.call = self.call.expression_attribute_values(placeholder, value);
-        self
-    }
-
-    fn remove(mut self, attributes: &'static str) -> Self {
-        self.remove = Some(attributes);
-        self
-    }
-
-    fn condition(mut self, condition: &str) -> Self {
-        self.call = self.call.condition_expression(condition);
-        self
-    }
-
-    async fn send(self) -> Result<Written, StoreError> {
-        let mut expression = format!("SET {}", self.set.join(", "));
-        if let Some(attributes) = self.remove {
-            expression.push_str(" REMOVE ");
-            expression.push_str(attributes);
-        }
-        let output = self
-            .call
-            .update_expression(expression)
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match output {
-            Ok(output) => Ok(Written::Yes(output.attributes.unwrap_or_default())),
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failure)) => {
-                    Ok(Written::No(failure.item().cloned().unwrap_or_default()))
-                }
-                _ => Err(unavailable("UpdateItem", error)),
-            },
-        }
-    }
-}
-
 /// Logs and counts what Circle says and the record does not: another user, or a second final status. Neither
 /// changes anything.
 fn note_conflicts(report: &Report, record: &Challenge) {
@@ -330,47 +277,4 @@ fn note_conflicts(report: &Report, record: &Challenge) {
         let (kept, said) = (record.status.as_str(), report.status.as_str());
         tracing::warn!(metric = "conflicting_final_status", %challenge_id, kept, said, "Circle settled the challenge a second time, differently");
     }
-}
-
-pub(crate) fn unavailable<E, R>(operation: &'static str, error: SdkError<E, R>) -> StoreError
-where
-    E: Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
-{
-    StoreError::Unavailable { operation, source: Box::new(error) }
-}
-
-pub(crate) fn text(value: &str) -> AttributeValue {
-    AttributeValue::S(value.to_owned())
-}
-
-pub(crate) fn number(value: impl ToString) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-fn timestamp(instant: OffsetDateTime) -> AttributeValue {
-    let milliseconds = instant.truncate_to_millisecond();
-    AttributeValue::S(milliseconds.format(&Rfc3339).expect("years of four digits can be written"))
-}
-
-/// Reads an item.
-fn challenge(item: &Item) -> Result<Challenge, StoreError> {
-    let text = |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).map(String::as_str);
-    let instant = |attribute| text(attribute).and_then(|value| OffsetDateTime::parse(value, &Rfc3339).ok());
-    let error_code = item.get("errorCode").and_then(|value| value.as_n().ok());
-    Ok(Challenge {
-        id: text("challengeId").and_then(|id| id.parse().ok()).ok_or(unreadable("challengeId"))?,
-        user_id: text("userId").map(str::to_owned),
-        challenge_type: text("type").and_then(ChallengeType::parse).ok_or(unreadable("type"))?,
-        status: text("status").map(str::to_owned).ok_or(unreadable("status"))?.into(),
-        created_at: instant("createdAt").ok_or(unreadable("createdAt"))?,
-        requested_at: instant("requestedAt"),
-        updated_at: instant("updatedAt").ok_or(unreadable("updatedAt"))?,
-        error_code: error_code.and_then(|code| code.parse().ok()),
-        notification_id: text("notificationId").map(str::to_owned),
-    })
-}
-
-pub(crate) fn unreadable(attribute: &'static str) -> StoreError {
-    StoreError::Unreadable { attribute }
 }

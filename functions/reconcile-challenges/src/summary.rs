@@ -1,0 +1,47 @@
+//! What a run did.
+
+use serde::Serialize;
+
+/// What a run did, in numbers of challenges unless said otherwise. It is the invocation's answer and its log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Items read from the index: those that were due.
+    pub due: u32,
+    /// Left alone because their user asked for a challenge just now: a new user token might end a PIN entry.
+    pub held_back: u32,
+    /// Looks that were taken.
+    pub looks: u32,
+    /// Found settled, and recorded.
+    pub settled: u32,
+    /// Not settled yet, says Circle.
+    pub open: u32,
+    /// Not known to Circle.
+    pub unknown: u32,
+    /// Looks that came to nothing; each has a line in the log.
+    pub failed: u32,
+    /// Not looked at again from now on.
+    pub given_up: u32,
+    /// Calls to Circle, without repeats of a call that failed.
+    pub circle_calls: u32,
+    /// Why the run ended before all that was due had its look.
+    pub stopped: Option<Stop>,
+}
+
+/// Why a run ended early. The next one takes up the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// The invocation's time is up.
+    Time,
+    /// The run has made the calls to Circle that it may make (`CIRCLE_CALLS_PER_RUN`).
+    Calls,
+    /// Circle takes no more calls from the account just now.
+    RateLimited,
+    /// Circle does not answer.
+    CircleUnavailable,
+    /// There is no API key, or Circle refuses it.
+    ApiKey,
+    /// The table does not answer.
+    TableUnavailable,
+}

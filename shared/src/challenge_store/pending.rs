@@ -1,0 +1,217 @@
+//! The scheduled look at challenges that no webhook has settled: the sparse index, and the claims on what is due.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::item::{Item, Update, Written, challenge, number, text, timestamp, unavailable, unreadable};
+use super::{ChallengeStore, FIRST_LOOK, StoreError};
+use crate::challenge::{Challenge, FINAL_RANK};
+use crate::identity::UserId;
+
+/// The sparse index of requested challenges that are not final.
+const INDEX: &str = "pending-challenges";
+
+/// How many challenges are read at once.
+const PAGE: i32 = 100;
+
+/// The longest wait between two looks at a challenge.
+const LONGEST_WAIT: Duration = Duration::hours(6);
+
+/// The wait after a look that failed through no fault of the challenge's: long enough for others to be looked at first.
+const WAIT_AFTER_FAILURE: Duration = Duration::minutes(5);
+
+/// How often Circle has to say that it does not know a challenge, and over how long, before that is believed.
+const MISSES: usize = 3;
+const MISSES_OVER: Duration = Duration::hours(24);
+
+/// A challenge whose look is due, as the index has it: the record itself may be further along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueChallenge {
+    /// Circle's id of the challenge.
+    pub id: Uuid,
+    /// The user that it is for.
+    pub user_id: UserId,
+    created_at: OffsetDateTime,
+    next_poll_at: i64,
+}
+
+/// A part of what is due, those that have waited longest first.
+#[derive(Debug)]
+pub struct DuePage {
+    /// The challenges; an item that cannot be read is in its place.
+    pub challenges: Vec<Result<DueChallenge, StoreError>>,
+    /// Where the rest begins, if there is more.
+    pub next: Option<PageKey>,
+}
+
+/// Where in the index a page begins.
+#[derive(Debug)]
+pub struct PageKey(Item);
+
+/// A look that was claimed: nobody else takes one until the next is due.
+#[derive(Debug)]
+pub struct Look {
+    /// The record.
+    pub challenge: Challenge,
+    /// When the next look is due.
+    next_poll_at: i64,
+    /// Whether Circle has said before that it does not know the challenge.
+    was_unknown: bool,
+}
+
+/// Why a challenge is no longer looked at. A webhook or a caller's poll still settles it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It has not been settled for too long.
+    Age,
+    /// Circle does not know it.
+    Unknown,
+}
+
+impl GivenUp {
+    /// The word that is stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl ChallengeStore {
+    /// The challenges of one shard of the index (from 0 to [`PENDING_SHARDS`](super::PENDING_SHARDS)) whose look was
+    /// due by `by`. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer.
+    pub async fn due(
+        &self,
+        shard: u8,
+        by: OffsetDateTime,
+        from: Option<PageKey>,
+    ) -> Result<DuePage, StoreError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(INDEX)
+            .key_condition_expression("pendingShard = :shard AND nextPollAt <= :by")
+            .expression_attribute_values(":shard", number(shard))
+            .expression_attribute_values(":by", number(by.unix_timestamp()))
+            .set_exclusive_start_key(from.map(|key| key.0))
+            .limit(PAGE);
+        let output = query.send().await.map_err(|error| unavailable("Query", error))?;
+        Ok(DuePage {
+            challenges: output.items.unwrap_or_default().iter().map(due_challenge).collect(),
+            next: output.last_evaluated_key.map(PageKey),
+        })
+    }
+
+    /// Claims the look that is due, and puts the next one further off: by the challenge's age, from 10 minutes to 6
+    /// hours. `None` where another run has claimed it or the record is final. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer.
+    pub async fn claim_look(&self, due: &DueChallenge) -> Result<Option<Look>, StoreError> {
+        let now = self.clock.now();
+        let wait = (now - due.created_at).clamp(FIRST_LOOK.try_into().unwrap_or(LONGEST_WAIT), LONGEST_WAIT);
+        let next_poll_at = (now + wait + self.random.jitter(wait.unsigned_abs() / 10)).unix_timestamp();
+        let claim = Update::new(self.update(due.id))
+            .set("nextPollAt = :next", ":next", number(next_poll_at))
+            .name("#rank")
+            .value(":final", number(FINAL_RANK))
+            .value(":seen", number(due.next_poll_at))
+            .condition("nextPollAt = :seen AND #rank < :final");
+        let Some(item) = self.claim(claim).await? else { return Ok(None) };
+        Ok(Some(Look {
+            challenge: challenge(&item)?,
+            next_poll_at,
+            was_unknown: item.contains_key("unknownAt"),
+        }))
+    }
+
+    /// Makes a look due again soon that could not be taken, because Circle did not answer. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer; the next look then comes at its own time.
+    pub async fn put_back(&self, look: &Look) -> Result<(), StoreError> {
+        let soon = self.clock.now() + WAIT_AFTER_FAILURE;
+        let update = self.after(look).set("nextPollAt = :soon", ":soon", number(soon.unix_timestamp()));
+        update.send().await.map(drop)
+    }
+
+    /// Notes that Circle does not know the challenge. With the third such answer over 24 hours it is believed, and the
+    /// challenge is given up, which is what `true` says. One call, or two when that happens.
+    ///
+    /// # Errors
+    /// When the table gave no answer; the call may be repeated.
+    pub async fn note_unknown(&self, look: &Look) -> Result<bool, StoreError> {
+        let now = self.clock.now().unix_timestamp();
+        // A set: an answer that is noted twice counts once.
+        let update = self
+            .after(look)
+            .clause("ADD unknownAt :now")
+            .value(":now", AttributeValue::Ns(vec![now.to_string()]));
+        let Written::Yes(item) = update.send().await? else { return Ok(false) };
+        let misses = item.get("unknownAt").and_then(|misses| misses.as_ns().ok());
+        let misses: Vec<i64> = misses.into_iter().flatten().filter_map(|miss| miss.parse().ok()).collect();
+        let over = now - misses.iter().min().unwrap_or(&now);
+        if misses.len() < MISSES || over < MISSES_OVER.whole_seconds() {
+            return Ok(false);
+        }
+        self.give_up(look, GivenUp::Unknown).await
+    }
+
+    /// Notes that Circle knows the challenge, after all where it did not before. One call there, else none.
+    ///
+    /// # Errors
+    /// When the table gave no answer; the call may be repeated.
+    pub async fn note_known(&self, look: &Look) -> Result<(), StoreError> {
+        if look.was_unknown {
+            self.after(look).clause("REMOVE unknownAt").send().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a challenge off the index, so that it is not looked at again; `false` where it has been settled in the
+    /// meantime. One call.
+    ///
+    /// # Errors
+    /// When the table gave no answer; the call may be repeated.
+    pub async fn give_up(&self, look: &Look, why: GivenUp) -> Result<bool, StoreError> {
+        let update = self
+            .after(look)
+            .set("givenUpAt = :now", ":now", timestamp(self.clock.now()))
+            .set_again("givenUpReason = :why")
+            .value(":why", text(why.as_str()))
+            .clause("REMOVE pendingShard, nextPollAt");
+        Ok(match update.send().await? {
+            Written::Yes(_) => true,
+            // Our own write whose answer was lost.
+            Written::No(old) => old.contains_key("givenUpAt"),
+        })
+    }
+
+    /// A write after a look, for as long as the look is the last one and the challenge is not final.
+    fn after(&self, look: &Look) -> Update {
+        Update::new(self.update(look.challenge.id))
+            .name("#rank")
+            .value(":final", number(FINAL_RANK))
+            .value(":claimed", number(look.next_poll_at))
+            .condition("nextPollAt = :claimed AND #rank < :final")
+    }
+}
+
+/// Reads an item of the index.
+fn due_challenge(item: &Item) -> Result<DueChallenge, StoreError> {
+    let text =
+        |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).ok_or(unreadable(attribute));
+    let next_poll_at = item.get("nextPollAt").and_then(|value| value.as_n().ok());
+    Ok(DueChallenge {
+        id: text("challengeId")?.parse().map_err(|_| unreadable("challengeId"))?,
+        user_id: UserId::parse(text("userId")?).ok_or(unreadable("userId"))?,
+        created_at: super::item::instant(item, "createdAt")?,
+        next_poll_at: next_poll_at.and_then(|at| at.parse().ok()).ok_or(unreadable("nextPollAt"))?,
+    })
+}
