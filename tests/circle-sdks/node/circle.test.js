@@ -233,6 +233,11 @@ describe('subscriptions', () => {
     await refused(client.updateSubscription({ id, name: 'x' }), 400, 1)
     await client.deleteSubscription(id)
   })
+
+  test('are not listed with a wrong or a malformed API key', async () => {
+    await refused(clientWith('TEST_API_KEY:a:b').listSubscriptions(), 401, 4)
+    await refused(clientWith('nonsense').listSubscriptions(), 401, 401)
+  })
 })
 
 describe('getNotificationSignature', () => {

@@ -235,6 +235,15 @@ def test_unknown_and_foreign_challenges_are_refused(circle, signed_in, refused):
     refused(403, 155116, lambda: circle.users.get_user_challenge(token, foreign))
 
 
+def test_challenges_are_not_listed_with_an_unusable_token_or_status(circle, control, new_user, refused):
+    refused(403, 155105, lambda: circle.users.list_user_challenges("nonsense"))
+    user_id = new_user()
+    token = circle.user_token(user_id)
+    refused(400, 2, lambda: circle.users.list_user_challenges(token, status="COMPLETE"))
+    control("POST", f"/users/{user_id}/forget-tokens")
+    refused(401, 155103, lambda: circle.users.list_user_challenges(token))
+
+
 # Subscriptions
 
 
@@ -262,6 +271,11 @@ def test_a_subscription_is_made_listed_read_changed_and_removed(circle, receiver
 @pytest.mark.parametrize("endpoint", ["http://example.com/webhooks", "http://127.0.0.1:1/", "nonsense"])
 def test_an_unusable_endpoint_is_refused(circle, refused, endpoint):
     refused(400, 2, lambda: subscribe(circle, endpoint))
+
+
+@pytest.mark.parametrize("api_key, code", [("TEST_API_KEY:a:b", 4), ("nonsense", 401)])
+def test_subscriptions_are_not_listed_with_an_unusable_api_key(circle_with, refused, api_key, code):
+    refused(401, code, lambda: circle_with(api_key).subscriptions.get_subscriptions())
 
 
 # Public keys
