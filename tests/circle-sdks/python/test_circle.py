@@ -131,12 +131,21 @@ def test_one_idempotency_key_makes_one_challenge(circle, signed_in):
     [
         ({"pinStatus": "UNSET"}, 155110),
         ({"pinStatus": "LOCKED"}, 155119),
-        ({"pinStatus": "ENABLED", "status": "DISABLED"}, 155109),
     ],
 )
 def test_a_pin_that_cannot_be_changed_is_refused(circle, signed_in, refused, state, code):
     token = signed_in(**state)
     refused(403, code, lambda: change_pin(circle, token))
+
+
+def test_a_disabled_user_can_only_be_looked_at(circle, control, new_user, refused):
+    user_id = new_user()
+    token = circle.user_token(user_id)
+    control("PATCH", f"/users/{user_id}", {"status": "DISABLED"})
+    refused(403, 155109, lambda: change_pin(circle, token))
+    refused(403, 155109, lambda: circle.user_token(user_id))
+    refused(403, 155109, lambda: circle.users.get_user_by_token(token))
+    assert circle.users.get_user(user_id).data.user.status == "DISABLED"
 
 
 def test_a_key_that_is_no_uuid_is_refused(circle, signed_in, refused):
