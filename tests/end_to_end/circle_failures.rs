@@ -240,6 +240,23 @@ async fn an_answer_that_makes_no_sense_is_not_passed_on() {
     }
 }
 
+/// Circle's schema calls the key optional, but no device can run a challenge without it.
+#[tokio::test]
+async fn a_session_without_an_encryption_key_is_not_passed_on() {
+    let app = App::start().await;
+    app.stack.circle.set_knobs(|knobs| knobs.omit_encryption_key = true);
+    for call in ["POST /session-tokens", "POST /challenges"] {
+        send(app.request(call)).await.is_problem(json!({
+            "title": "Unexpected answer from Circle",
+            "status": 502,
+            "detail": "Circle's answer could not be read. Try again, and report it if it stays.",
+            "code": "circle_error",
+        }));
+    }
+    assert!(app.stack.circle.challenges().is_empty());
+    assert_eq!(app.items().await, 0);
+}
+
 #[tokio::test]
 async fn a_short_wait_that_circle_asks_for_is_waited_out() {
     let app = App::at_noon().await;

@@ -43,17 +43,6 @@ async fn a_failure_has_a_reason_and_circles_number() {
     .await;
     fails(
         &app,
-        |circle, id| _ = circle.fail_challenge(id, 155_115, "The answers are wrong").unwrap(),
-        json!({
-            "code": 155_115,
-            "reason": "incorrect_answers",
-            "message": "The answers were wrong. Start again with the right ones.",
-        }),
-        "The answers are wrong",
-    )
-    .await;
-    fails(
-        &app,
         |circle, id| _ = circle.fail_challenge(id, 155_999, "Something new").unwrap(),
         json!({
             "code": 155_999,
@@ -63,6 +52,16 @@ async fn a_failure_has_a_reason_and_circles_number() {
         "Something new",
     )
     .await;
+
+    app.stack.circle.set_knobs(|knobs| knobs.wrong_answers_fail_challenge = true);
+    let id = recovery(&app).await;
+    app.stack.circle.answer_security_questions(id, false, None).unwrap();
+    let expected = json!({
+        "code": 155_115,
+        "reason": "incorrect_answers",
+        "message": "The answers were wrong. Start again with the right ones.",
+    });
+    shows(&app, id, expected, "The security answers are wrong").await;
 }
 
 #[tokio::test]
@@ -79,8 +78,7 @@ async fn three_wrong_entries_fail_the_challenge_with_a_lock() {
         "The PIN is locked after too many wrong entries",
     )
     .await;
-    let restore = app.request("POST /challenges").header("content-type", "application/json");
-    let id = challenge_id(send(restore.body(r#"{"type":"RESTORE_PIN"}"#)).await.is(201));
+    let id = recovery(&app).await;
     for _ in 0..3 {
         app.stack.circle.answer_security_questions(id, false, None).unwrap();
     }
@@ -125,6 +123,12 @@ async fn an_expired_challenge_is_expired_and_not_failed() {
         })
     );
     assert_eq!(app.item(id).await["rank"], 2);
+}
+
+/// A new RESTORE_PIN challenge.
+async fn recovery(app: &App) -> Uuid {
+    let restore = app.request("POST /challenges").header("content-type", "application/json");
+    challenge_id(send(restore.body(r#"{"type":"RESTORE_PIN"}"#)).await.is(201))
 }
 
 /// Makes a challenge, lets it fail, and checks what is shown and kept of that.

@@ -38,6 +38,8 @@ fn refusals() -> [(&'static str, UserChange, Value); 5] {
                 "status": 403,
                 "detail": "Circle has disabled the user. Only the app's operator can help.",
                 "code": "user_disabled",
+                // Circle refuses already the session, or the caller's token.
+                "circleCode": 155_109,
             }),
         ),
         (

@@ -185,7 +185,8 @@ impl Walk<'_> {
             let Some(delivery) = self.stack.circle.deliveries().into_iter().nth(next) else { continue };
             let body: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
             let notification = &body["notification"];
-            println!("  Circle -> API  POST /webhooks/circle  {notification}");
+            let notification_type = body["notificationType"].as_str().unwrap_or_default();
+            println!("  Circle -> API  POST /webhooks/circle  {notification_type} {notification}");
             println!(
                 "  Circle <- API  {}",
                 delivery.status.map_or("no answer".into(), |status| status.to_string())

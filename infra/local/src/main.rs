@@ -148,20 +148,20 @@ The user {USER} is signed in, with the PIN {PIN}. Copy and paste, in this order.
 The token of the signed-in user, and a session for the client SDK of Circle:
 
   TOKEN={token}
-  curl -s -X POST {api}/session-tokens -H \"Authorization: Bearer $TOKEN\"
+  USER_TOKEN=$({curl} -X POST {api}/session-tokens -H \"Authorization: Bearer $TOKEN\" | {user_token})
 
 A challenge to change the PIN:
 
-  CHALLENGE=$(curl -s -X POST {api}/challenges -H \"Authorization: Bearer $TOKEN\" | cut -d '\"' -f 4); echo $CHALLENGE
+  CHALLENGE=$({curl} -X POST {api}/challenges -H \"Authorization: Bearer $TOKEN\" -H \"X-User-Token: $USER_TOKEN\" | {challenge_id})
 
 The user enters a wrong PIN, then the right one and a new one, as on the device:
 
-  curl -s -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"000000\"}}'
-  curl -s -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"{PIN}\", \"newPin\": \"445566\"}}'
+  {curl} -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"000000\"}}'
+  {curl} -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"{PIN}\", \"newPin\": \"445566\"}}'
 
-How it ended, as the webhook said:
+How it ended, as the webhook said, or as Circle says when it is asked before that came:
 
-  curl -s {api}/challenges/$CHALLENGE -H \"Authorization: Bearer $TOKEN\"
+  {curl} {api}/challenges/$CHALLENGE -H \"Authorization: Bearer $TOKEN\" -H \"X-User-Token: $USER_TOKEN\"
 
 Functions that run elsewhere (cargo lambda watch, cargo lambda invoke) need:
 
@@ -171,5 +171,13 @@ Ctrl-C stops it.",
         secrets = stack.secrets_manager.url(),
         issuer = stack.issuer.url(),
         token = stack.sign_in(USER),
+        curl = r"curl -s -w '\n'",
+        user_token = shown_and_picked("userToken"),
+        challenge_id = shown_and_picked("challengeId"),
     )
+}
+
+/// The part of a command that shows a JSON answer and passes on one member of it; nothing where the answer has none.
+fn shown_and_picked(member: &str) -> String {
+    format!(r#"tee /dev/stderr | sed -n 's/.*"{member}":"\([^"]*\)".*/\1/p'"#)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_smithy_http_client::tls;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use create_challenge::CreateChallenge;
 use create_token::CreateToken;
@@ -269,9 +270,15 @@ async fn platform(
 ) -> Platform {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let aws: SdkConfig = aws_defaults(Arc::clone(&clock))
-        // What a developer's own environment or profile says of AWS is not meant for these endpoints.
-        .use_fips(false)
-        .use_dual_stack(false)
+        // What a developer's own environment and profiles say of AWS is not meant for these endpoints. Without an
+        // environment the SDK does not find the profiles either.
+        .empty_test_environment()
+        // The SDK's own client would take a proxy from the environment.
+        .http_client(
+            aws_smithy_http_client::Builder::new()
+                .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+                .build_https(),
+        )
         .region(Region::new(variables["AWS_REGION"].clone()))
         .credentials_provider(Credentials::new(
             &variables["AWS_ACCESS_KEY_ID"],

@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use serde_json::Value;
-use shared::clock::{Clock, SystemClock};
+use serde_json::{Value, json};
+use shared::clock::{Clock, SystemClock, timeout};
 
 fn local(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
@@ -21,8 +22,10 @@ struct Running {
 
 impl Running {
     /// Starts the stack and waits until it says that it is up.
-    fn start(arguments: &[&str]) -> Self {
-        let mut running = Self { process: local(arguments).spawn().unwrap(), says: Value::Null };
+    fn start(environment: &[(&str, &str)]) -> Self {
+        let mut command = local(&["--json", "--port", "0"]);
+        command.envs(environment.iter().copied()).env_remove("NO_PROXY").env_remove("no_proxy");
+        let mut running = Self { process: command.spawn().unwrap(), says: Value::Null };
         let mut line = String::new();
         BufReader::new(running.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         running.says = serde_json::from_str(&line).unwrap();
@@ -57,7 +60,7 @@ impl Drop for Running {
 #[test]
 fn it_starts_small_says_where_it_is_and_ends_with_ctrl_c() {
     let before = SystemClock.now();
-    let mut stack = Running::start(&["--json", "--port", "0"]);
+    let mut stack = Running::start(&[]);
     println!("ready after {:.0} ms", (SystemClock.now() - before).as_seconds_f64() * 1000.0);
     for name in ["api", "circle", "control", "dynamodb", "secretsManager", "issuer", "bearerToken"] {
         assert!(stack.says[name].is_string(), "{name}: {}", stack.says);
@@ -70,6 +73,88 @@ fn it_starts_small_says_where_it_is_and_ends_with_ctrl_c() {
     for name in ["api", "circle", "dynamodb", "secretsManager", "issuer"] {
         let address = stack.says[name].as_str().unwrap().trim_start_matches("http://");
         assert!(std::net::TcpStream::connect(address).is_err(), "{name} is still there");
+    }
+}
+
+/// What a developer's environment and profiles say of AWS, and of proxies, is not meant for loopback.
+#[tokio::test]
+async fn the_developers_own_settings_do_not_reach_it() {
+    let dead_end = "http://127.0.0.1:1";
+    let file = std::env::temp_dir().join(format!("aws-config-{}", std::process::id()));
+    let settings = format!(
+        "\
+[default]
+region = eu-north-1
+endpoint_url = {dead_end}
+services = elsewhere
+retry_mode = adaptive
+max_attempts = 1
+use_fips_endpoint = true
+use_dualstack_endpoint = true
+account_id_endpoint_mode = required
+auth_scheme_preference = sigv4a
+sdk_ua_app_id = not allowed/by the SDK
+s3 =
+  addressing_style = path
+
+[services elsewhere]
+dynamodb =
+  endpoint_url = {dead_end}
+secrets_manager =
+  endpoint_url = {dead_end}
+"
+    );
+    std::fs::write(&file, settings).unwrap();
+    let file_name = file.to_str().unwrap();
+    let variables = [
+        ("AWS_ENDPOINT_URL", dead_end),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dead_end),
+        ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"),
+        ("AWS_MAX_ATTEMPTS", "nonsense"),
+        ("AWS_RETRY_MODE", "nonsense"),
+        ("AWS_USE_FIPS_ENDPOINT", "true"),
+        ("AWS_REGION", "eu-north-1"),
+        ("CHALLENGES_TABLE", "another"),
+        ("CIRCLE_BASE_URL", dead_end),
+    ];
+    let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .map(|name| (name, dead_end));
+    for environment in [
+        &[("AWS_CONFIG_FILE", file_name), ("AWS_SHARED_CREDENTIALS_FILE", file_name)][..],
+        &[("AWS_CONFIG_FILE", file_name), ("AWS_PROFILE", "missing")],
+        &variables,
+        &proxies,
+    ] {
+        let mut stack = Running::start(environment);
+        let ended = timeout(&SystemClock, Duration::from_secs(60), change_pin(&stack.says)).await;
+        assert_eq!(ended.expect("in time")["status"], "COMPLETE", "{environment:?}");
+        assert_eq!(stack.interrupt().code(), Some(0));
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+/// Changes the PIN of the stack's user over HTTP, and gives the challenge once its record says that it ended.
+async fn change_pin(stack: &Value) -> Value {
+    let (api, circle) = (stack["api"].as_str().unwrap(), stack["circle"].as_str().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let read = async |request: reqwest::RequestBuilder| {
+        let body = request.send().await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice::<Value>(&body).unwrap()
+    };
+    let signed_in =
+        |request: reqwest::RequestBuilder| request.bearer_auth(stack["bearerToken"].as_str().unwrap());
+    let made = read(signed_in(client.post(format!("{api}/challenges")))).await;
+    let id = made["challengeId"].as_str().unwrap_or_else(|| panic!("{made}"));
+    let entry = json!({ "pin": stack["pin"] }).to_string();
+    let entered = read(client.post(format!("{circle}/control/challenges/{id}/pin")).body(entry)).await;
+    assert_eq!(entered["status"], "COMPLETE", "{entered}");
+    loop {
+        // The webhook is on its way; nothing announces over HTTP that it has arrived.
+        let record = read(signed_in(client.get(format!("{api}/challenges/{id}")))).await;
+        if record["status"] != "PENDING" && record["status"] != "IN_PROGRESS" {
+            return record;
+        }
+        SystemClock.sleep(Duration::from_millis(5)).await;
     }
 }
 

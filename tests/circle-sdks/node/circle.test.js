@@ -101,13 +101,21 @@ describe('updateUserPin', () => {
   for (const [state, status, code] of [
     [{ pinStatus: 'UNSET' }, 403, 155110],
     [{ pinStatus: 'LOCKED' }, 403, 155119],
-    [{ pinStatus: 'ENABLED', status: 'DISABLED' }, 403, 155109],
   ]) {
     test(`refuses a user with ${JSON.stringify(state)}`, async () => {
       const { userToken } = await signedIn(state)
       await refused(client.updateUserPin({ userToken }), status, code)
     })
   }
+
+  test('refuses a user who was disabled after the token was made, and makes no new one', async () => {
+    const { userId, userToken } = await signedIn()
+    await control('PATCH', `/users/${userId}`, { status: 'DISABLED' })
+    await refused(client.updateUserPin({ userToken }), 403, 155109)
+    await refused(client.createUserToken({ userId }), 403, 155109)
+    await refused(client.getUserStatus({ userToken }), 403, 155109)
+    assert.equal((await client.getUser({ userId })).data.user.status, 'DISABLED')
+  })
 
   test('refuses a key that is no UUID v4', async () => {
     const { userToken } = await signedIn()
@@ -232,6 +240,11 @@ describe('subscriptions', () => {
     const { id } = (await client.createSubscription({ endpoint })).data
     await refused(client.updateSubscription({ id, name: 'x' }), 400, 1)
     await client.deleteSubscription(id)
+  })
+
+  test('are not listed with a wrong or a malformed API key', async () => {
+    await refused(clientWith('TEST_API_KEY:a:b').listSubscriptions(), 401, 4)
+    await refused(clientWith('nonsense').listSubscriptions(), 401, 401)
   })
 })
 

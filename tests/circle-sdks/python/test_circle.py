@@ -131,12 +131,21 @@ def test_one_idempotency_key_makes_one_challenge(circle, signed_in):
     [
         ({"pinStatus": "UNSET"}, 155110),
         ({"pinStatus": "LOCKED"}, 155119),
-        ({"pinStatus": "ENABLED", "status": "DISABLED"}, 155109),
     ],
 )
 def test_a_pin_that_cannot_be_changed_is_refused(circle, signed_in, refused, state, code):
     token = signed_in(**state)
     refused(403, code, lambda: change_pin(circle, token))
+
+
+def test_a_disabled_user_can_only_be_looked_at(circle, control, new_user, refused):
+    user_id = new_user()
+    token = circle.user_token(user_id)
+    control("PATCH", f"/users/{user_id}", {"status": "DISABLED"})
+    refused(403, 155109, lambda: change_pin(circle, token))
+    refused(403, 155109, lambda: circle.user_token(user_id))
+    refused(403, 155109, lambda: circle.users.get_user_by_token(token))
+    assert circle.users.get_user(user_id).data.user.status == "DISABLED"
 
 
 def test_a_key_that_is_no_uuid_is_refused(circle, signed_in, refused):
@@ -235,6 +244,15 @@ def test_unknown_and_foreign_challenges_are_refused(circle, signed_in, refused):
     refused(403, 155116, lambda: circle.users.get_user_challenge(token, foreign))
 
 
+def test_challenges_are_not_listed_with_an_unusable_token_or_status(circle, control, new_user, refused):
+    refused(403, 155105, lambda: circle.users.list_user_challenges("nonsense"))
+    user_id = new_user()
+    token = circle.user_token(user_id)
+    refused(400, 2, lambda: circle.users.list_user_challenges(token, status="COMPLETE"))
+    control("POST", f"/users/{user_id}/forget-tokens")
+    refused(401, 155103, lambda: circle.users.list_user_challenges(token))
+
+
 # Subscriptions
 
 
@@ -262,6 +280,11 @@ def test_a_subscription_is_made_listed_read_changed_and_removed(circle, receiver
 @pytest.mark.parametrize("endpoint", ["http://example.com/webhooks", "http://127.0.0.1:1/", "nonsense"])
 def test_an_unusable_endpoint_is_refused(circle, refused, endpoint):
     refused(400, 2, lambda: subscribe(circle, endpoint))
+
+
+@pytest.mark.parametrize("api_key, code", [("TEST_API_KEY:a:b", 4), ("nonsense", 401)])
+def test_subscriptions_are_not_listed_with_an_unusable_api_key(circle_with, refused, api_key, code):
+    refused(401, code, lambda: circle_with(api_key).subscriptions.get_subscriptions())
 
 
 # Public keys

@@ -77,9 +77,15 @@ impl CircleSimulator {
         let user_id = body.user_id()?;
         let token_id = self.core.random.uuid().to_string();
         let encryption_key = self.new_encryption_key();
-        let claims = self.state().issue_user_token(user_id, token_id, self.now())?;
-        let user_token = self.core.user_tokens.sign(&claims).await;
-        ok(json!({"data": {"userToken": user_token, "encryptionKey": encryption_key}}))
+        let (claims, omit_key) = {
+            let mut state = self.state();
+            (state.issue_user_token(user_id, token_id, self.now())?, state.knobs.omit_encryption_key)
+        };
+        let mut data = json!({"userToken": self.core.user_tokens.sign(&claims).await});
+        if !omit_key {
+            data["encryptionKey"] = encryption_key.into();
+        }
+        ok(json!({"data": data}))
     }
 
     fn answer_create_user(&self, body: &[u8]) -> Result<Answer, Refusal> {

@@ -162,12 +162,9 @@ impl State {
         challenges
     }
 
-    /// Whether Circle makes a challenge of this type for the user now.
+    /// Whether Circle makes a challenge of this type for the user, who is not disabled, now.
     fn may_challenge(&self, user: &User, wanted: ChallengeType, now: OffsetDateTime) -> Result<(), Refusal> {
         let status = self.knobs.undocumented_error_status;
-        if user.disabled {
-            return Err(Refusal::user_disabled());
-        }
         match (wanted, user.pin.status(now), user.security_questions.status(now)) {
             (_, FactorStatus::Unset, _) => Err(Refusal::pin_not_set(status)),
             (ChallengeType::ChangePin, FactorStatus::Locked, _) => Err(Refusal::pin_locked(status)),

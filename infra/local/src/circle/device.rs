@@ -89,7 +89,7 @@ impl CircleSimulator {
     }
 
     /// The user answers the security questions of a RESTORE_PIN challenge. Right answers complete it and unlock the
-    /// PIN; the third wrong ones lock the questions for 30 minutes and fail the challenge (155120).
+    /// PIN; wrong ones are counted, and the third lock the questions for 30 minutes and fail the challenge (155120).
     pub fn answer_security_questions(
         &self,
         id: Uuid,
@@ -101,13 +101,14 @@ impl CircleSimulator {
             if challenge_type != ChallengeType::RestorePin {
                 return Err(invalid("a CHANGE_PIN challenge asks for the PIN, not for security answers"));
             }
+            let fails = state.knobs.wrong_answers_fail_challenge;
             let user = user_of(state, id)?;
             let locked = user.security_questions.status(now) == FactorStatus::Locked;
             if locked || (!correct && user.security_questions.wrong_entry(now)) {
                 return Ok(Some(Status::failed(155_120, SECURITY_QUESTIONS_LOCKED)));
             }
             if !correct {
-                return Ok(None);
+                return Ok(fails.then(|| Status::failed(155_115, "The security answers are wrong")));
             }
             user.security_questions.right_entry();
             user.pin.right_entry();

@@ -10,8 +10,13 @@ use super::CircleSimulator;
 pub struct Knobs {
     /// A new user token ends the user's older ones (155103). Circle does not say whether it does. Default: no.
     pub new_token_ends_old: bool,
+    /// New user tokens come without an `encryptionKey`, which Circle's schema calls optional. Default: no.
+    pub omit_encryption_key: bool,
     /// A wrong PIN ends its challenge as FAILED 155112, instead of leaving it open until the third. Default: no.
     pub wrong_pin_fails_challenge: bool,
+    /// Wrong security answers end their challenge as FAILED 155115, instead of leaving it open until the third.
+    /// Default: no.
+    pub wrong_answers_fail_challenge: bool,
     /// The `notificationType` of CHANGE_PIN challenges; Circle's guide shows `challenges.initialize`.
     /// Default: `challenges.changePin`.
     pub change_pin_notification_type: String,
@@ -54,7 +59,9 @@ impl Default for Knobs {
     fn default() -> Self {
         Self {
             new_token_ends_old: false,
+            omit_encryption_key: false,
             wrong_pin_fails_challenge: false,
+            wrong_answers_fail_challenge: false,
             change_pin_notification_type: "challenges.changePin".to_owned(),
             notifications_name_user: true,
             status_field: StatusField::Status,

@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 use super::CircleSimulator;
 use super::refusal::Refusal;
 use super::state::State;
+use super::users::User;
 
 /// How long a user token is good for, by Circle's documentation.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -91,7 +92,7 @@ impl State {
         token_id: String,
         now: OffsetDateTime,
     ) -> Result<Value, Refusal> {
-        let user = self.users.get(user_id).ok_or_else(Refusal::no_such_user)?;
+        let user = self.enabled_user(user_id)?;
         let expires_at = now + LIFETIME;
         let claims = json!({
             "sub": user_id,
@@ -110,15 +111,21 @@ impl State {
         Ok(claims)
     }
 
-    /// The user whom a token speaks for, if it still does.
+    /// The user whom a token speaks for, if it still does and the user may do anything.
     pub(super) fn user_of(&self, token: &VerifiedToken, now: OffsetDateTime) -> Result<String, Refusal> {
         let issued = self.user_tokens.get(&token.jti);
         match issued {
-            Some(issued) if issued.expires_at > now => Ok(issued.user_id.clone()),
+            Some(issued) if issued.expires_at > now => Ok(self.enabled_user(&issued.user_id)?.id.clone()),
             Some(_) => Err(Refusal::user_token_expired()),
             None if token.exp <= now.unix_timestamp() => Err(Refusal::user_token_expired()),
             None => Err(Refusal::user_token_not_found()),
         }
+    }
+
+    /// A user whom Circle knows and has not disabled.
+    fn enabled_user(&self, user_id: &str) -> Result<&User, Refusal> {
+        let user = self.users.get(user_id).ok_or_else(Refusal::no_such_user)?;
+        if user.disabled { Err(Refusal::user_disabled()) } else { Ok(user) }
     }
 
     fn forget_user_tokens(&mut self, user_id: &str) {

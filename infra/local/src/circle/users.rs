@@ -32,7 +32,7 @@ pub enum FactorStatus {
 pub enum UserStatus {
     /// The usual state.
     Enabled,
-    /// PIN calls are refused with 155109.
+    /// New tokens, and every call with a token of the user's, are refused with 155109.
     Disabled,
 }
 

@@ -63,11 +63,11 @@ impl Invoker {
     pub(super) async fn invoke(
         &self,
         function: &'static str,
-        event: &Value,
+        event: String,
     ) -> Result<Response, GatewayError> {
         match &self.backend {
             Backend::InProcess(handlers) => match handlers.get(function) {
-                Some(handler) => self.run(function, handler.clone(), event.to_string()).await,
+                Some(handler) => self.run(function, handler.clone(), event).await,
                 None => {
                     tracing::error!(function, "there is no handler of this name");
                     Err(GatewayError::FunctionFailed)
@@ -124,9 +124,9 @@ impl Invoker {
         context
     }
 
-    async fn post(&self, url: &str, event: &Value) -> Result<Response, GatewayError> {
+    async fn post(&self, url: &str, event: String) -> Result<Response, GatewayError> {
         let answer = async {
-            let response = self.client.post(url).body(event.to_string()).send().await?;
+            let response = self.client.post(url).body(event).send().await?;
             let failed =
                 !response.status().is_success() || response.headers().contains_key("x-amz-function-error");
             Ok::<_, reqwest::Error>((failed, response.bytes().await?))
@@ -162,8 +162,23 @@ struct ProxyResponse {
     is_base64_encoded: bool,
 }
 
+/// What API Gateway makes of a function's answer: a response where there is a `statusCode`, and otherwise a 200 with the
+/// JSON as it is.
+///
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 fn proxy_response(json: &[u8]) -> Option<Response> {
-    let proxy: ProxyResponse = serde_json::from_slice(json).ok()?;
+    let answer: Value = serde_json::from_slice(json).ok()?;
+    if answer.get("statusCode").is_none() {
+        // How cargo-lambda tells of a function that ended while it started; Lambda tells it in a header.
+        if answer.get("errorType").is_some() && answer.get("errorMessage").is_some() {
+            return None;
+        }
+        let mut response = Response::new(Body::from(json.to_vec()));
+        let content_type = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        return Some(response);
+    }
+    let proxy: ProxyResponse = serde_json::from_value(answer).ok()?;
     let body = match proxy.body {
         Some(body) if proxy.is_base64_encoded => STANDARD.decode(body).ok()?,
         body => body.unwrap_or_default().into_bytes(),

@@ -35,6 +35,9 @@ const ACCOUNT_ID: &str = "000000000000";
 /// API Gateway's limit for a request's body: 10 MB.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
 
+/// Lambda's limit for an event, the JSON with the body in it: 6 MB.
+const EVENT_LIMIT: usize = 6 * 1024 * 1024;
+
 /// A route of the API.
 #[derive(Debug)]
 pub struct Route {
@@ -134,6 +137,8 @@ enum GatewayError {
     Unauthorized(Refusal),
     NotFound,
     TooLarge,
+    /// For Lambda, as an event.
+    TooLong,
     FunctionFailed,
     Unavailable,
 }
@@ -144,6 +149,7 @@ impl IntoResponse for GatewayError {
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
+            Self::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long"),
             Self::FunctionFailed => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
         };
@@ -203,7 +209,11 @@ impl Gateway {
             trace_id: self.trace_id(),
             time: self.clock.now(),
         });
-        self.invoker.invoke(route.function, &event).await
+        let event = event.to_string();
+        if event.len() > EVENT_LIMIT {
+            return Err(GatewayError::TooLong);
+        }
+        self.invoker.invoke(route.function, event).await
     }
 
     /// An id like API Gateway's: sixteen characters of base64.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::circle::{ControlError, Expiry, FactorStatus, PinEntry, UserStatus};
+use crate::circle::{ControlError, Expiry, FactorStatus, PinEntry};
 
 fn set(pin: FactorStatus, security_questions: FactorStatus) -> UserChange {
     UserChange {
@@ -90,10 +90,6 @@ async fn the_pin_calls_have_circles_preconditions() {
             }
         }
     }
-    let disabled = UserChange { status: Some(UserStatus::Disabled), ..UserChange::default() };
-    stage.circle.put_user(USER, disabled).unwrap();
-    assert_eq!(stage.change_pin(&token).await.error(), (403, 155_109));
-    assert_eq!(stage.restore_pin(&token).await.error(), (403, 155_109));
 }
 
 #[tokio::test]
@@ -213,6 +209,20 @@ async fn the_third_wrong_answers_lock_the_questions_and_fail() {
     let failed = stage.circle.answer_security_questions(id, false, None).unwrap();
     assert_eq!((failed.status, failed.error_code), ("FAILED", Some(155_120)));
     assert_eq!(stage.circle.user(USER).unwrap()["securityQuestionStatus"], "LOCKED");
+}
+
+#[tokio::test]
+async fn wrong_answers_fail_at_once_only_where_that_is_asked_for() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    stage.circle.set_knobs(|knobs| knobs.wrong_answers_fail_challenge = true);
+    for code in [155_115, 155_115, 155_120] {
+        let id = challenge_id(&stage.restore_pin(&token).await);
+        stage.circle.answer_security_questions(id, false, None).unwrap();
+        let read = stage.get(&format!("/v1/w3s/user/challenges/{id}"), Some(&token)).await;
+        let challenge = &read.body["data"]["challenge"];
+        assert_eq!((&challenge["status"], &challenge["errorCode"]), (&json!("FAILED"), &json!(code)));
+    }
 }
 
 #[tokio::test]

@@ -189,6 +189,48 @@ async fn a_new_token_ends_the_old_one_only_where_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_new_token_comes_without_a_key_only_where_that_is_asked_for() {
+    let stage = Stage::with_user().await;
+    stage.circle.set_knobs(|knobs| knobs.omit_encryption_key = true);
+    let reply = stage.post("/v1/w3s/users/token", &json!({"userId": USER})).await;
+    let token = reply.body["data"]["userToken"].clone();
+    assert_eq!((reply.status, reply.body), (200, json!({"data": {"userToken": token}})));
+    assert_eq!(stage.get("/v1/w3s/user", token.as_str()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_disabled_user_can_only_be_looked_at_until_enabled_again() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    let key = json!({"idempotencyKey": new_id()});
+    let id = challenge_id(&stage.call("PUT /v1/w3s/user/pin", Some(&token), Some(&key)).await);
+    let challenge = format!("GET /v1/w3s/user/challenges/{id}");
+    let as_user = json!({"userId": USER});
+    let calls = [
+        ("POST /v1/w3s/users/token", None, Some(&as_user)),
+        ("GET /v1/w3s/user", Some(&*token), None),
+        (&*challenge, Some(&*token), None),
+        ("GET /v1/w3s/user/challenges", Some(&*token), None),
+        // The key was used before.
+        ("PUT /v1/w3s/user/pin", Some(&*token), Some(&key)),
+        ("POST /v1/w3s/user/pin/restore", Some(&*token), Some(&key)),
+    ];
+    let turn = |status| {
+        stage.circle.change_user(USER, UserChange { status: Some(status), ..UserChange::default() }).unwrap()
+    };
+    turn(UserStatus::Disabled);
+    for (call, token, body) in calls {
+        assert_eq!(stage.call(call, token, body).await.error(), (403, 155_109), "{call}");
+    }
+    let looked_at = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
+    assert_eq!((looked_at.status, &looked_at.body["data"]["user"]["status"]), (200, &json!("DISABLED")));
+    turn(UserStatus::Enabled);
+    for (call, token, body) in calls {
+        assert_eq!(stage.call(call, token, body).await.status, 200, "{call}");
+    }
+}
+
+#[tokio::test]
 async fn a_users_state_can_be_set_and_a_lock_ends_with_time() {
     let stage = Stage::with_user().await;
     let change = UserChange {

@@ -69,12 +69,24 @@ async fn an_answer_in_lambdas_json_becomes_http() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_status_is_a_body() {
+    for answer in
+        [json!({ "message": "hello", "body": "text" }), json!("text"), json!([1, { "statusCode": 500 }])]
+    {
+        let lambda = Lambda::answering(200, answer.clone()).await;
+        let fixture = Fixture::new(lambda.backend()).await;
+        let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
+        let expected = (200, pairs(&[("content-type", "application/json")]), answer.to_string());
+        assert_eq!(whole(response).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_failed_function_is_a_500() {
     let error = gateway_answer(500, &[], "Internal Server Error");
     for (status, answer) in [
         (500, json!({ "errorType": "Panic", "errorMessage": "secret" })),
         (200, json!({ "errorType": "Panic", "errorMessage": "secret" })),
-        (200, json!("text")),
         (200, json!({ "statusCode": 1 })),
         (200, json!({ "statusCode": 200, "body": "%", "isBase64Encoded": true })),
         (200, json!({ "statusCode": 200, "headers": { "bad name": "1" } })),
@@ -192,14 +204,37 @@ async fn anything_but_the_routes_is_a_404() {
 
 #[tokio::test]
 async fn a_body_above_ten_megabytes_is_a_413() {
-    let backend = in_process(|request| async move { ok(&request.body().len().to_string()) });
-    let fixture = Fixture::new(backend).await;
+    let fixture = Fixture::new(in_process(|_| async { panic!("no function is called") })).await;
     let send = async |size: usize| {
         let request = fixture.request("POST", "/webhooks/circle").header("content-type", "text/plain");
         whole(request.body(vec![b'x'; size]).send().await.unwrap()).await
     };
-    assert_eq!(send(BODY_LIMIT).await.2, "10485760");
+    assert_eq!(send(BODY_LIMIT).await, gateway_answer(413, &[], "Request Too Long"));
     assert_eq!(send(BODY_LIMIT + 1).await, gateway_answer(413, &[], "Request Entity Too Large"));
+}
+
+#[tokio::test]
+async fn an_event_above_six_megabytes_is_a_413_whoever_runs_the_functions() {
+    let lambda = Lambda::answering(200, json!({ "statusCode": 200 })).await;
+    let elsewhere = Fixture::new(lambda.backend()).await;
+    let here = Fixture::new(in_process(|_| async { ok("") })).await;
+    let send = async |fixture: &Fixture, content_type: &str, size: usize| {
+        let request = fixture.request("POST", "/webhooks/circle").header("content-type", content_type);
+        whole(request.body(vec![b'x'; size]).send().await.unwrap()).await
+    };
+    // As many digits as the limit: the length is in the event, too.
+    let some = 1_000_000;
+    assert_eq!(send(&elsewhere, "text/plain", some).await.0, 200);
+    let around_the_body = lambda.invocation().1.to_string().len() - some;
+    let most = EVENT_LIMIT - around_the_body;
+    let too_long = gateway_answer(413, &[], "Request Too Long");
+    for fixture in [&elsewhere, &here] {
+        assert_eq!(send(fixture, "text/plain", most).await.0, 200);
+        assert_eq!(send(fixture, "text/plain", most + 1).await, too_long);
+        // In base64 the body is a third longer.
+        assert_eq!(send(fixture, "application/x-binary", most * 4 / 5).await, too_long);
+    }
+    lambda.invocation();
 }
 
 #[tokio::test]

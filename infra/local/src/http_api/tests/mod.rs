@@ -7,7 +7,7 @@ mod events; // what a function gets
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::post;
 use serde_json::{Value, json};
 use time::macros::datetime;
@@ -101,6 +101,7 @@ impl Lambda {
         let invocations = Arc::<Mutex<Vec<_>>>::default();
         let router = Router::new()
             .route("/2015-03-31/functions/{function}/invocations", post(invoke))
+            .layer(DefaultBodyLimit::disable())
             .with_state((invocations.clone(), status, body));
         let server = Server::start(listener().await, router).unwrap();
         Self { url: server.url().to_owned(), invocations, _server: server }
