@@ -12,9 +12,9 @@ use serde_json::Value;
 use shared::clock::AdjustableClock;
 use tokio::net::TcpListener;
 
-use crate::support::{App, text};
+use crate::support::App;
 
-/// A DynamoDB behind a proxy that notes each call, and that can keep calls from it.
+/// A DynamoDB behind a proxy that notes each call, and that can keep calls from it or lose its answers.
 pub(crate) struct DynamoDbProxy {
     dynamodb: DynamoDb,
     http: reqwest::Client,
@@ -25,11 +25,20 @@ pub(crate) struct DynamoDbProxy {
 struct Calls {
     operations: Vec<String>,
     down: &'static [&'static str],
+    loses_answers: bool,
+    has_lost_one: bool,
+    items_read: u64,
 }
 
 impl DynamoDbProxy {
     /// An app whose stack has its tables behind a proxy.
     pub(crate) async fn start(clock: AdjustableClock) -> (App, Arc<Self>) {
+        Self::start_with(StackOptions { clock, ..StackOptions::default() }).await
+    }
+
+    /// An app whose stack has its tables behind a proxy, and these options besides.
+    pub(crate) async fn start_with(mut options: StackOptions) -> (App, Arc<Self>) {
+        let clock = options.clock.clone();
         let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Arc::new(Self {
             dynamodb: dynamodb::start(listen().await, None, clock.clone()).await.unwrap(),
@@ -40,8 +49,7 @@ impl DynamoDbProxy {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(forward).with_state(Arc::clone(&proxy));
         tokio::spawn(async { axum::serve(listener, router).await });
-        let settings = [("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url)].into();
-        let options = StackOptions { clock, settings, ..StackOptions::default() };
+        options.settings.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url);
         (App::with_options(options).await, proxy)
     }
 
@@ -57,25 +65,49 @@ impl DynamoDbProxy {
         self.state.lock().unwrap().down = tables;
     }
 
-    /// Notes a call by its `X-Amz-Target` and its table, and says whether it may pass.
-    fn note(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+    /// From now on each write takes effect, but its caller learns only that something failed, and has to repeat it to
+    /// be answered.
+    pub(crate) fn lose_answers(&self) {
+        self.state.lock().unwrap().loses_answers = true;
+    }
+
+    /// How many items queries have read so far, by their own count (`ScannedCount`).
+    pub(crate) fn items_read(&self) -> u64 {
+        self.state.lock().unwrap().items_read
+    }
+
+    /// Notes an answer, and says whether it may pass.
+    fn note_answer(&self, operation: &str, body: &[u8]) -> bool {
+        let body: Value = serde_json::from_slice(body).unwrap();
+        let mut state = self.state.lock().unwrap();
+        state.items_read += body["ScannedCount"].as_u64().unwrap_or(0);
+        let is_lost = state.loses_answers && operation.starts_with("UpdateItem") && !state.has_lost_one;
+        state.has_lost_one = is_lost;
+        !is_lost
+    }
+
+    /// Notes a call by its `X-Amz-Target` and its table, and names it if it may pass.
+    fn note(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
         let operation = headers["x-amz-target"].to_str().unwrap().rsplit('.').next().unwrap();
         let body: Value = serde_json::from_slice(body).unwrap();
-        let table = text(&body, "TableName");
+        let table = body["TableName"].as_str().unwrap_or("several tables");
         let mut state = self.state.lock().unwrap();
-        state.operations.push(format!("{operation} {table}"));
-        !state.down.contains(&table)
+        let call = format!("{operation} {table}");
+        state.operations.push(call.clone());
+        Some(call).filter(|_| !state.down.contains(&table))
     }
 }
 
 async fn forward(State(proxy): State<Arc<DynamoDbProxy>>, mut headers: HeaderMap, body: Bytes) -> Response {
-    if !proxy.note(&headers, &body) {
+    let failed = || {
         let error = r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError"}"#;
-        return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
-    }
+        (StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+    };
+    let Some(call) = proxy.note(&headers, &body) else { return failed() };
     headers.remove(header::HOST);
     let answer = proxy.http.post(proxy.dynamodb.url()).headers(headers).body(body).send().await.unwrap();
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     headers.remove(header::TRANSFER_ENCODING);
-    (status, headers, answer.bytes().await.unwrap()).into_response()
+    let body = answer.bytes().await.unwrap();
+    if proxy.note_answer(&call, &body) { (status, headers, body).into_response() } else { failed() }
 }

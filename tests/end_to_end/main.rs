@@ -11,12 +11,14 @@ mod flow; // sessions, a changed and a restored PIN, tokens that expire
 mod idempotency; // repeated requests
 mod limit; // how many challenges one user may ask for
 mod local_stack; // the stack that all of this runs on
+mod lost_answers; // the table does as told, and its answer is lost
 mod outages; // what was missed while something was down, and comes after all
 mod pin; // what an app sees of the PIN before it offers anything
 mod pin_states; // users for whom no challenge is made
 mod polling; // what webhooks did not say
 mod problem_codes; // the list of errors in the README
 mod reconcile; // what the scheduled function finds out
+mod reconcile_scale; // the same with many challenges, and after an outage
 mod rotation; // a new API key while requests are under way
 mod secrets; // what was secret in a run is nowhere to be read
 mod signatures; // which webhooks are taken as Circle's

@@ -9,16 +9,13 @@ use shared::clock::{AdjustableClock, Clock, Deadline};
 use uuid::Uuid;
 
 use crate::observed::{Log, while_time_passes};
-use crate::support::{App, MINUTE, NOON, challenge_id, send};
+use crate::support::{App, DAY, HOUR, MINUTE, NOON, challenge_id, in_time, send};
 
-pub(crate) const NEW_SESSION: &str = "POST /v1/w3s/users/token";
+const NEW_SESSION: &str = "POST /v1/w3s/users/token";
 pub(crate) const ASKS_CIRCLE: &str = "GET /v1/w3s/user/challenges/{id}";
 
 /// After it the first look at a new challenge is due, and its user is no longer left alone.
 pub(crate) const FIRST_LOOK: Duration = Duration::from_secs(12 * 60);
-
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An app at noon whose webhooks are all lost and whose scheduled function runs only when a test says so.
 pub(crate) async fn without_webhooks<const N: usize>(settings: [(&str, &str); N]) -> App {
@@ -436,7 +433,7 @@ async fn on_one_machine_the_runs_come_by_the_clock() {
     let id = app.challenge().await;
     app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.advance(FIRST_LOOK);
-    crate::support::in_time(async {
+    in_time(async {
         while app.status(id).await["status"] != "COMPLETE" {
             tokio::task::yield_now().await;
         }

@@ -130,6 +130,13 @@ impl App {
         put.send().await.unwrap();
     }
 
+    /// Takes a record out of the table, as if it had never been written.
+    pub(crate) async fn forget(&self, id: Uuid) {
+        let id = AttributeValue::S(id.to_string());
+        let delete = self.table().delete_item().table_name(CHALLENGES_TABLE).key("challengeId", id);
+        delete.send().await.unwrap();
+    }
+
     /// How many items the table has.
     pub(crate) async fn items(&self) -> i32 {
         self.table().scan().table_name(CHALLENGES_TABLE).send().await.unwrap().count
@@ -268,3 +275,5 @@ pub(crate) async fn eventually(so: impl Fn() -> bool) {
 }
 
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
