@@ -245,23 +245,25 @@ impl<'a> From<&'a Challenge> for ChallengeView<'a> {
 
 impl From<Option<i64>> for Failure {
     fn from(code: Option<i64>) -> Self {
+        // The sentences are for the app's user, like `userMessage` of an error. They may be read long
+        // after, and the record does not know when a lock opens: that is Circle's to say (`GET /pin`).
         let (reason, message) = match code {
             Some(155_112) => ("incorrect_pin", "The PIN was wrong. Start again with the right one."),
-            Some(155_115) => {
-                ("incorrect_answers", "The answers were wrong. Start again with the right ones.")
-            }
-            Some(155_119) => {
-                ("pin_locked", "PIN entry is locked after too many wrong PINs. Wait, or restore the PIN.")
-            }
+            Some(155_115) => (
+                "incorrect_answers",
+                "The answers to your security questions were wrong. Start again with the right ones.",
+            ),
+            Some(155_119) => (
+                "pin_locked",
+                "PIN entry was locked for 30 minutes after too many wrong PINs. Wait, or recover your PIN now if you have set security questions.",
+            ),
             Some(155_120) => (
                 "security_answers_locked",
-                "Answering the security questions is locked after too many wrong answers. Wait.",
+                "Recovery was locked after too many wrong answers to your security questions. Wait, and start again later.",
             ),
-            Some(155_121) => ("expired", "The challenge was not finished in time. Start again."),
-            Some(155_701) => ("cancelled", "The user cancelled. Start again when the user wants to."),
-            _ => {
-                ("other", "Circle ended the challenge. Start again, and report the code if it happens again.")
-            }
+            Some(155_121) => ("expired", "This was not finished in time. Start again."),
+            Some(155_701) => ("cancelled", "You have cancelled. Start again whenever you like."),
+            _ => ("other", "This did not work. Start again, and contact support if it happens again."),
         };
         Self { code, reason, message }
     }

@@ -51,7 +51,7 @@ where
             }
             Err(problem) => {
                 problem.log();
-                problem.into_response(request_id)
+                problem.into_response(request_id, clock.now())
             }
         }
     }

@@ -7,6 +7,7 @@ use shared::clock::Clock;
 use uuid::Uuid;
 
 use crate::support::{Answer, App, USER, send};
+use crate::user_messages::user_message;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -143,7 +144,7 @@ fn event(method: &str, path: &str, authorizer: &Value) -> lambda_http::Request {
 
 #[track_caller]
 fn is_problem(response: &Response<Body>, status: u16, title: &str, code: &str, detail: &str) {
-    let expected = json!({
+    let mut expected = json!({
         "type": format!("urn:circle-pin-reset:problem:{code}"),
         "title": title,
         "status": status,
@@ -151,6 +152,9 @@ fn is_problem(response: &Response<Body>, status: u16, title: &str, code: &str, d
         "code": code,
         "requestId": "request-1",
     });
+    if let Some(message) = user_message(code) {
+        expected["userMessage"] = json!(message);
+    }
     let body: Value = serde_json::from_slice(response.body()).unwrap();
     assert_eq!((response.status().as_u16(), body), (status, expected));
     assert_eq!(response.headers()["content-type"], "application/problem+json");

@@ -17,13 +17,28 @@ fn on_session() -> Fault {
     Fault { method: Some("POST".into()), path: Some("/v1/w3s/users/token".into()), ..Fault::default() }
 }
 
+/// A fault of the call that asks for the user's state.
+fn on_user() -> Fault {
+    Fault { method: Some("GET".into()), path: Some("/v1/w3s/users/".into()), ..Fault::default() }
+}
+
 fn problem(status: u16, code: &str, title: &str, detail: &str) -> Value {
     json!({ "status": status, "code": code, "title": title, "detail": detail })
 }
 
-/// Every row of Circle's table of errors: its code, an HTTP status that it comes with, and what the caller is
+/// Statuses to try where Circle documents a code and not its status.
+const UNDOCUMENTED: [u16; 8] = [400, 401, 403, 404, 409, 418, 422, 423];
+
+/// Every row of Circle's table of errors: its code, the HTTP statuses that it comes with, and what the caller is
 /// told, beside Circle's code.
-fn refusals() -> Vec<(i32, u16, Value)> {
+fn refusals() -> Vec<(i32, &'static [u16], Value)> {
+    let mut without_a_reason = problem(
+        502,
+        "circle_error",
+        "Unexpected answer from Circle",
+        "Circle refused the request without a reason. Try again, and report it if it stays.",
+    );
+    without_a_reason["retryAfterSeconds"] = 2.into();
     let unknown = problem(
         502,
         "circle_error",
@@ -86,31 +101,31 @@ fn refusals() -> Vec<(i32, u16, Value)> {
     );
     rate_limited["retryAfterSeconds"] = 2.into();
     vec![
-        (-1, 400, unknown.clone()),
-        (1, 400, unknown.clone()),
-        (2, 400, unknown.clone()),
-        (2, 404, unknown.clone()),
-        (3, 403, misconfigured.clone()),
-        (4, 401, misconfigured.clone()),
-        (401, 401, misconfigured),
-        (155_101, 409, unknown.clone()),
-        (155_102, 404, user_not_found),
-        (155_103, 401, invalid_user_token.clone()),
-        (155_104, 403, invalid_user_token.clone()),
-        (155_105, 403, invalid_user_token),
-        (155_106, 409, unknown.clone()),
-        (155_107, 409, unknown.clone()),
-        (155_109, 403, user_disabled),
-        (155_110, 400, pin_not_set),
-        (155_111, 409, security_questions_not_set),
-        (155_112, 400, unknown.clone()),
-        (155_115, 400, unknown.clone()),
-        (155_116, 404, unknown.clone()),
-        (155_118, 400, unknown.clone()),
-        (155_119, 403, pin_locked),
-        (155_120, 422, security_answers_locked),
-        (429, 429, rate_limited),
-        (987_654, 418, unknown),
+        (-1, &[400], without_a_reason),
+        (1, &[400], unknown.clone()),
+        (2, &[400, 404], unknown.clone()),
+        (3, &[403], misconfigured.clone()),
+        (4, &[401], misconfigured.clone()),
+        (401, &[401], misconfigured),
+        (155_101, &[409], unknown.clone()),
+        (155_102, &[404], user_not_found),
+        (155_103, &[401], invalid_user_token.clone()),
+        (155_104, &[403], invalid_user_token.clone()),
+        (155_105, &[403], invalid_user_token),
+        (155_106, &[409], unknown.clone()),
+        (155_107, &[409], unknown.clone()),
+        (155_109, &[403], user_disabled),
+        (155_110, &UNDOCUMENTED, pin_not_set),
+        (155_111, &UNDOCUMENTED, security_questions_not_set),
+        (155_112, &UNDOCUMENTED, unknown.clone()),
+        (155_115, &UNDOCUMENTED, unknown.clone()),
+        (155_116, &UNDOCUMENTED, unknown.clone()),
+        (155_118, &UNDOCUMENTED, unknown.clone()),
+        (155_119, &UNDOCUMENTED, pin_locked),
+        (155_120, &UNDOCUMENTED, security_answers_locked),
+        (155_121, &UNDOCUMENTED, unknown.clone()),
+        (429, &[429], rate_limited),
+        (987_654, &UNDOCUMENTED, unknown),
     ]
 }
 
@@ -118,18 +133,24 @@ fn refusals() -> Vec<(i32, u16, Value)> {
 async fn each_refusal_of_circles_has_its_problem() {
     let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1000")]).await;
     send(app.request("POST /session-tokens")).await.is(201);
-    for (code, circles_status, mut expected) in refusals() {
+    for (code, statuses, mut expected) in refusals() {
         expected["circleCode"] = code.into();
-        for (call, at) in [("POST /challenges", on_creation()), ("POST /session-tokens", on_session())] {
-            app.stack.circle.add_fault(Fault {
-                code: Some(code),
-                status: Some(circles_status),
-                message: Some("Circle's own words".into()),
-                ..at
-            });
-            let answer = while_time_passes(&app.stack.clock, send(app.request(call))).await;
-            answer.is_problem(expected.clone());
-            assert_eq!(app.stack.circle.faults(), [], "{call} {code}");
+        for (call, at) in [
+            ("POST /challenges", on_creation()),
+            ("POST /session-tokens", on_session()),
+            ("GET /pin", on_user()),
+        ] {
+            for status in statuses {
+                app.stack.circle.add_fault(Fault {
+                    code: Some(code),
+                    status: Some(*status),
+                    message: Some("Circle's own words".into()),
+                    ..at.clone()
+                });
+                let answer = while_time_passes(&app.stack.clock, send(app.request(call))).await;
+                answer.is_problem(expected.clone());
+                assert_eq!(app.stack.circle.faults(), [], "{call} {code}");
+            }
         }
     }
     assert_eq!(app.items().await, 0);
@@ -157,19 +178,22 @@ async fn an_error_without_a_code_is_judged_by_its_status() {
         let answer = while_time_passes(&app.stack.clock, send(app.request("POST /challenges"))).await;
         assert_eq!(answer.body["code"], word, "{status}: {answer:?}");
         assert_eq!(answer.body.get("circleCode"), None, "{status}: {answer:?}");
+        let retry_after = (word != "misconfigured").then_some(json!(2));
+        assert_eq!(answer.body.get("retryAfterSeconds"), retry_after.as_ref(), "{status}: {answer:?}");
         app.stack.circle.clear_faults();
     }
 }
 
 #[tokio::test]
 async fn how_long_circle_asks_to_wait_is_handed_on() {
-    let app = App::start().await;
+    let app = App::at_noon().await;
     let fault = Fault { status: Some(429), retry_after: Some("3600".into()), ..on_creation() };
     app.stack.circle.add_fault(fault);
     send(app.request("POST /challenges")).await.is_problem(json!({
         "title": "Circle's rate limit is reached",
         "status": 503,
         "detail": "Circle takes no more calls from this account just now. Try again later.",
+        "userMessage": "The wallet service is very busy. Try again at 13:00 UTC.",
         "code": "circle_rate_limited",
         "circleCode": 429,
         "retryAfterSeconds": 3600,
@@ -236,6 +260,7 @@ async fn an_answer_that_makes_no_sense_is_not_passed_on() {
             "status": 502,
             "detail": "Circle's answer could not be read. Try again, and report it if it stays.",
             "code": "circle_error",
+            "retryAfterSeconds": 2,
         }));
     }
 }

@@ -25,7 +25,7 @@ async fn a_failure_has_a_reason_and_circles_number() {
         json!({
             "code": 155_121,
             "reason": "expired",
-            "message": "The challenge was not finished in time. Start again.",
+            "message": "This was not finished in time. Start again.",
         }),
         "The challenge has expired",
     )
@@ -36,7 +36,7 @@ async fn a_failure_has_a_reason_and_circles_number() {
         json!({
             "code": 155_701,
             "reason": "cancelled",
-            "message": "The user cancelled. Start again when the user wants to.",
+            "message": "You have cancelled. Start again whenever you like.",
         }),
         "The user cancelled the challenge",
     )
@@ -47,7 +47,7 @@ async fn a_failure_has_a_reason_and_circles_number() {
         json!({
             "code": 155_999,
             "reason": "other",
-            "message": "Circle ended the challenge. Start again, and report the code if it happens again.",
+            "message": "This did not work. Start again, and contact support if it happens again.",
         }),
         "Something new",
     )
@@ -59,7 +59,7 @@ async fn a_failure_has_a_reason_and_circles_number() {
     let expected = json!({
         "code": 155_115,
         "reason": "incorrect_answers",
-        "message": "The answers were wrong. Start again with the right ones.",
+        "message": "The answers to your security questions were wrong. Start again with the right ones.",
     });
     shows(&app, id, expected, "The security answers are wrong").await;
 }
@@ -73,7 +73,7 @@ async fn three_wrong_entries_fail_the_challenge_with_a_lock() {
         json!({
             "code": 155_119,
             "reason": "pin_locked",
-            "message": "PIN entry is locked after too many wrong PINs. Wait, or restore the PIN.",
+            "message": "PIN entry was locked for 30 minutes after too many wrong PINs. Wait, or recover your PIN now if you have set security questions.",
         }),
         "The PIN is locked after too many wrong entries",
     )
@@ -85,7 +85,7 @@ async fn three_wrong_entries_fail_the_challenge_with_a_lock() {
     let expected = json!({
         "code": 155_120,
         "reason": "security_answers_locked",
-        "message": "Answering the security questions is locked after too many wrong answers. Wait.",
+        "message": "Recovery was locked after too many wrong answers to your security questions. Wait, and start again later.",
     });
     shows(&app, id, expected, "The security questions are locked after too many wrong answers").await;
 }
@@ -99,7 +99,7 @@ async fn a_failure_without_a_number_is_one_too() {
         app.status(id).await["failure"],
         json!({
             "reason": "other",
-            "message": "Circle ended the challenge. Start again, and report the code if it happens again.",
+            "message": "This did not work. Start again, and contact support if it happens again.",
         })
     );
     let item = app.item(id).await;

@@ -18,10 +18,15 @@ const CHANGES: &str = "PUT /v1/w3s/user/pin";
 const RESTORES: &str = "POST /v1/w3s/user/pin/restore";
 
 fn too_many(retry_after_seconds: u64) -> Value {
+    too_many_until("at 13:00 UTC", retry_after_seconds)
+}
+
+fn too_many_until(when: &str, retry_after_seconds: u64) -> Value {
     json!({
         "title": "Too many challenges",
         "status": 429,
         "detail": "The user has asked for as many new challenges as one user may in an hour. Wait for the next one; what was asked for can still be repeated with its Idempotency-Key.",
+        "userMessage": format!("You have asked to change or recover your PIN too often. Try again {when}."),
         "code": "too_many_challenges",
         "retryAfterSeconds": retry_after_seconds,
     })
@@ -96,7 +101,7 @@ async fn a_refused_request_makes_neither_a_challenge_nor_a_session() {
             None => request,
         })
         .await
-        .is_problem(too_many(3600));
+        .is_problem(too_many_until("at 14:00 UTC", 3600));
     }
     assert_eq!(calls(), before);
     assert_eq!(app.items().await, 1);

@@ -31,3 +31,5 @@ mod dynamodb_proxy;
 mod observed;
 /// The running service, and an app that uses it.
 mod support;
+/// What the user of the app is told of each error.
+mod user_messages;

@@ -25,6 +25,7 @@ fn refusals() -> [(&'static str, UserChange, Value); 5] {
                 "title": "PIN locked",
                 "status": 423,
                 "detail": "PIN entry is locked after too many wrong PINs. Wait until it opens, or restore the PIN with a RESTORE_PIN challenge.",
+                "userMessage": "PIN entry is locked after too many wrong PINs. It opens at 12:30 UTC. Wait until then, or recover your PIN now if you have set security questions.",
                 "code": "pin_locked",
                 "lockedUntil": "2026-01-01T12:30:00Z",
                 "retryAfterSeconds": 1800,
@@ -59,6 +60,7 @@ fn refusals() -> [(&'static str, UserChange, Value); 5] {
                 "title": "Security answers locked",
                 "status": 423,
                 "detail": "Answering the security questions is locked after too many wrong answers. Wait until it opens.",
+                "userMessage": "Recovery is locked after too many wrong answers to your security questions. Try again at 12:30 UTC.",
                 "code": "security_answers_locked",
                 "lockedUntil": "2026-01-01T12:30:00Z",
                 "retryAfterSeconds": 1800,
@@ -98,6 +100,32 @@ async fn a_locked_pin_opens_after_half_an_hour_and_can_be_restored_before() {
 }
 
 #[tokio::test]
+async fn a_lock_that_opens_tomorrow_says_so() {
+    let app = App::at_noon().await;
+    app.advance(11 * 60 * MINUTE + 45 * MINUTE);
+    let locked = UserChange {
+        pin_status: Some(FactorStatus::Locked),
+        security_question_status: Some(FactorStatus::Locked),
+        ..UserChange::default()
+    };
+    app.stack.circle.change_user(USER, locked).unwrap();
+    for (challenge_type, message) in [
+        (
+            "CHANGE_PIN",
+            "PIN entry is locked after too many wrong PINs. It opens on 2 January 2026 at 00:15 UTC. Wait until then, or recover your PIN now if you have set security questions.",
+        ),
+        (
+            "RESTORE_PIN",
+            "Recovery is locked after too many wrong answers to your security questions. Try again on 2 January 2026 at 00:15 UTC.",
+        ),
+    ] {
+        let answer = create(&app, challenge_type, None).await;
+        assert_eq!(answer.status, 423);
+        assert_eq!(answer.body["userMessage"], message);
+    }
+}
+
+#[tokio::test]
 async fn locked_security_answers_do_not_stop_a_change_and_open_after_half_an_hour() {
     let app = App::at_noon().await;
     let locked = UserChange { security_question_status: Some(FactorStatus::Locked), ..UserChange::default() };
@@ -131,7 +159,8 @@ async fn what_circle_refuses_after_all_is_said_the_same_way() {
         let (challenge_type, _, mut problem) = expected[index].clone();
         problem["circleCode"] = json!(circle_code);
         let members = problem.as_object_mut().unwrap();
-        members.retain(|name, _| name != "lockedUntil" && name != "retryAfterSeconds");
+        members
+            .retain(|name, _| !["lockedUntil", "retryAfterSeconds", "userMessage"].contains(&name.as_str()));
         app.stack.circle.add_fault(Fault {
             path: Some("/v1/w3s/user/pin".into()),
             status: Some(403),

@@ -75,7 +75,7 @@ async fn a_poll_learns_why_a_challenge_failed() {
     expected["failure"] = json!({
         "code": 155_701,
         "reason": "cancelled",
-        "message": "The user cancelled. Start again when the user wants to.",
+        "message": "You have cancelled. Start again whenever you like.",
     });
     assert_eq!(poll(&app, id, &token).await.is(200), &expected);
     let item = app.item(id).await;

@@ -11,6 +11,8 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
+use crate::user_messages::user_message;
+
 /// A running stack with the user `alice` (PIN 112233) and an app in which she is signed in.
 pub(crate) struct App {
     pub(crate) stack: Stack,
@@ -215,10 +217,16 @@ impl Answer {
         &self.body
     }
 
-    /// A problem with exactly these members, beside those that follow from them and the request's id.
+    /// A problem with exactly these members, beside those that follow from them and the request's id. What the
+    /// user is told follows from the code unless it is given, as it has to be where it names a time.
     pub(crate) fn is_problem(&self, members: Value) {
         let mut expected = members;
-        let code = text(&expected, "code");
+        let code = text(&expected, "code").to_owned();
+        if expected.get("userMessage").is_none()
+            && let Some(message) = user_message(&code)
+        {
+            expected["userMessage"] = json!(message);
+        }
         expected["type"] = json!(format!("urn:circle-pin-reset:problem:{code}"));
         expected["requestId"] = json!(self.headers["apigw-requestid"].to_str().unwrap());
         assert_eq!(self.body, expected);
@@ -227,6 +235,11 @@ impl Answer {
         assert_eq!(self.headers["cache-control"], "no-store");
         let retry_after = self.headers.get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(retry_after, expected.get("retryAfterSeconds").map(Value::to_string));
+        let refused_for_a_reason =
+            code == "circle_error" && expected["circleCode"].as_i64().is_some_and(|code| code != -1);
+        if matches!(self.status, 502..=504) && !refused_for_a_reason {
+            assert!(retry_after.is_some(), "{self:?} does not say when to try again");
+        }
     }
 }
 

@@ -27,7 +27,8 @@ impl From<CircleError> for Problem {
             CircleError::Unreadable { .. } => Self::new(
                 Code::CircleError,
                 "Circle's answer could not be read. Try again, and report it if it stays.",
-            ),
+            )
+            .retry_after(RETRY_SOON),
             CircleError::ApiKey(_) => Self::new(
                 Code::Misconfigured,
                 "The service has no usable Circle API key. Its operator finds the cause in the log.",
@@ -71,6 +72,13 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
             "Circle failed to answer. Try again, with the same Idempotency-Key if there was one.",
         )
         .retry_after(RETRY_SOON),
+        // -1 is Circle's "something went wrong": nothing is known, so the next try may fare better.
+        (None | Some(-1), _) => Problem::new(
+            Code::CircleError,
+            "Circle refused the request without a reason. Try again, and report it if it stays.",
+        )
+        .retry_after(RETRY_SOON),
+        // What Circle refuses for a reason it refuses again, so nothing is said of when to try.
         _ => Problem::new(
             Code::CircleError,
             "Circle refused the request in a way that this service does not know; circleCode has its number.",
@@ -127,7 +135,7 @@ pub fn too_many_challenges(until: OffsetDateTime, now: OffsetDateTime) -> Proble
         Code::TooManyChallenges,
         "The user has asked for as many new challenges as one user may in an hour. Wait for the next one; what was asked for can still be repeated with its Idempotency-Key.",
     )
-    .retry_after(Duration::try_from(until - now).unwrap_or(Duration::ZERO))
+    .retry_at(until, now)
 }
 
 impl From<StoreError> for Problem {

@@ -5,6 +5,7 @@
 
 mod causes;
 mod code;
+mod user_message;
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -21,6 +22,7 @@ pub use self::causes::{
     too_many_challenges, user_disabled,
 };
 pub use self::code::Code;
+use self::user_message::{moment, user_message};
 use crate::telemetry::Chain;
 
 /// What a caller is told, and beside it what only the log is told.
@@ -30,6 +32,7 @@ pub struct Problem {
     detail: Cow<'static, str>,
     circle_code: Option<i64>,
     retry_after: Option<Duration>,
+    retry_at: Option<OffsetDateTime>,
     locked_until: Option<OffsetDateTime>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -43,6 +46,7 @@ impl Problem {
             detail: detail.into(),
             circle_code: None,
             retry_after: None,
+            retry_at: None,
             locked_until: None,
             source: None,
         }
@@ -54,10 +58,16 @@ impl Problem {
         self
     }
 
+    /// The same, where the instant itself is known.
+    pub fn retry_at(mut self, instant: OffsetDateTime, now: OffsetDateTime) -> Self {
+        self.retry_at = Some(instant);
+        self.retry_after(Duration::try_from(instant - now).unwrap_or(Duration::ZERO))
+    }
+
     /// When a lock opens, with `Retry-After` counted from `now`.
     pub fn locked_until(mut self, until: OffsetDateTime, now: OffsetDateTime) -> Self {
         self.locked_until = Some(until);
-        self.retry_after(Duration::try_from(until - now).unwrap_or(Duration::ZERO))
+        self.retry_at(until, now)
     }
 
     /// What happened underneath, for the log.
@@ -83,8 +93,8 @@ impl Problem {
         }
     }
 
-    /// The answer.
-    pub(crate) fn into_response(self, request_id: &str) -> Response<Body> {
+    /// The answer, given at `now`.
+    pub(crate) fn into_response(self, request_id: &str, now: OffsetDateTime) -> Response<Body> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Document<'a> {
@@ -92,6 +102,8 @@ impl Problem {
             title: &'a str,
             status: u16,
             detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            user_message: Option<String>,
             code: &'a str,
             request_id: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +120,7 @@ impl Problem {
             title: self.code.title(),
             status: self.code.status().as_u16(),
             detail: &self.detail,
+            user_message: user_message(self.code, self.when(now).as_deref()),
             code: self.code.word(),
             request_id,
             circle_code: self.circle_code,
@@ -122,6 +135,14 @@ impl Problem {
         }
         response
     }
+
+    /// When to try again, in words for the user; `None` where that is unknown or just a moment away.
+    fn when(&self, now: OffsetDateTime) -> Option<String> {
+        let after = |wait: Duration| now.saturating_add(wait.try_into().unwrap_or(time::Duration::MAX));
+        let worth_a_look_at_the_clock = self.retry_after.filter(|wait| *wait >= Duration::from_secs(60));
+        let instant = self.retry_at.or(worth_a_look_at_the_clock.map(after));
+        instant.map(|instant| moment(instant, now))
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +154,7 @@ mod tests {
     fn a_document_has_every_member_that_applies() {
         let now = datetime!(2026-01-01 12:00 UTC);
         let until = datetime!(2026-01-01 12:29:59.5 UTC);
-        let response = pin_locked().locked_until(until, now).into_response("request-1");
+        let response = pin_locked().locked_until(until, now).into_response("request-1", now);
         assert_eq!(response.status(), 423);
         assert_eq!(response.headers()["content-type"], "application/problem+json");
         assert_eq!(response.headers()["retry-after"], "1800");
@@ -145,6 +166,7 @@ mod tests {
                 "title": "PIN locked",
                 "status": 423,
                 "detail": "PIN entry is locked after too many wrong PINs. Wait until it opens, or restore the PIN with a RESTORE_PIN challenge.",
+                "userMessage": "PIN entry is locked after too many wrong PINs. It opens at 12:30 UTC. Wait until then, or recover your PIN now if you have set security questions.",
                 "code": "pin_locked",
                 "requestId": "request-1",
                 "retryAfterSeconds": 1800,
@@ -156,7 +178,7 @@ mod tests {
     #[test]
     fn what_happened_underneath_stays_out_of_the_answer() {
         let problem = Problem::new(Code::Internal, "Ours.").because("theirs");
-        let response = problem.into_response("request-1");
+        let response = problem.into_response("request-1", OffsetDateTime::UNIX_EPOCH);
         let body = String::from_utf8(response.body().to_vec()).unwrap();
         assert!(body.contains("Ours.") && !body.contains("theirs"), "{body}");
         assert!(!response.headers().contains_key("retry-after"));
