@@ -84,7 +84,12 @@ impl Circle {
         Self {
             base_url: settings.base_url,
             http,
-            api_key: ApiKeySecret::new(secrets, settings.api_key_secret_id, Arc::clone(&platform.clock)),
+            api_key: ApiKeySecret::new(
+                secrets,
+                settings.api_key_secret_id,
+                settings.environment,
+                Arc::clone(&platform.clock),
+            ),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
             retries: Mutex::default(),
