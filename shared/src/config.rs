@@ -19,7 +19,7 @@ pub struct Environment(HashMap<String, String>);
 
 /// A setting that is missing or bad. Its `Debug` is the sentence too, because that is what a `main` that
 /// returns an error prints.
-#[derive(thiserror::Error)]
+#[derive(Clone, Copy, thiserror::Error)]
 #[error("{name} {problem}")]
 pub struct SettingError {
     name: &'static str,
@@ -119,22 +119,23 @@ impl CircleSettings {
         };
         let url = environment.get("CIRCLE_BASE_URL").unwrap_or("https://api.circle.com");
         let url = Url::parse(url).map_err(|_| BAD)?;
-        let loopback = match url.host_str() {
-            Some("localhost") => true,
-            Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
-            None => false,
-        };
         let bare = url.path() == "/"
             && url.query().is_none()
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none();
-        match url.scheme() {
-            "https" if bare => Ok(url),
-            "http" if bare && loopback => Ok(url),
-            _ => Err(BAD),
-        }
+        if bare && is_https_or_loopback(&url) { Ok(url) } else { Err(BAD) }
     }
+}
+
+/// Whether what is sent to the URL can be read on the way by nobody: https, or plain http to a loopback address.
+pub fn is_https_or_loopback(url: &Url) -> bool {
+    let loopback = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 /// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.

@@ -1,11 +1,11 @@
-//! What a function reads off an API Gateway event.
+//! What a function reads off its event.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
 use lambda_http::request::RequestContext;
-use lambda_http::{Request, RequestExt};
+use lambda_http::{Context, Request, RequestExt};
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, Deadline};
@@ -39,12 +39,18 @@ pub fn source_ip(request: &Request) -> Option<IpAddr> {
 }
 
 /// When the answer has to be there: 8 seconds from now, or half a second before Lambda ends the
-/// invocation if that is sooner. A time limit in the past is none: cargo-lambda sends one.
+/// invocation if that is sooner.
 pub fn deadline(request: &Request, clock: &dyn Clock) -> Deadline {
-    let own = Deadline::after(clock, REQUEST_LIMIT);
-    let lambda = request.lambda_context_ref().and_then(|context| {
-        let milliseconds = i128::from(context.deadline) * 1_000_000;
-        let instant = OffsetDateTime::from_unix_timestamp_nanos(milliseconds).ok()?;
+    invocation_deadline(request.lambda_context_ref(), REQUEST_LIMIT, clock)
+}
+
+/// When an invocation has to be done: `limit` from now, or half a second before Lambda ends it if that is sooner. A
+/// time limit of Lambda's in the past is none: cargo-lambda sends one.
+pub fn invocation_deadline(context: Option<&Context>, limit: Duration, clock: &dyn Clock) -> Deadline {
+    let own = Deadline::after(clock, limit);
+    let lambda = context.and_then(|context| {
+        let nanoseconds = i128::from(context.deadline) * 1_000_000;
+        let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
         (instant > clock.now()).then(|| Deadline::at(instant - ANSWER_MARGIN))
     });
     lambda.map_or(own, |lambda| own.min(lambda))
@@ -66,7 +72,7 @@ pub fn header<'a>(request: &'a Request, name: &str, code: Code) -> Result<Option
 mod tests {
     use super::*;
     use crate::clock::AdjustableClock;
-    use lambda_http::{Body, Context};
+    use lambda_http::Body;
     use time::macros::datetime;
 
     #[test]
