@@ -24,6 +24,8 @@ pub(crate) struct Deployment {
     pub(crate) app: App,
     pub(crate) log: Log,
     pub(crate) function: ManageSubscription,
+    /// How long the function has, by Lambda.
+    pub(crate) timeout: Duration,
     response_url: String,
     bucket: Arc<Bucket>,
 }
@@ -53,9 +55,6 @@ pub(crate) const SUBSCRIPTIONS: &str = "/v2/notifications/subscriptions";
 /// How far the clock moves at once.
 const STEP: Duration = Duration::from_millis(250);
 
-/// How long the function has, by Lambda.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
 impl Deployment {
     /// Its clock stands still, and is moved while an event is worked on.
     pub(crate) async fn start() -> Self {
@@ -69,7 +68,7 @@ impl Deployment {
         let router = Router::new().route("/response", put(take)).with_state(Arc::clone(&bucket));
         tokio::spawn(async { axum::serve(listener, router).await });
         let function = ManageSubscription::new(&app.stack.platform);
-        Self { app, log, function, response_url, bucket }
+        Self { app, log, function, timeout: Duration::from_secs(60), response_url, bucket }
     }
 
     /// Another process of the function, with other settings.
@@ -114,14 +113,15 @@ impl Deployment {
         let clock = &self.app.stack.clock;
         let mut context = Context::default();
         context.request_id = "invocation-1".into();
-        context.deadline = ((clock.now() + TIMEOUT).unix_timestamp_nanos() / 1_000_000) as u64;
+        context.deadline = ((clock.now() + self.timeout).unix_timestamp_nanos() / 1_000_000) as u64;
         let config = Config { log_group: "/group".into(), log_stream: "stream".into(), ..Config::default() };
         context.env_config = Arc::new(config);
         let before = (clock.now(), self.puts().len());
         let event = LambdaEvent::new(serde_json::from_value(event).unwrap(), context);
         let result = while_time_passes_by(STEP, clock, handle(&self.function, event)).await;
-        assert!(clock.now() - before.0 < TIMEOUT, "Lambda has ended it after {}", clock.now() - before.0);
-        let log = self.log.text();
+        let took = clock.now() - before.0;
+        assert!(took < self.timeout, "Lambda has ended it before {took}");
+        let log = format!("{} {:?}", self.log.text(), self.function);
         let key = self.app.stack.circle.api_key();
         assert!(!log.contains(SIGNATURE) && !log.contains(key.rsplit(':').next().unwrap()), "{log}");
         let answer = serde_json::to_value(result.map_err(|error| format!("{error} {error:?}"))?).unwrap();

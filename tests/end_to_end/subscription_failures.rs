@@ -140,7 +140,7 @@ async fn nothing_keeps_a_stack_from_being_deleted() {
     stack.restart_with(&[]);
     stack.app.stack.secrets_manager.put(API_KEY_SECRET, "malformed");
     stack.succeed("Delete", Some(&id), &webhook).await;
-    assert_eq!(stack.subscribed(&webhook), [id.clone()]);
+    assert_eq!(stack.subscribed(&webhook), [id.as_str()]);
 
     let log = stack.log.text();
     let left: Vec<&str> = log.lines().filter(|line| line.contains("remove it there by hand")).collect();
@@ -170,6 +170,22 @@ async fn an_answer_that_is_not_taken_is_sent_again_and_then_left_to_lambda() {
     // Lambda runs the event again.
     assert_eq!(stack.succeed("Update", Some(&id), &webhook).await, id);
     assert_eq!(stack.subscribed(&webhook), [id]);
+}
+
+#[tokio::test]
+async fn an_answer_comes_before_lambda_ends_the_function() {
+    let mut stack = Deployment::start().await;
+    let webhook = stack.new_webhook();
+    stack.fault("POST", Fault { delay_ms: 600_000, times: 100, ..Fault::default() });
+    // With 5 seconds there is time for the answer alone.
+    for (timeout, answered) in [(60, 52), (20, 12), (5, 0)] {
+        stack.timeout = Duration::from_secs(timeout);
+        let before = stack.app.stack.clock.now();
+        let reason = stack.fail("Create", None, &webhook).await;
+        assert_eq!(reason, "Circle did not answer in time. Deploy again later.");
+        assert!(stack.app.stack.clock.now() - before <= Duration::from_secs(answered), "with {timeout} s");
+    }
+    stack.succeed("Delete", Some("b04046ff-3aac-4ae1-ac07-7eb0d7892520"), &webhook).await;
 }
 
 #[tokio::test]

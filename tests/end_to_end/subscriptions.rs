@@ -168,7 +168,7 @@ async fn a_circle_that_fails_for_a_while_is_asked_again() {
     stack.fault("GET", Fault { drop: true, times: 4, ..Fault::default() });
     stack.fault("POST", Fault { status: Some(429), ..Fault::default() });
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
-    assert_eq!(stack.subscribed(&stack.new_webhook()), [id.clone()]);
+    assert_eq!(stack.subscribed(&stack.new_webhook()), [id.as_str()]);
     // A webhook that is not there yet, as a new API's may be.
     stack.fault("POST", Fault { status: Some(400), code: Some(2), times: 2, ..Fault::default() });
     stack.succeed("Update", Some(&id), &stack.new_webhook().replace("new", "newer")).await;
