@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use secrecy::ExposeSecret;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
@@ -18,8 +19,44 @@ const REREAD_INTERVAL: Duration = Duration::from_secs(30);
 pub struct ApiKeySecret {
     client: Client,
     secret_id: String,
+    environment: Option<CircleEnvironment>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+}
+
+/// One of Circle's two environments. They share nothing, and an API key says with its prefix which one it is for
+/// (`https://developers.circle.com/w3s/keys`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircleEnvironment {
+    /// Test networks: `TEST_API_KEY:...`.
+    Test,
+    /// Main networks, with money: `LIVE_API_KEY:...`.
+    Live,
+}
+
+impl CircleEnvironment {
+    /// Reads Circle's word, `TEST` or `LIVE`.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "TEST" => Some(Self::Test),
+            "LIVE" => Some(Self::Live),
+            _ => None,
+        }
+    }
+
+    /// Circle's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "TEST",
+            Self::Live => "LIVE",
+        }
+    }
+
+    /// The environment that a key is for; `None` if its prefix does not say.
+    fn of(key: &ApiKey) -> Option<Self> {
+        let (word, _) = key.expose_secret().split(':').next()?.split_once('_')?;
+        Self::parse(word)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,12 +85,31 @@ pub enum ApiKeyError {
         /// Name or ARN of the secret.
         secret_id: String,
     },
+    /// The secret holds a key for another of Circle's environments than this service is set up for.
+    #[error(
+        "the secret {secret_id} holds {}, and CIRCLE_ENVIRONMENT asks for a {} one",
+        found.map_or("a Circle API key of no known environment".into(), |found| format!("a {} Circle API key", found.as_str())),
+        wanted.as_str()
+    )]
+    WrongEnvironment {
+        /// Name or ARN of the secret.
+        secret_id: String,
+        /// The environment of the key, where its prefix says.
+        found: Option<CircleEnvironment>,
+        /// The environment that the settings ask for.
+        wanted: CircleEnvironment,
+    },
 }
 
 impl ApiKeySecret {
-    /// A key that is read with its first use.
-    pub fn new(client: Client, secret_id: String, clock: Arc<dyn Clock>) -> Self {
-        Self { client, secret_id, clock, state: Mutex::default() }
+    /// A key that is read with its first use, and taken if it is for the environment; any is without one.
+    pub fn new(
+        client: Client,
+        secret_id: String,
+        environment: Option<CircleEnvironment>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { client, secret_id, environment, clock, state: Mutex::default() }
     }
 
     /// The key, from memory if it is there.
@@ -96,9 +152,49 @@ impl ApiKeySecret {
             secret_id: self.secret_id.clone(),
             source: Box::new(error.into()),
         })?;
-        secret
+        let key = secret
             .secret_string()
             .and_then(ApiKey::from_secret)
-            .ok_or_else(|| ApiKeyError::Malformed { secret_id: self.secret_id.clone() })
+            .ok_or_else(|| ApiKeyError::Malformed { secret_id: self.secret_id.clone() })?;
+        let found = CircleEnvironment::of(&key);
+        match self.environment {
+            Some(wanted) if found != Some(wanted) => {
+                Err(ApiKeyError::WrongEnvironment { secret_id: self.secret_id.clone(), found, wanted })
+            }
+            _ => Ok(key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_of_a_key_says_its_environment() {
+        let of = |key| CircleEnvironment::of(&ApiKey::from_secret(key).unwrap());
+        assert_eq!(of("TEST_API_KEY:id:value"), Some(CircleEnvironment::Test));
+        assert_eq!(of("LIVE_API_KEY:id:value"), Some(CircleEnvironment::Live));
+        for other in
+            ["TEST:id:value", "TESTING_API_KEY:id:value", "API_KEY:LIVE_id:value", "test_api_key:id:value"]
+        {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_environment_is_named_by_its_secret_alone() {
+        let error = |found| {
+            let wanted = CircleEnvironment::Live;
+            ApiKeyError::WrongEnvironment { secret_id: "circle".into(), found, wanted }.to_string()
+        };
+        assert_eq!(
+            error(Some(CircleEnvironment::Test)),
+            "the secret circle holds a TEST Circle API key, and CIRCLE_ENVIRONMENT asks for a LIVE one"
+        );
+        assert_eq!(
+            error(None),
+            "the secret circle holds a Circle API key of no known environment, and CIRCLE_ENVIRONMENT asks for a LIVE one"
+        );
     }
 }

@@ -11,13 +11,15 @@ use reqwest::Url;
 use time::Duration;
 use tracing::level_filters::LevelFilter;
 
+use crate::api_key::CircleEnvironment;
+
 /// The environment variables, read once.
 #[derive(Clone, Default)]
 pub struct Environment(HashMap<String, String>);
 
 /// A setting that is missing or bad. Its `Debug` is the sentence too, because that is what a `main` that
 /// returns an error prints.
-#[derive(thiserror::Error)]
+#[derive(Clone, Copy, thiserror::Error)]
 #[error("{name} {problem}")]
 pub struct SettingError {
     name: &'static str,
@@ -79,13 +81,16 @@ pub struct CircleSettings {
     pub base_url: Url,
     /// `CIRCLE_API_KEY_SECRET_ID`: name or ARN of the secret that holds the API key.
     pub api_key_secret_id: String,
+    /// `CIRCLE_ENVIRONMENT`, `TEST` or `LIVE`: the environment that the API key has to be for; any if unset.
+    pub environment: Option<CircleEnvironment>,
 }
 
 impl CircleSettings {
     /// Reads the settings.
     ///
     /// # Errors
-    /// When the secret's id is missing or the base URL is not an https URL (or a loopback one).
+    /// When the secret's id is missing, the base URL is not an https URL (or a loopback one), or there is no such
+    /// environment.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         Ok(Self {
             base_url: Self::base_url(environment)?,
@@ -95,6 +100,15 @@ impl CircleSettings {
                     "is not set: give the name or ARN of the Secrets Manager secret that holds the Circle API key",
                 )?
                 .to_owned(),
+            environment: Self::environment(environment)?,
+        })
+    }
+
+    fn environment(environment: &Environment) -> Result<Option<CircleEnvironment>, SettingError> {
+        let Some(word) = environment.get("CIRCLE_ENVIRONMENT") else { return Ok(None) };
+        CircleEnvironment::parse(word).map(Some).ok_or(SettingError {
+            name: "CIRCLE_ENVIRONMENT",
+            problem: "must be TEST or LIVE, or unset to take an API key of either",
         })
     }
 
@@ -105,22 +119,23 @@ impl CircleSettings {
         };
         let url = environment.get("CIRCLE_BASE_URL").unwrap_or("https://api.circle.com");
         let url = Url::parse(url).map_err(|_| BAD)?;
-        let loopback = match url.host_str() {
-            Some("localhost") => true,
-            Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
-            None => false,
-        };
         let bare = url.path() == "/"
             && url.query().is_none()
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none();
-        match url.scheme() {
-            "https" if bare => Ok(url),
-            "http" if bare && loopback => Ok(url),
-            _ => Err(BAD),
-        }
+        if bare && is_https_or_loopback(&url) { Ok(url) } else { Err(BAD) }
     }
+}
+
+/// Whether what is sent to the URL can be read on the way by nobody: https, or plain http to a loopback address.
+pub fn is_https_or_loopback(url: &Url) -> bool {
+    let loopback = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 /// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.
@@ -232,6 +247,7 @@ mod tests {
         let circle = CircleSettings::read(&environment).unwrap();
         assert_eq!(circle.base_url.as_str(), "https://api.circle.com/");
         assert_eq!(circle.api_key_secret_id, "circle");
+        assert_eq!(circle.environment, None);
         assert_eq!(challenges_table(&environment).unwrap(), "challenges");
         assert_eq!(challenge_requests_table(&environment).unwrap(), "requests");
         assert_eq!(challenges_per_hour(&environment).unwrap(), 10);
@@ -284,6 +300,20 @@ mod tests {
             let error = read(bad).unwrap_err().to_string();
             assert!(error.starts_with("CIRCLE_BASE_URL must be an https URL"), "{bad}: {error}");
             assert!(!error.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn the_environment_is_circles_word() {
+        let read = |word| CircleSettings::environment(&Environment::from([("CIRCLE_ENVIRONMENT", word)]));
+        assert_eq!(read("TEST").unwrap(), Some(CircleEnvironment::Test));
+        assert_eq!(read("LIVE").unwrap(), Some(CircleEnvironment::Live));
+        assert_eq!(read(" ").unwrap(), None);
+        for bad in ["test", "PRODUCTION", "TEST_"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "CIRCLE_ENVIRONMENT must be TEST or LIVE, or unset to take an API key of either"
+            );
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use reqwest::redirect::Policy;
 
 use crate::clock::{self, Clock, SystemClock};
 use crate::config::Environment;
@@ -34,6 +35,21 @@ impl Platform {
         let aws = aws_defaults(Arc::clone(&clock)).load().await;
         Self { environment, aws, clock, random: Arc::new(Random::from_system()) }
     }
+}
+
+/// The HTTP client's settings that hold everywhere: it goes where it is told and nowhere else, once. Limits and
+/// repeats are the caller's, on our clock.
+///
+/// # Panics
+/// When the client cannot be built, which these settings always can.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .user_agent(concat!("circle-pin-reset/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .build()
+        .expect("an HTTP client can be built from these settings")
 }
 
 /// The AWS SDK's settings that hold everywhere: our clock, and limits that leave room for an answer.

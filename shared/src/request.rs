@@ -1,4 +1,4 @@
-//! What a function reads off an API Gateway event.
+//! What a function reads off its event.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -38,24 +38,22 @@ pub fn source_ip(request: &Request) -> Option<IpAddr> {
     context(request)?.http.source_ip.as_deref()?.parse().ok()
 }
 
-/// When the answer has to be there: 8 seconds from now, or with Lambda's own time limit.
+/// When the answer has to be there: 8 seconds from now, or half a second before Lambda ends the
+/// invocation if that is sooner.
 pub fn deadline(request: &Request, clock: &dyn Clock) -> Deadline {
-    let context = request.lambda_context_ref();
-    context.map_or_else(
-        || Deadline::after(clock, REQUEST_LIMIT),
-        |context| invocation_deadline(context, REQUEST_LIMIT, clock),
-    )
+    invocation_deadline(request.lambda_context_ref(), REQUEST_LIMIT, clock)
 }
 
-/// When an invocation has to be done: `limit` from now, or half a second before Lambda ends it if that is
-/// sooner. A time limit in the past is none: cargo-lambda sends one.
-pub fn invocation_deadline(context: &Context, limit: Duration, clock: &dyn Clock) -> Deadline {
+/// When an invocation has to be done: `limit` from now, or half a second before Lambda ends it if that is sooner. A
+/// time limit of Lambda's in the past is none: cargo-lambda sends one.
+pub fn invocation_deadline(context: Option<&Context>, limit: Duration, clock: &dyn Clock) -> Deadline {
     let own = Deadline::after(clock, limit);
-    let milliseconds = i128::from(context.deadline) * 1_000_000;
-    match OffsetDateTime::from_unix_timestamp_nanos(milliseconds) {
-        Ok(instant) if instant > clock.now() => own.min(Deadline::at(instant - ANSWER_MARGIN)),
-        _ => own,
-    }
+    let lambda = context.and_then(|context| {
+        let nanoseconds = i128::from(context.deadline) * 1_000_000;
+        let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
+        (instant > clock.now()).then(|| Deadline::at(instant - ANSWER_MARGIN))
+    });
+    lambda.map_or(own, |lambda| own.min(lambda))
 }
 
 /// A header's text, if the header is there.

@@ -110,6 +110,40 @@ async fn a_wrong_key_is_mended_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_key_for_the_other_environment_is_never_used() {
+    let log = Log::start();
+    // The simulator's key is a TEST one.
+    let app = App::with_settings([("CIRCLE_ENVIRONMENT", "LIVE")]).await;
+    for call in ["POST /session-tokens", "POST /challenges", "GET /pin"] {
+        send(app.request(call)).await.is_problem(misconfigured(NO_KEY));
+    }
+    let named =
+        "the secret circle-api-key holds a TEST Circle API key, and CIRCLE_ENVIRONMENT asks for a LIVE one";
+    assert!(log.text().contains(named), "{}", log.text());
+    assert!(!log.text().contains(app.stack.circle.api_key().rsplit(':').next().unwrap()));
+    let circle = &app.stack.circle;
+    assert_eq!(
+        circle.call_count("POST /v1/w3s/users/token") + circle.call_count("GET /v1/w3s/users/{userId}"),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_key_rotated_to_the_other_environment_is_refused_and_mended_without_a_restart() {
+    let log = Log::start();
+    let app = App::with_settings([("CIRCLE_ENVIRONMENT", "TEST")]).await;
+    send(app.request("POST /session-tokens")).await.is(201);
+    let key = app.stack.circle.rotate_api_key();
+    app.stack.secrets_manager.put(API_KEY_SECRET, &key.replace("TEST_", "LIVE_"));
+    send(app.request("POST /session-tokens")).await.is_problem(misconfigured(NO_KEY));
+    let named =
+        "the secret circle-api-key holds a LIVE Circle API key, and CIRCLE_ENVIRONMENT asks for a TEST one";
+    assert!(log.text().contains(named), "{}", log.text());
+    app.stack.secrets_manager.put(API_KEY_SECRET, &key);
+    send(app.request("POST /session-tokens")).await.is(201);
+}
+
+#[tokio::test]
 async fn a_rotated_key_costs_no_request() {
     let app = App::start().await;
     let id = app.challenge().await;

@@ -23,8 +23,12 @@ mod rotation; // a new API key while requests are under way
 mod secrets; // what was secret in a run is nowhere to be read
 mod signatures; // which webhooks are taken as Circle's
 mod signing_keys; // forgers, and how often Circle is asked for a key
+mod subscription_failures; // a deployment that fails, and one that is taken down whatever fails
+mod subscriptions; // the webhook's subscription, made and removed with the stack
 mod webhooks; // what each message does to its record
 
+/// The function of the deployment, and CloudFormation.
+mod deployment;
 /// A DynamoDB whose calls can be counted and kept from it.
 mod dynamodb_proxy;
 /// What is logged, and time that passes by hand.

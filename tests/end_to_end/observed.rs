@@ -8,8 +8,15 @@ use shared::clock::AdjustableClock;
 use shared::telemetry;
 use tracing::level_filters::LevelFilter;
 
-const OWN_CRATES: [&str; 6] =
-    ["create_challenge", "create_token", "get_challenge", "get_pin", "local", "receive_webhook"];
+const OWN_CRATES: [&str; 7] = [
+    "create_challenge",
+    "create_token",
+    "get_challenge",
+    "get_pin",
+    "local",
+    "manage_subscription",
+    "receive_webhook",
+];
 
 /// The log of one test at TRACE. A test's whole stack runs on the test's thread, so other tests that run at the
 /// same time have no part in it.
@@ -63,12 +70,21 @@ const ROUNDS: usize = 300;
 
 /// Does the work, and lets time pass on a clock that stands still wherever the work only waits.
 pub(crate) async fn while_time_passes<T>(clock: &AdjustableClock, work: impl Future<Output = T>) -> T {
+    while_time_passes_by(STEP, clock, work).await
+}
+
+/// The same with steps of another length, for work that takes minutes.
+pub(crate) async fn while_time_passes_by<T>(
+    step: Duration,
+    clock: &AdjustableClock,
+    work: impl Future<Output = T>,
+) -> T {
     let mut work = pin!(work);
     loop {
         tokio::select! {
             biased;
             output = &mut work => return output,
-            () = rounds() => clock.advance(STEP),
+            () = rounds() => clock.advance(step),
         }
     }
 }

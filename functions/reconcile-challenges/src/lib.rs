@@ -74,7 +74,7 @@ pub async fn handle(
     function: &ReconcileChallenges,
     event: LambdaEvent<IgnoredAny>,
 ) -> Result<Summary, lambda_runtime::Error> {
-    let deadline = request::invocation_deadline(&event.context, RUN_LIMIT, &*function.clock);
+    let deadline = request::invocation_deadline(Some(&event.context), RUN_LIMIT, &*function.clock);
     Ok(reconcile(function, deadline).await?)
 }
 

@@ -5,19 +5,20 @@
 
 mod error;
 mod send;
+mod subscriptions;
 mod wire;
 
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Url;
-use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use self::error::CircleError;
+pub use self::subscriptions::Subscription;
 pub use self::wire::{EndUser, LockDetails, PinStatus, PublicKey};
 
 use self::send::{Call, RetryBudget};
@@ -27,7 +28,7 @@ use crate::challenge::{ChallengeType, Report, SettledBy};
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
 use crate::identity::UserId;
-use crate::platform::Platform;
+use crate::platform::{Platform, http_client};
 use crate::random::Random;
 use crate::secrets::{self, EncryptionKey, UserToken};
 
@@ -74,17 +75,15 @@ impl Circle {
     /// A client as the settings say. Nothing is sent yet and no secret is read.
     pub fn new(platform: &Platform, settings: CircleSettings) -> Self {
         let secrets = aws_sdk_secretsmanager::Client::new(&platform.aws);
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("circle-pin-reset/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .build()
-            .expect("an HTTP client can be built from these settings");
         Self {
             base_url: settings.base_url,
-            http,
-            api_key: ApiKeySecret::new(secrets, settings.api_key_secret_id, Arc::clone(&platform.clock)),
+            http: http_client(),
+            api_key: ApiKeySecret::new(
+                secrets,
+                settings.api_key_secret_id,
+                settings.environment,
+                Arc::clone(&platform.clock),
+            ),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
             retries: Mutex::default(),

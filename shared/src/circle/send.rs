@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use lambda_http::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use lambda_http::http::{HeaderValue, Method};
+use lambda_http::http::{HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -15,10 +15,10 @@ use super::{Circle, CircleError};
 use crate::clock::{Deadline, timeout};
 use crate::secrets::{ApiKey, UserToken, without_long_words};
 
-/// The longest that one attempt may take, so that a lost answer leaves time for another.
+/// The longest that one attempt may take unless the call says so, so that a lost answer leaves time for another.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 
-/// How often a call is sent at most.
+/// How often a call is sent at most unless it is sent once.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// The limit of the first wait before a repeat; it doubles with each.
@@ -29,9 +29,8 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// A call to Circle. Every one is safe to repeat: a read, a new session, or a creation with an
-/// idempotency key.
-#[derive(Default)]
+/// A call to Circle. It is safe to repeat, as a read, a new session, or a creation with an idempotency key is;
+/// one that is not has to be sent [`once`](Self::once).
 pub(super) struct Call<'a> {
     /// Method and path as Circle's reference writes them, like `GET /v1/w3s/users/{userId}`.
     name: &'static str,
@@ -39,11 +38,20 @@ pub(super) struct Call<'a> {
     id: &'a str,
     user_token: Option<&'a UserToken>,
     body: Option<Value>,
+    attempt_limit: Duration,
+    max_attempts: u32,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(name: &'static str) -> Self {
-        Self { name, ..Self::default() }
+        Self {
+            name,
+            id: "",
+            user_token: None,
+            body: None,
+            attempt_limit: ATTEMPT_LIMIT,
+            max_attempts: MAX_ATTEMPTS,
+        }
     }
 
     pub(super) fn id(self, id: &'a str) -> Self {
@@ -56,6 +64,16 @@ impl<'a> Call<'a> {
 
     pub(super) fn body(self, body: Value) -> Self {
         Self { body: Some(body), ..self }
+    }
+
+    /// How long one attempt may take, where Circle has more to do before it answers.
+    pub(super) fn attempt_limit(self, attempt_limit: Duration) -> Self {
+        Self { attempt_limit, ..self }
+    }
+
+    /// It is not repeated, because it may have taken effect although no answer says so.
+    pub(super) fn once(self) -> Self {
+        Self { max_attempts: 1, ..self }
     }
 }
 
@@ -128,7 +146,7 @@ impl Circle {
         let request_id = self.random.uuid().to_string();
         let mut attempt = 1;
         loop {
-            let limit = deadline.remaining(&*self.clock).min(ATTEMPT_LIMIT);
+            let limit = deadline.remaining(&*self.clock).min(call.attempt_limit);
             let sent = timeout(&*self.clock, limit, self.attempt(key, call, &request_id)).await;
             let error = match sent {
                 Ok(Ok(answer)) => {
@@ -141,8 +159,9 @@ impl Circle {
             let wait = error
                 .retry_after()
                 .unwrap_or_else(|| self.random.jitter(FIRST_BACKOFF * 2u32.pow(attempt - 1)));
-            let worth_it =
-                error.is_transient() && attempt < MAX_ATTEMPTS && wait < deadline.remaining(&*self.clock);
+            let worth_it = error.is_transient()
+                && attempt < call.max_attempts
+                && wait < deadline.remaining(&*self.clock);
             if !worth_it || !self.retry_budget().take() {
                 return Err(error);
             }
@@ -195,6 +214,9 @@ impl Circle {
             body.extend_from_slice(&chunk);
         }
 
+        if status == StatusCode::NO_CONTENT {
+            body = br#"{"data":null}"#.to_vec();
+        }
         if status.is_success() {
             #[derive(Deserialize)]
             struct Envelope<T> {

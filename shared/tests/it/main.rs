@@ -6,5 +6,7 @@ mod challenge_store;
 mod circle;
 /// The public-key caches and the signature check.
 mod public_keys;
+/// The calls about subscriptions.
+mod subscriptions;
 /// The server, the table, and the platform that tests stand on.
 mod support;

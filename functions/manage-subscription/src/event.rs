@@ -1,0 +1,164 @@
+//! What CloudFormation asks, and what it is answered.
+//!
+//! Facts are from the CloudFormation user guide, "Custom resource request objects" and "Custom resource response
+//! objects".
+
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::config::is_https_or_loopback;
+
+/// A change of the custom resource. Whatever is missing or odd has to be answered too, so reading it fails only where
+/// it is no such event at all.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Event {
+    /// `Create`, `Update` or `Delete`.
+    #[serde(default)]
+    pub(crate) request_type: String,
+    /// The pre-signed URL that the answer goes to: whoever knows it can answer. Without one, which is a call by hand,
+    /// the answer is the invocation's own.
+    #[serde(rename = "ResponseURL")]
+    pub(crate) response_url: Option<SecretString>,
+    /// The id that an earlier answer gave the resource. `Create` has none.
+    pub(crate) physical_resource_id: Option<String>,
+    #[serde(default)]
+    resource_properties: Value,
+    stack_id: Option<String>,
+    request_id: Option<String>,
+    logical_resource_id: Option<String>,
+}
+
+/// The answer, of 4096 bytes at most.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Answer {
+    pub(crate) status: Status,
+    /// What to do about a failure. People see it in the stack's events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    physical_resource_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logical_resource_id: Option<String>,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Status {
+    Success,
+    Failed,
+}
+
+/// The id of a resource that was not created: a failed answer needs one too, and its `Delete` comes with it.
+const NOT_CREATED: &str = "not-created";
+
+impl Event {
+    /// The webhook's URL, `ResourceProperties.Endpoint`, if it is one that Circle's webhooks may go to.
+    pub(crate) fn endpoint(&self) -> Option<Url> {
+        let endpoint = Url::parse(self.resource_properties["Endpoint"].as_str()?).ok()?;
+        is_https_or_loopback(&endpoint).then_some(endpoint)
+    }
+
+    /// It is done. The resource's id is the given one, or the one that it has.
+    pub(crate) fn success(self, physical_resource_id: Option<String>) -> Answer {
+        self.answer(Status::Success, physical_resource_id, None)
+    }
+
+    /// It is not done, and the resource is the same as before.
+    pub(crate) fn failure(self, reason: String) -> Answer {
+        self.answer(Status::Failed, None, Some(reason))
+    }
+
+    fn answer(self, status: Status, new_id: Option<String>, reason: Option<String>) -> Answer {
+        let physical_resource_id = new_id
+            .or(self.physical_resource_id)
+            .filter(|id| !id.is_empty())
+            .unwrap_or(NOT_CREATED.to_owned());
+        Answer {
+            status,
+            reason,
+            physical_resource_id,
+            stack_id: self.stack_id,
+            request_id: self.request_id,
+            logical_resource_id: self.logical_resource_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(members: &Value) -> Event {
+        serde_json::from_value(members.clone()).unwrap()
+    }
+
+    fn cloudformation() -> Value {
+        json!({
+            "RequestType": "Update",
+            "ResponseURL": "https://cloudformation-custom-resource-response.s3.amazonaws.com/a?X-Amz-Signature=pre-signed",
+            "StackId": "arn:aws:cloudformation:eu-central-1:123456789012:stack/pin/guid",
+            "RequestId": "request-1",
+            "ResourceType": "Custom::CircleSubscription",
+            "LogicalResourceId": "CircleSubscription",
+            "PhysicalResourceId": "b04046ff-3aac-4ae1-ac07-7eb0d7892520",
+            "ServiceToken": "arn:aws:lambda:eu-central-1:123456789012:function:manage-subscription",
+            "ResourceProperties": { "ServiceToken": "arn", "Endpoint": "https://api.example.com/webhooks/circle" },
+            "OldResourceProperties": {},
+        })
+    }
+
+    #[test]
+    fn an_event_is_answered_with_its_own_ids() {
+        let event = event(&cloudformation());
+        assert_eq!(event.endpoint().unwrap().as_str(), "https://api.example.com/webhooks/circle");
+        assert_eq!(
+            serde_json::to_value(event.failure("because".into())).unwrap(),
+            json!({
+                "Status": "FAILED",
+                "Reason": "because",
+                "PhysicalResourceId": "b04046ff-3aac-4ae1-ac07-7eb0d7892520",
+                "StackId": "arn:aws:cloudformation:eu-central-1:123456789012:stack/pin/guid",
+                "RequestId": "request-1",
+                "LogicalResourceId": "CircleSubscription",
+            })
+        );
+    }
+
+    #[test]
+    fn the_pre_signed_url_is_not_printed() {
+        let printed = format!("{:?}", event(&cloudformation()));
+        assert!(printed.contains("CircleSubscription") && !printed.contains("pre-signed"), "{printed}");
+    }
+
+    #[test]
+    fn an_event_with_nothing_in_it_can_be_answered() {
+        let empty = event(&json!({ "ResponseURL": null, "ResourceProperties": ["Endpoint"] }));
+        assert!(empty.response_url.is_none() && empty.endpoint().is_none());
+        assert_eq!(
+            serde_json::to_value(empty.success(None)).unwrap(),
+            json!({ "Status": "SUCCESS", "PhysicalResourceId": "not-created" })
+        );
+    }
+
+    #[test]
+    fn an_endpoint_is_https_or_on_loopback() {
+        let read =
+            |endpoint: Value| event(&json!({ "ResourceProperties": { "Endpoint": endpoint } })).endpoint();
+        for good in ["https://api.example.com/webhooks/circle", "http://127.0.0.1:8780/webhooks/circle"] {
+            assert_eq!(read(good.into()).unwrap().as_str(), good);
+        }
+        for bad in
+            [json!("http://api.example.com/"), json!("api.example.com"), json!(""), json!(["https://x.y"])]
+        {
+            assert_eq!(read(bad.clone()), None, "{bad}");
+        }
+    }
+}

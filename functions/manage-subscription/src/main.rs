@@ -1,0 +1,12 @@
+//! The Lambda binary: wiring only.
+
+use lambda_runtime::service_fn;
+use shared::platform::Platform;
+
+use manage_subscription::{ManageSubscription, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let function = ManageSubscription::new(&Platform::start(env!("CARGO_CRATE_NAME")).await);
+    lambda_runtime::run(service_fn(|event| handle(&function, event))).await
+}

@@ -1,0 +1,172 @@
+//! Who gets webhooks: the subscriptions of the Circle account.
+//!
+//! Facts are from Circle's API reference for subscriptions
+//! (`https://developers.circle.com/api-reference/wallets/common/create-subscription` and its neighbours).
+
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::send::Call;
+use super::{Circle, CircleError};
+use crate::clock::Deadline;
+
+/// What this service wants to hear of. All challenges, because Circle's guide shows a CHANGE_PIN one under
+/// `challenges.initialize`.
+const NOTIFICATION_TYPES: &str = "challenges.*";
+
+/// How long Circle may take where it asks the endpoint first whether it is there (`HEAD`), which can be a function that
+/// has to start.
+const ENDPOINT_LIMIT: Duration = Duration::from_secs(20);
+
+/// A subscription, as Circle sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// Circle's id of it.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Where the webhooks go.
+    pub endpoint: Option<String>,
+    /// Whether they go there now.
+    pub enabled: Option<bool>,
+    /// `*`, a family such as `challenges.*`, or exact types.
+    notification_types: Option<Vec<String>>,
+    /// Whether it gets only the types above.
+    restricted: Option<bool>,
+}
+
+impl Subscription {
+    /// Whether the webhooks go to this URL, however it is written.
+    pub fn is_for(&self, endpoint: &Url) -> bool {
+        self.endpoint.as_deref().is_some_and(|own| Url::parse(own).is_ok_and(|own| own == *endpoint))
+    }
+
+    /// Whether it gets everything about challenges. An unrestricted one gets all there is, by Circle's reference; so
+    /// does one of which Circle says nothing.
+    pub fn covers_challenges(&self) -> bool {
+        let types = self.notification_types.as_deref().unwrap_or_default();
+        match self.restricted {
+            Some(false) => true,
+            None if types.is_empty() => true,
+            _ => types.iter().any(|one| one == "*" || one == NOTIFICATION_TYPES),
+        }
+    }
+}
+
+impl Circle {
+    /// All subscriptions of the account, of other services too (`GET /v2/notifications/subscriptions`).
+    ///
+    /// # Errors
+    /// As [`CircleError`] says.
+    pub async fn subscriptions(&self, deadline: Deadline) -> Result<Vec<Subscription>, CircleError> {
+        Ok(self.send(Call::new("GET /v2/notifications/subscriptions"), deadline).await?.data)
+    }
+
+    /// Subscribes an endpoint to everything about challenges (`POST /v2/notifications/subscriptions`). Circle sends the
+    /// endpoint a `HEAD` first, which it has to answer with 200.
+    ///
+    /// It is sent once: the call has no idempotency key, and each makes a subscription. After an error that leaves open
+    /// whether it took effect, look at [`subscriptions`](Self::subscriptions).
+    ///
+    /// # Errors
+    /// As [`CircleError`] says.
+    pub async fn create_subscription(
+        &self,
+        endpoint: &Url,
+        deadline: Deadline,
+    ) -> Result<Subscription, CircleError> {
+        let call = Call::new("POST /v2/notifications/subscriptions")
+            .body(json!({ "endpoint": endpoint.as_str(), "notificationTypes": [NOTIFICATION_TYPES] }))
+            .attempt_limit(ENDPOINT_LIMIT)
+            .once();
+        Ok(self.send(call, deadline).await?.data)
+    }
+
+    /// Turns a subscription on (`PATCH /v2/notifications/subscriptions/{id}`). Circle wants its name with that, and lets
+    /// nothing else be changed.
+    ///
+    /// # Errors
+    /// As [`CircleError`] says.
+    pub async fn enable_subscription(
+        &self,
+        subscription: &Subscription,
+        deadline: Deadline,
+    ) -> Result<(), CircleError> {
+        let id = subscription.id.to_string();
+        let name = subscription.name.as_deref().filter(|name| !name.is_empty());
+        let call = Call::new("PATCH /v2/notifications/subscriptions/{id}")
+            .id(&id)
+            .body(json!({ "name": name.unwrap_or("circle-pin-reset"), "enabled": true }))
+            .attempt_limit(ENDPOINT_LIMIT);
+        self.send::<IgnoredAny>(call, deadline).await?;
+        Ok(())
+    }
+
+    /// Removes a subscription (`DELETE /v2/notifications/subscriptions/{id}`); one that is not there is removed too.
+    ///
+    /// # Errors
+    /// As [`CircleError`] says.
+    pub async fn delete_subscription(&self, id: Uuid, deadline: Deadline) -> Result<(), CircleError> {
+        let id = id.to_string();
+        let call = Call::new("DELETE /v2/notifications/subscriptions/{id}").id(&id);
+        match self.send::<IgnoredAny>(call, deadline).await {
+            Ok(_) | Err(CircleError::Refused { status: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn subscription(members: Value) -> Subscription {
+        let mut all = json!({ "id": "b04046ff-3aac-4ae1-ac07-7eb0d7892520" });
+        all.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    #[test]
+    fn everything_about_challenges_is_a_star_or_the_family() {
+        for covering in [
+            json!({ "notificationTypes": ["*"], "restricted": false }),
+            json!({ "notificationTypes": ["transactions.*", "challenges.*"], "restricted": true }),
+            json!({ "notificationTypes": [] }),
+            json!({ "notificationTypes": ["challenges.changePin", "transactions.inbound"], "restricted": false }),
+            json!({ "notificationTypes": null }),
+            json!({}),
+        ] {
+            assert!(subscription(covering.clone()).covers_challenges(), "{covering}");
+        }
+        for narrow in [
+            json!({ "notificationTypes": ["challenges.changePin", "challenges.restorePin"] }),
+            json!({ "notificationTypes": ["transactions.*"], "restricted": true }),
+            json!({ "restricted": true }),
+        ] {
+            assert!(!subscription(narrow.clone()).covers_challenges(), "{narrow}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_compared_as_a_url() {
+        let endpoint = Url::parse("https://api.example.com/webhooks/circle").unwrap();
+        for (own, same) in [
+            (json!("https://api.example.com/webhooks/circle"), true),
+            (json!("HTTPS://API.example.com:443/webhooks/circle"), true),
+            (json!("https://api.example.com/webhooks/circle/"), false),
+            (json!("https://api.example.com/webhooks/circle?x"), false),
+            (json!("http://api.example.com/webhooks/circle"), false),
+            (json!("not a URL"), false),
+            (Value::Null, false),
+        ] {
+            assert_eq!(subscription(json!({ "endpoint": own })).is_for(&endpoint), same, "{own}");
+        }
+    }
+}
