@@ -251,6 +251,8 @@ mod tests {
         assert_eq!(challenges_table(&environment).unwrap(), "challenges");
         assert_eq!(challenge_requests_table(&environment).unwrap(), "requests");
         assert_eq!(challenges_per_hour(&environment).unwrap(), 10);
+        assert_eq!(circle_calls_per_run(&environment).unwrap(), 500);
+        assert_eq!(give_up_after(&environment).unwrap(), Duration::days(7));
         assert_eq!(challenge_retention(&environment).unwrap(), Duration::days(90));
         assert_eq!(user_id_claim(&environment), "sub");
         assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
@@ -340,6 +342,26 @@ mod tests {
             assert_eq!(
                 read(bad).unwrap_err().to_string(),
                 "CHALLENGES_PER_HOUR must be a whole number from 1 to 1000"
+            );
+        }
+    }
+
+    #[test]
+    fn a_run_makes_two_calls_at_least_and_gives_up_before_the_record_goes() {
+        let calls = |calls| circle_calls_per_run(&Environment::from([("CIRCLE_CALLS_PER_RUN", calls)]));
+        assert_eq!((calls("2").unwrap(), calls("100000").unwrap()), (2, 100_000));
+        for bad in ["1", "100001", "-5", "many"] {
+            assert_eq!(
+                calls(bad).unwrap_err().to_string(),
+                "CIRCLE_CALLS_PER_RUN must be a whole number of calls from 2 to 100000"
+            );
+        }
+        let days = |days| give_up_after(&Environment::from([("GIVE_UP_AFTER_DAYS", days)]));
+        assert_eq!((days("1").unwrap(), days("13").unwrap()), (Duration::days(1), Duration::days(13)));
+        for bad in ["0", "14", "1.5", "week"] {
+            assert_eq!(
+                days(bad).unwrap_err().to_string(),
+                "GIVE_UP_AFTER_DAYS must be a whole number of days from 1 to 13"
             );
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
 use shared::challenge::{Challenge, ChallengeView, SettledBy};
-use shared::challenge_store::{ChallengeStore, Settlement};
+use shared::challenge_store::{ChallengeStore, PollClaim, Settlement};
 use shared::circle::Circle;
 use shared::clock::{Clock, Deadline, timeout};
 use shared::config::{self, CircleSettings, SettingError};
@@ -118,8 +118,8 @@ async fn ask_circle(
     token: &UserToken,
     deadline: Deadline,
 ) -> Result<Option<Challenge>, Problem> {
-    if !function.challenges.claim_poll(record.id).await? {
-        return Ok(None);
+    if let PollClaim::Refused(record) = function.challenges.claim_poll(record.id).await? {
+        return Ok(record);
     }
     let report = function.circle.challenge(record.id, token, SettledBy::Poll, deadline).await?;
     let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {

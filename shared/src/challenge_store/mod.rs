@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub use self::pending::{DueChallenge, DuePage, GivenUp, Look, PageKey};
 
-use self::item::{Item, Update, Written, challenge, timestamp};
+use self::item::{Update, Written, challenge, timestamp};
 pub(crate) use self::item::{number, text, unavailable, unreadable};
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Failure, Report, Status};
 use crate::clock::Clock;
@@ -60,6 +60,16 @@ pub enum Settlement {
     Duplicate(Challenge),
     /// The record is as far along, or further.
     Stale(Challenge),
+}
+
+/// What became of a claim to ask Circle for a waiting caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PollClaim {
+    /// The caller may ask.
+    Granted,
+    /// Somebody has just asked, or there is nothing to ask about. The record, if there is one, is as given: it may be
+    /// further along than when it was read.
+    Refused(Option<Challenge>),
 }
 
 /// Why the table gave no answer.
@@ -218,7 +228,7 @@ impl ChallengeStore {
     ///
     /// # Errors
     /// When the table gave no answer.
-    pub async fn claim_poll(&self, challenge_id: Uuid) -> Result<bool, StoreError> {
+    pub async fn claim_poll(&self, challenge_id: Uuid) -> Result<PollClaim, StoreError> {
         let now = self.clock.now();
         let milliseconds = |instant: OffsetDateTime| number(instant.unix_timestamp_nanos() / 1_000_000);
         let claim = Update::new(self.update(challenge_id))
@@ -227,16 +237,20 @@ impl ChallengeStore {
             .value(":final", number(FINAL_RANK))
             .value(":before", milliseconds(now - POLL_INTERVAL))
             .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
-        Ok(self.claim(claim).await?.is_some())
+        Ok(match self.claim(claim).await? {
+            Written::Yes(_) => PollClaim::Granted,
+            Written::No(item) if item.is_empty() => PollClaim::Refused(None),
+            Written::No(item) => PollClaim::Refused(Some(challenge(&item)?)),
+        })
     }
 
-    /// The claimed item, or `None` where the claim is another's. A claim has an id of its own, so that one whose
-    /// answer was lost, and which the SDK then repeats in vain, is told from another's.
-    async fn claim(&self, claim: Update) -> Result<Option<Item>, StoreError> {
-        let id = self.random.uuid().to_string();
-        Ok(match claim.set("claimedBy = :claim", ":claim", text(&id)).send().await? {
-            Written::Yes(item) => Some(item),
-            Written::No(old) => Some(old).filter(|old| old.get("claimedBy") == Some(&text(&id))),
+    /// Writes a claim, with an id of its own: so one whose answer was lost, and which the SDK then repeats in
+    /// vain, is told from another's.
+    async fn claim(&self, claim: Update) -> Result<Written, StoreError> {
+        let id = text(&self.random.uuid().to_string());
+        Ok(match claim.set("claimedBy = :claim", ":claim", id.clone()).send().await? {
+            Written::No(item) if item.get("claimedBy") == Some(&id) => Written::Yes(item),
+            written => written,
         })
     }
 

@@ -123,7 +123,7 @@ impl ChallengeStore {
             .value(":final", number(FINAL_RANK))
             .value(":seen", number(due.next_poll_at))
             .condition("nextPollAt = :seen AND #rank < :final");
-        let Some(item) = self.claim(claim).await? else { return Ok(None) };
+        let Written::Yes(item) = self.claim(claim).await? else { return Ok(None) };
         Ok(Some(Look {
             challenge: challenge(&item)?,
             next_poll_at,

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::{
 };
 use dynoxide::Database;
 use shared::challenge::{Challenge, ChallengeType, Report, SettledBy, Status};
-use shared::challenge_store::{ChallengeStore, Settlement, StoreError};
+use shared::challenge_store::{ChallengeStore, PollClaim, Settlement, StoreError};
 use shared::clock::AdjustableClock;
 use shared::identity::UserId;
 use shared::random::Random;
@@ -328,30 +328,37 @@ async fn a_status_never_seen_is_kept_until_a_final_one() {
 #[tokio::test]
 async fn one_caller_in_three_seconds_claims_the_poll() {
     let table = Table::start().await;
-    assert!(!table.store.claim_poll(id()).await.unwrap(), "there is no record");
-    table.create(id()).await;
+    let pending = table.create(id()).await;
     let claims: Vec<_> = (0..20)
         .map(|_| {
             let store = table.store.clone();
             tokio::spawn(async move { store.claim_poll(id()).await.unwrap() })
         })
         .collect();
-    let mut claimed = 0;
+    let mut granted = 0;
     for claim in claims {
-        claimed += u32::from(claim.await.unwrap());
+        granted += u32::from(claim.await.unwrap() == PollClaim::Granted);
     }
-    assert_eq!(claimed, 1);
+    assert_eq!(granted, 1);
     table.clock.advance(Duration::from_millis(2999));
-    assert!(!table.store.claim_poll(id()).await.unwrap());
+    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Refused(Some(pending)));
     table.clock.advance(Duration::from_millis(1));
-    assert!(table.store.claim_poll(id()).await.unwrap());
-    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
-    table.clock.advance(Duration::from_secs(60));
-    assert!(!table.store.claim_poll(id()).await.unwrap(), "there is nothing to ask about");
+    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Granted);
 }
 
-/// Any mix of writes keeps the promises: the rank never falls, a final status never changes, and creation's
-/// user wins.
+#[tokio::test]
+async fn a_claim_on_what_has_been_settled_since_shows_how_it_ended() {
+    let table = Table::start().await;
+    table.create(id()).await;
+    let Settlement::Applied(settled) = table.store.settle(&webhook(id(), Status::Complete)).await.unwrap()
+    else {
+        panic!("not applied")
+    };
+    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Refused(Some(settled)));
+    let missing = table.store.claim_poll(Uuid::from_u128(99)).await.unwrap();
+    assert_eq!(missing, PollClaim::Refused(None), "there is no record");
+}
+
 #[tokio::test]
 async fn any_mix_of_writes_keeps_the_invariants() {
     let table = Table::start().await;
