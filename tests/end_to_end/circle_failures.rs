@@ -276,6 +276,7 @@ async fn a_session_without_an_encryption_key_is_not_passed_on() {
             "status": 502,
             "detail": "Circle's answer could not be read. Try again, and report it if it stays.",
             "code": "circle_error",
+            "retryAfterSeconds": 2,
         }));
     }
     assert!(app.stack.circle.challenges().is_empty());

@@ -38,10 +38,10 @@ impl DynamoDbProxy {
 
     /// An app whose stack has its tables behind a proxy, and these options besides.
     pub(crate) async fn start_with(mut options: StackOptions) -> (App, Arc<Self>) {
-        let clock = options.clock.clone();
+        let (clock, data) = (options.clock.clone(), options.data.take());
         let listen = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Arc::new(Self {
-            dynamodb: dynamodb::start(listen().await, None, clock.clone()).await.unwrap(),
+            dynamodb: dynamodb::start(listen().await, data.as_deref(), clock.clone()).await.unwrap(),
             http: reqwest::Client::new(),
             state: Mutex::default(),
         });

@@ -6,7 +6,7 @@ use shared::clock::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::support::{App, in_time, send};
+use crate::support::{App, DataFile, in_time, send};
 
 #[tokio::test]
 async fn a_taken_port_is_said_plainly() {
@@ -41,9 +41,9 @@ async fn a_stopped_stack_frees_its_ports() {
 
 #[tokio::test]
 async fn a_data_file_keeps_the_records_across_a_restart() {
-    let file = std::env::temp_dir().join(format!("circle-pin-reset-{}.db", std::process::id()));
+    let file = DataFile::new("restart");
     let with_data =
-        || App::with_options(StackOptions { data: Some(file.clone()), ..StackOptions::default() });
+        || App::with_options(StackOptions { data: Some(file.0.clone()), ..StackOptions::default() });
     let app = with_data().await;
     let id = app.challenge().await;
     let record = app.status(id).await;
@@ -52,9 +52,6 @@ async fn a_data_file_keeps_the_records_across_a_restart() {
     let app = with_data().await;
     assert_eq!(app.status(id).await, record);
     app.stack.stop().await;
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{suffix}", file.display()));
-    }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ async fn start() -> (App, Arc<DynamoDbProxy>) {
     let options = StackOptions { clock, scheduled: false, ..StackOptions::default() };
     let (app, table) = DynamoDbProxy::start_with(options).await;
     app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
+    // Circle's first token takes a while of its own.
+    app.user_token().await;
     (app, table)
 }
 

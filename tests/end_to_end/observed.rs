@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Once;
 use std::time::Duration;
 
-use shared::clock::AdjustableClock;
+use shared::clock::{AdjustableClock, Clock, SystemClock};
 use shared::telemetry;
 use tracing::level_filters::LevelFilter;
 
@@ -68,6 +68,9 @@ const STEP: Duration = Duration::from_millis(50);
 /// How often everything that is ready runs between two steps: often enough for a few requests on loopback.
 const ROUNDS: usize = 300;
 
+/// How long other threads, such as the database's, have between two steps.
+const FOR_OTHER_THREADS: Duration = Duration::from_millis(3);
+
 /// Does the work, and lets time pass on a clock that stands still wherever the work only waits.
 pub(crate) async fn while_time_passes<T>(clock: &AdjustableClock, work: impl Future<Output = T>) -> T {
     while_time_passes_by(STEP, clock, work).await
@@ -93,4 +96,5 @@ async fn rounds() {
     for _ in 0..ROUNDS {
         tokio::task::yield_now().await;
     }
+    SystemClock.sleep(FOR_OTHER_THREADS).await;
 }

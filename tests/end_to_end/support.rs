@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -290,3 +291,21 @@ pub(crate) async fn eventually(so: impl Fn() -> bool) {
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a DynamoDB keeps its data for as long as a test lasts.
+pub(crate) struct DataFile(pub(crate) PathBuf);
+
+impl DataFile {
+    /// `name` is no other test's.
+    pub(crate) fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("circle-pin-reset-{name}-{}.db", std::process::id())))
+    }
+}
+
+impl Drop for DataFile {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", self.0.display()));
+        }
+    }
+}
