@@ -64,9 +64,8 @@ class Table:
     def settle(self, rank, challenge_type):
         if self.item is None or self.rank() < rank:
             status = ["PENDING", "IN_PROGRESS", "FAILED"][rank]
-            self.write(
-                rank={"N": str(rank)}, status={"S": status}, type={"S": challenge_type}, updatedAt={"S": str(self.writes)}
-            )
+            said = {"rank": {"N": str(rank)}, "status": {"S": status}, "type": {"S": challenge_type}}
+            self.write(**said, updatedAt={"S": str(self.writes)})
 
     def create(self, challenge_type):
         asked = {"userId": {"S": "u"}, "type": {"S": challenge_type}, "expiresAt": {"N": str(self.writes)}}

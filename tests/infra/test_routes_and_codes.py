@@ -39,7 +39,8 @@ def on_one_machine():
     source = (ROOT / "infra/local/src/http_api/mod.rs").read_text()
     table = source.split("pub const ROUTES: &[Route] = &[")[1].split("\n];")[0]
     found = re.findall(
-        r'Route\s*\{\s*method: Method::(\w+),\s*path: "([^"]+)",\s*function: "([^"]+)",\s*authorized: (true|false),?\s*\}',
+        r'Route\s*\{\s*method: Method::(\w+),\s*path: "([^"]+)",\s*function: "([^"]+)",'
+        r"\s*authorized: (true|false),?\s*\}",
         table,
     )
     assert len(found) == table.count("Route {"), "a route that this test cannot read"

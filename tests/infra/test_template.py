@@ -40,7 +40,7 @@ FUNCTIONS = {
         CHALLENGES | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}},
     ),
     "reconcile-challenges": (
-        [("dynamodb:Query", INDEX), ("dynamodb:UpdateItem", TABLE), ("dynamodb:BatchGetItem", REQUESTS)],
+        [("dynamodb:Query", INDEX), ("dynamodb:UpdateItem", TABLE), ("dynamodb:GetItem", REQUESTS)],
         CHALLENGES
         | CHALLENGE_REQUESTS
         | {
@@ -113,9 +113,10 @@ def test_the_other_roles(deployed):
         "ReconcileChallengesFunctionEveryFiveMinutesRole",
     }
     stream = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
+    reads = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
     (policy,) = deployed["PipeRole"]["Properties"]["Policies"]
     assert allowed(policy["PolicyDocument"]) == sorted(
-        [(f"dynamodb:{action}", stream) for action in ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]]
+        [(f"dynamodb:{action}", stream) for action in reads]
         + [("events:PutEvents", {"Fn::GetAtt": ["EventBus", "Arn"]})]
         + [("sqs:SendMessage", {"Fn::GetAtt": ["UndeliveredEventsQueue", "Arn"]})],
         key=repr,
@@ -355,13 +356,17 @@ def test_parameters_are_described_bounded_and_safe(template):
 @pytest.mark.parametrize(
     ("parameter", "good", "bad"),
     [
-        ("AllowedOrigins", ["https://a.example.com,http://localhost:3000"], ["*", "https://*", "https://a.example.com/"]),
-        ("CircleBaseUrl", ["http://127.0.0.1:9"], ["http://api.circle.com", "https://a@b.c", "https://api.circle.com/v1"]),
+        ("AllowedOrigins", ["https://a.example.com,http://localhost:3000"], ["*", "https://*", "https://example.com/"]),
+        ("CircleBaseUrl", ["http://127.0.0.1:9"], ["http://example.com", "https://a@b.c", "https://api.circle.com/v1"]),
         ("JwtIssuer", ["https://auth.example.com/"], ["http://auth.example.com", "auth.example.com"]),
         ("JwtAudience", ["a,b"], ["", "a, b", "a,"]),
         ("CircleSourceIps", ["", "10.0.0.1, ::1"], ["10.0.0.0/8", "example.com"]),
         ("UserIdClaim", ["https://example.com/circle_user", "custom:circle"], ["", "a b"]),
-        ("CircleApiKeySecretArn", [], ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"]),
+        (
+            "CircleApiKeySecretArn",
+            [REQUIRED["CircleApiKeySecretArn"]],
+            ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"],
+        ),
     ],
 )
 def test_a_parameter_takes_this_and_not_that(template, parameter, good, bad):
