@@ -40,7 +40,12 @@ FUNCTIONS = {
         CHALLENGES | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}},
     ),
     "reconcile-challenges": (
-        [("dynamodb:Query", INDEX), ("dynamodb:UpdateItem", TABLE), ("dynamodb:GetItem", REQUESTS)],
+        [
+            ("dynamodb:Query", INDEX),
+            ("dynamodb:GetItem", TABLE),
+            ("dynamodb:UpdateItem", TABLE),
+            ("dynamodb:GetItem", REQUESTS),
+        ],
         CHALLENGES
         | CHALLENGE_REQUESTS
         | {
@@ -140,7 +145,7 @@ def test_a_function_is_set_up(template, deployed, function):
         "LogGroup": {"Ref": f"{name}LogGroup"},
     }
     # Eight seconds are what a function gives itself, thirty what API Gateway waits.
-    timeouts = {"reconcile-challenges": 120, "manage-subscription": 60}
+    timeouts = {"reconcile-challenges": 60, "manage-subscription": 60}
     assert properties["Timeout"] == timeouts.get(function, 10)
     assert deployed[f"{name}LogGroup"]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     reserved = {"receive-webhook": "ReservesForWebhooks", "reconcile-challenges": "ReservesForReconcile"}
@@ -148,12 +153,24 @@ def test_a_function_is_set_up(template, deployed, function):
     assert concurrency["Fn::If"][0] == reserved.get(function)
 
 
-def test_the_settings_are_those_of_the_readme():
-    """Every variable that a function is given is in the README's table of settings."""
+def test_the_settings_are_those_of_the_readme(template):
+    """Every variable that a function is given is in the README's table of settings, with the same default and range."""
     table = (ROOT / "README.md").read_text().split("## Settings")[1].split("\n## ")[0]
-    named = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
-    given = set(CIRCLE).union(*(settings for _, settings in FUNCTIONS.values()))
-    assert given <= named, given - named
+    named = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE))
+    given = CIRCLE
+    for _, settings in FUNCTIONS.values():
+        given = given | settings
+    assert set(given) <= set(named), set(given) - set(named)
+    ranges = 0
+    for variable, value in given.items():
+        if numbers := re.fullmatch(r"`(\d+)`, from (\d+) to (\d+)", named[variable]):
+            parameter = template["Parameters"][value["Ref"]]
+            expected = tuple(int(number) for number in numbers.groups())
+            assert (parameter["Default"], parameter["MinValue"], parameter["MaxValue"]) == expected, variable
+            ranges += 1
+        elif text := re.fullmatch(r"`(.+)`", named[variable]):
+            assert template["Parameters"][value["Ref"]]["Default"] == text[1], variable
+    assert ranges == 4
 
 
 def test_the_table_of_challenges(template):
