@@ -12,6 +12,8 @@ import pytest
 
 CREATE = "create"
 REMOVE = "time to live"
+# Any write that is about something else, such as a claim to ask Circle.
+TOUCH = "touch"
 # A webhook or an answer of Circle's, by the rank of its status. Twice the same is a repeat.
 SETTLES = [0, 1, 2]
 
@@ -77,6 +79,10 @@ class Table:
         elif "requestedAt" not in self.item:
             self.write(**asked, requestedAt=requested)
 
+    def touch(self):
+        if self.item is not None:
+            self.write(polledAt={"N": str(self.writes)})
+
     def expire(self):
         if self.item is not None:
             self.record("REMOVE", self.item, None)
@@ -85,7 +91,7 @@ class Table:
 
 def histories():
     """Every sequence of up to five writes, ended by the removal of the record."""
-    steps = [CREATE, *SETTLES]
+    steps = [CREATE, TOUCH, *SETTLES]
     for length in range(1, 6):
         for history in itertools.product(steps, repeat=length):
             yield [*history, REMOVE]
@@ -96,6 +102,8 @@ def played(history, challenge_type):
     for step in history:
         if step == CREATE:
             table.create(challenge_type)
+        elif step == TOUCH:
+            table.touch()
         elif step == REMOVE:
             table.expire()
         else:
