@@ -1,0 +1,97 @@
+"""Requests that schemathesis makes up from the description, right and wrong ones, against the running local API.
+
+The seed is fixed. An answer fails that is not described (status, content type, headers, body), and so does any server
+error; and so does a request that breaks the description and is answered as if it were right.
+"""
+
+import collections
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import settings
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from conftest import OPENAPI
+
+schema = schemathesis.openapi.from_path(OPENAPI)
+bounded = settings(max_examples=60, derandomize=True, deadline=None, database=None)
+# How often each operation gave each answer: {(method, path): {status: times}}.
+answers = collections.defaultdict(collections.Counter)
+
+
+def no_server_error(ctx, response, case):
+    """One 5xx is right: keys that nobody knows are asked for at a limited rate, and put off beyond it."""
+    if response.status_code >= 500:
+        put_off = (case.path, response.status_code) == ("/webhooks/circle", 503)
+        assert put_off and response.json()["code"] == "public_key_unavailable", response.text
+
+
+def described_status(ctx, response, case):
+    """Stricter than schemathesis, which lets a 415 pass, and whatever another method is answered with."""
+    if case.method == case.operation.method.upper():
+        assert str(response.status_code) in case.operation.definition.raw["responses"], response.text
+    else:
+        assert response.status_code == (204 if case.method == "OPTIONS" else 404), (case.method, response.text)
+
+
+DESCRIBED = [
+    no_server_error,
+    described_status,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+
+def call(case, stack, checks):
+    bearer = {"authorization": f"Bearer {stack['bearerToken']}"}
+    response = case.call_and_validate(base_url=stack["api"], headers=bearer, checks=checks, timeout=20)
+    answers[case.method, case.path][response.status_code] += 1
+    return response
+
+
+@pytest.fixture(scope="session")
+def session(stack):
+    """A user token, and a challenge of the same user."""
+    bearer = {"authorization": f"Bearer {stack['bearerToken']}"}
+    token = requests.post(f"{stack['api']}/session-tokens", headers=bearer, timeout=20).json()["userToken"]
+    headers = {**bearer, "x-user-token": token}
+    created = requests.post(f"{stack['api']}/challenges", headers=headers, timeout=20)
+    assert created.status_code == 201, created.text
+    return {"token": token, "challenge": created.json()["challengeId"]}
+
+
+@schema.parametrize()
+@bounded
+def test_any_request(case, stack, session):
+    call(case, stack, [*DESCRIBED, negative_data_rejection])
+
+
+@schema.include(path_regex="^/challenges").parametrize()
+@bounded
+def test_any_request_of_a_session(case, stack, session):
+    """The same with what cannot be made up: the user's token, and a challenge that there is."""
+    case.headers["X-User-Token"] = session["token"]
+    if "challengeId" in case.path_parameters:
+        case.path_parameters["challengeId"] = session["challenge"]
+    call(case, stack, DESCRIBED)
+
+
+def test_the_requests_went_deep_enough():
+    """Every operation was answered in each way that a made-up request can reach."""
+    reached = {operation: set(statuses) for operation, statuses in answers.items()}
+    assert reached["POST", "/session-tokens"] >= {201}
+    assert reached["POST", "/challenges"] >= {200, 201, 400, 401, 415}
+    assert reached["GET", "/challenges/{challengeId}"] >= {200, 400, 401, 404}
+    assert reached["GET", "/pin"] >= {200, 401}
+    assert reached["HEAD", "/webhooks/circle"] >= {200}
+    assert reached["POST", "/webhooks/circle"] >= {401}
+    assert sum(sum(statuses.values()) for statuses in answers.values()) > 300

@@ -1,0 +1,169 @@
+"""What the pipes announce, for every order in which a challenge's records can be written.
+
+The writes are those of `challenge_store`: settling (by webhook, poll or the scheduled look) if the rank rises, creating
+if the record is not final, else creating on a final record if nobody has asked for it yet.
+"""
+
+import copy
+import itertools
+import json
+
+import pytest
+
+CREATE = "create"
+REMOVE = "time to live"
+# Any write that is about something else, such as a claim to ask Circle.
+TOUCH = "touch"
+# A webhook or an answer of Circle's, by the rank of its status. Twice the same is a repeat.
+SETTLES = [0, 1, 2]
+
+
+def matches(pattern, event):
+    """EventBridge's rules as far as the patterns use them: literals, and whether a leaf is there."""
+    for key, wanted in pattern.items():
+        value = event.get(key) if isinstance(event, dict) else None
+        if isinstance(wanted, dict):
+            if not matches(wanted, value if value is not None else {}):
+                return False
+        elif not any(
+            (value is not None) is one["exists"] if isinstance(one, dict) else value == one for one in wanted
+        ):
+            return False
+    return True
+
+
+def filters(template, pipe):
+    parameters = template["Resources"][pipe]["Properties"]["SourceParameters"]
+    return [json.loads(one["Pattern"]) for one in parameters["FilterCriteria"]["Filters"]]
+
+
+def announced(patterns, stream):
+    return [record for record in stream if any(matches(pattern, record) for pattern in patterns)]
+
+
+class Table:
+    """One item, and the stream of its changes."""
+
+    def __init__(self):
+        self.item, self.stream, self.writes = None, [], 0
+
+    def write(self, **attributes):
+        self.writes += 1
+        old, new = self.item, {**(self.item or {"challengeId": {"S": "c"}}), **attributes}
+        self.item = new
+        # A write that changes nothing makes no record; `updatedAt` and `expiresAt` may still change on a repeat.
+        if new != old:
+            self.record("MODIFY" if old else "INSERT", old, new)
+
+    def record(self, name, old, new):
+        images = {"OldImage": old, "NewImage": new}
+        images = {key: copy.deepcopy(image) for key, image in images.items() if image is not None}
+        self.stream.append({"eventName": name, "dynamodb": {"Keys": {"challengeId": {"S": "c"}}, **images}})
+
+    def rank(self):
+        return int(self.item["rank"]["N"]) if self.item else None
+
+    def settle(self, rank, challenge_type):
+        if self.item is None or self.rank() < rank:
+            status = ["PENDING", "IN_PROGRESS", "FAILED"][rank]
+            said = {"rank": {"N": str(rank)}, "status": {"S": status}, "type": {"S": challenge_type}}
+            self.write(**said, updatedAt={"S": str(self.writes)})
+
+    def create(self, challenge_type):
+        asked = {"userId": {"S": "u"}, "type": {"S": challenge_type}, "expiresAt": {"N": str(self.writes)}}
+        requested = (self.item or {}).get("requestedAt", {"S": "t"})
+        if self.item is None or self.rank() < 2:
+            rank = (self.item or {}).get("rank", {"N": "0"})
+            status = (self.item or {}).get("status", {"S": "PENDING"})
+            self.write(**asked, requestedAt=requested, rank=rank, status=status)
+        elif "requestedAt" not in self.item:
+            self.write(**asked, requestedAt=requested)
+
+    def touch(self):
+        if self.item is not None:
+            self.write(polledAt={"N": str(self.writes)})
+
+    def expire(self):
+        if self.item is not None:
+            self.record("REMOVE", self.item, None)
+            self.item = None
+
+
+def histories():
+    """Every sequence of up to five writes, ended by the removal of the record."""
+    steps = [CREATE, TOUCH, *SETTLES]
+    for length in range(1, 6):
+        for history in itertools.product(steps, repeat=length):
+            yield [*history, REMOVE]
+
+
+def played(history, challenge_type):
+    table = Table()
+    for step in history:
+        if step == CREATE:
+            table.create(challenge_type)
+        elif step == TOUCH:
+            table.touch()
+        elif step == REMOVE:
+            table.expire()
+        else:
+            table.settle(step, challenge_type)
+    return table.stream
+
+
+@pytest.mark.parametrize("challenge_type", ["CHANGE_PIN", "RESTORE_PIN"])
+def test_a_settled_challenge_is_announced_once(template, challenge_type):
+    patterns = filters(template, "SettledPipe")
+    for history in histories():
+        events = announced(patterns, played(history, challenge_type))
+        expected = 1 if CREATE in history and 2 in history else 0
+        assert len(events) == expected, history
+        for event in events:
+            image = event["dynamodb"]["NewImage"]
+            assert image["rank"] == {"N": "2"} and image["userId"] == {"S": "u"}, history
+
+
+@pytest.mark.parametrize("challenge_type", ["CHANGE_PIN", "RESTORE_PIN"])
+def test_the_start_of_a_recovery_is_announced_once(template, challenge_type):
+    patterns = filters(template, "RecoveryPipe")
+    for history in histories():
+        events = announced(patterns, played(history, challenge_type))
+        expected = 1 if CREATE in history and challenge_type == "RESTORE_PIN" else 0
+        assert len(events) == expected, history
+
+
+def test_the_details_are_json_whatever_is_missing(template):
+    """A path that leads nowhere becomes nothing: every placeholder is inside quotes, so that JSON it stays."""
+    wanted = {
+        "SettledPipe": ["challengeId", "userId", "type", "status", "reason", "circleCode", "updatedAt"],
+        "RecoveryPipe": ["challengeId", "userId", "type", "requestedAt"],
+    }
+    for pipe, members in wanted.items():
+        detail = json.loads(template["Resources"][pipe]["Properties"]["TargetParameters"]["InputTemplate"])
+        assert list(detail) == members
+        for path in detail.values():
+            assert path.startswith("<$.dynamodb.") and path.endswith(">")
+
+
+@pytest.mark.parametrize("pipe", ["SettledPipe", "RecoveryPipe"])
+def test_delivery_is_tried_for_hours_and_not_for_ever(template, pipe):
+    stream = template["Resources"][pipe]["Properties"]["SourceParameters"]["DynamoDBStreamParameters"]
+    assert stream == {
+        "StartingPosition": "TRIM_HORIZON",
+        "BatchSize": 10,
+        "MaximumRetryAttempts": 100,
+        "MaximumRecordAgeInSeconds": 43200,
+        "OnPartialBatchItemFailure": "AUTOMATIC_BISECT",
+        "DeadLetterConfig": {"Arn": {"Fn::GetAtt": ["UndeliveredEventsQueue", "Arn"]}},
+    }
+
+
+def test_the_stream_has_no_more_than_two_readers(template):
+    readers = [
+        name
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::Pipes::Pipe"
+        and resource["Properties"]["Source"] == {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
+    ]
+    assert readers == ["SettledPipe", "RecoveryPipe"]
+    assert not any(resource["Type"] == "AWS::Lambda::EventSourceMapping" for resource in template["Resources"].values())

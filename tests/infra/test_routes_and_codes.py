@@ -1,0 +1,118 @@
+"""The same routes and the same errors in every place that names them."""
+
+import re
+import tomllib
+
+import requests
+
+from conftest import ROOT
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+
+
+def described(openapi):
+    """{(method, path): whether a token is needed}, of the description."""
+    return {
+        (method.upper(), path): operation.get("security", openapi["security"]) == [{"jwt": []}]
+        for path, item in openapi["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def in_template(template):
+    """{(method, path): (function, whether a token is needed)}, of the events in the template."""
+    routes = {}
+    for resource in template["Resources"].values():
+        if resource["Type"] != "AWS::Serverless::Function":
+            continue
+        function = resource["Properties"]["CodeUri"].removeprefix("../functions/").removesuffix("/")
+        for event in resource["Properties"].get("Events", {}).values():
+            if event["Type"] == "HttpApi":
+                properties = event["Properties"]
+                authorized = properties.get("Auth") != {"Authorizer": "NONE"}
+                routes[properties["Method"], properties["Path"]] = (function, authorized)
+    return routes
+
+
+def on_one_machine():
+    """The same of the local API's source."""
+    source = (ROOT / "infra/local/src/http_api/mod.rs").read_text()
+    table = source.split("pub const ROUTES: &[Route] = &[")[1].split("\n];")[0]
+    found = re.findall(
+        r'Route\s*\{\s*method: Method::(\w+),\s*path: "([^"]+)",\s*function: "([^"]+)",'
+        r"\s*authorized: (true|false),?\s*\}",
+        table,
+    )
+    assert len(found) == table.count("Route {"), "a route that this test cannot read"
+    return {(method, path): (function, authorized == "true") for method, path, function, authorized in found}
+
+
+def test_the_routes_are_the_same_everywhere(openapi, template):
+    routes = in_template(template)
+    assert {route: authorized for route, (_, authorized) in routes.items()} == described(openapi)
+    assert on_one_machine() == routes
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
+    watched = {(entry["method"], path): entry["function"] for path, entries in router.items() for entry in entries}
+    assert watched == {route: function for route, (function, _) in routes.items()}
+
+
+def test_the_generated_api_has_these_routes_and_no_other(template, deployed):
+    """SAM's own output: a token for every route but the webhooks."""
+    jwt = [{"Jwt": [{"Fn::If": ["RequiresScope", {"Ref": "RequiredScope"}, {"Ref": "AWS::NoValue"}]}]}]
+    generated = {
+        (method.upper(), path): operation["security"]
+        for path, item in deployed["HttpApi"]["Properties"]["Body"]["paths"].items()
+        for method, operation in item.items()
+    }
+    assert generated == {
+        route: jwt if authorized else [{"NONE": []}] for route, (_, authorized) in in_template(template).items()
+    }
+    assert {route for route, security in generated.items() if security != jwt} == {
+        ("HEAD", "/webhooks/circle"),
+        ("POST", "/webhooks/circle"),
+    }
+
+
+def test_the_running_api_answers_these_routes_and_no_other(openapi, stack):
+    """Without a token: 401 of the gateway where one is needed, an answer of the function where not, else 404."""
+    routes = described(openapi)
+    paths = {path for _, path in routes} | {"/", "/sessions", "/challenges/", "/webhooks", "/pin/"}
+    for path in paths:
+        for method in METHODS:
+            url = stack["api"] + path.replace("{challengeId}", "c4d1da72-111e-4d52-bdbf-2e74a2d803d5")
+            answer = requests.request(method, url, timeout=10)
+            gateway = answer.headers["content-type"] == "application/json" if answer.content else None
+            if (method, path) not in routes:
+                assert answer.status_code == 404, (method, path)
+            elif routes[method, path]:
+                assert (answer.status_code, gateway) == (401, True), (method, path)
+            else:
+                assert (answer.status_code, gateway) in [(200, None), (401, False)], (method, path)
+
+
+def problem_codes(openapi):
+    """{(code, status)} that the operations list, each response read through its reference."""
+    found = set()
+    for item in openapi["paths"].values():
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                if "$ref" in response:
+                    response = openapi["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+                problem = response.get("content", {}).get("application/problem+json")
+                if problem:
+                    reference, own = problem["schema"]["allOf"]
+                    assert reference == {"$ref": "#/components/schemas/Problem"}
+                    codes = own["properties"]["code"]["enum"]
+                    assert problem["example"]["code"] in codes and problem["example"]["status"] == int(status)
+                    found |= {(code, int(status)) for code in codes}
+    return found
+
+
+def test_the_error_codes_are_those_of_the_readme(openapi):
+    """A Rust test holds the README's table equal to the code."""
+    table = (ROOT / "README.md").read_text().split("### Errors")[1].split("\n## ")[0]
+    readme = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", table, re.MULTILINE)}
+    assert len(readme) == table.count("\n| `") > 20
+    assert problem_codes(openapi) == readme
+    assert sorted(openapi["components"]["schemas"]["Code"]["enum"]) == sorted(code for code, _ in readme)
