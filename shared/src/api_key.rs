@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::RequestId;
 use secrecy::ExposeSecret;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -69,10 +70,12 @@ struct State {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiKeyError {
     /// Secrets Manager did not give the secret.
-    #[error("the secret {secret_id} could not be read from Secrets Manager")]
+    #[error("the secret {secret_id} could not be read from Secrets Manager (request id {request_id})")]
     Unavailable {
         /// Name or ARN of the secret.
         secret_id: String,
+        /// The id that AWS's support asks for; `none` where there was no answer.
+        request_id: String,
         /// What the AWS SDK said.
         #[source]
         source: Box<aws_sdk_secretsmanager::Error>,
@@ -150,6 +153,7 @@ impl ApiKeySecret {
         let secret = self.client.get_secret_value().secret_id(&self.secret_id).send().await;
         let secret = secret.map_err(|error| ApiKeyError::Unavailable {
             secret_id: self.secret_id.clone(),
+            request_id: error.request_id().unwrap_or("none").to_owned(),
             source: Box::new(error.into()),
         })?;
         let key = secret

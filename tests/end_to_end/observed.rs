@@ -8,16 +8,6 @@ use shared::clock::{AdjustableClock, Clock, SystemClock};
 use shared::telemetry;
 use tracing::level_filters::LevelFilter;
 
-const OWN_CRATES: [&str; 7] = [
-    "create_challenge",
-    "create_token",
-    "get_challenge",
-    "get_pin",
-    "local",
-    "manage_subscription",
-    "receive_webhook",
-];
-
 /// The log of one test at TRACE. A test's whole stack runs on the test's thread, so other tests that run at the
 /// same time have no part in it.
 pub(crate) struct Log(());
@@ -47,7 +37,7 @@ impl Log {
         SUBSCRIBED.call_once(|| {
             tracing::subscriber::set_global_default(telemetry::subscriber(
                 LevelFilter::TRACE,
-                &OWN_CRATES,
+                &local::CRATES,
                 || Lines,
             ))
             .expect("nothing else logs in these tests");

@@ -12,3 +12,15 @@ mod scheduler;
 pub mod secrets_manager;
 mod server;
 pub mod stack;
+
+/// This crate and those of the functions, as log lines name them: all that may log below WARN.
+pub const CRATES: [&str; 8] = [
+    "create_challenge",
+    "create_token",
+    "get_challenge",
+    "get_pin",
+    "local",
+    "manage_subscription",
+    "receive_webhook",
+    "reconcile_challenges",
+];

@@ -11,10 +11,6 @@ use shared::telemetry::{self, Chain};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
 
-/// The crates of the functions, beside this one: their lines follow `--log`.
-const OWN_CRATES: [&str; 6] =
-    ["create_challenge", "create_token", "get_challenge", "get_pin", "local", "receive_webhook"];
-
 /// The user that is there from the start.
 const USER: &str = "demo-user";
 
@@ -53,7 +49,7 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    set_global_default(telemetry::subscriber(arguments.log, &OWN_CRATES, std::io::stderr))
+    set_global_default(telemetry::subscriber(arguments.log, &local::CRATES, std::io::stderr))
         .expect("logging starts once");
     let result = match arguments.command {
         Some(Command::Demo) => demo::run().await,
