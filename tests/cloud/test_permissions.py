@@ -1,0 +1,221 @@
+"""Least privilege, from both sides: with its role a function works, and without any one permission it does not."""
+
+import contextlib
+import json
+
+import pytest
+
+from processes import until
+
+STORAGE = (503, "storage_unavailable")
+
+
+@pytest.fixture
+def without(aws, service):
+    """Takes an action away from a function's role: altogether, or for one of the tables."""
+    iam = aws.client("iam")
+
+    @contextlib.contextmanager
+    def taken(function, action, table=None):
+        role = service.resource(f"{function}Role")
+        [name] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+        document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+        arn = table and aws.client("dynamodb").describe_table(TableName=service.resource(table))["Table"]["TableArn"]
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(less(document, action, arn)))
+        try:
+            yield
+        finally:
+            iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+
+    return taken
+
+
+def less(document, action, arn):
+    statements = []
+    for statement in document["Statement"]:
+        actions, resources = many(statement["Action"]), many(statement["Resource"])
+        if arn is not None and action in actions:
+            resources = [one for one in resources if one != arn]
+        else:
+            actions = [one for one in actions if one != action]
+        if actions and resources:
+            statements.append({**statement, "Action": actions, "Resource": resources})
+    before = [
+        {**one, "Action": many(one["Action"]), "Resource": many(one["Resource"])} for one in document["Statement"]
+    ]
+    assert statements != before, f"it has no {action}"
+    return {**document, "Statement": statements}
+
+
+def many(one_or_more):
+    return one_or_more if isinstance(one_or_more, list) else [one_or_more]
+
+
+def restart(aws, function):
+    """Ends the warm processes of a function, as a change of its configuration does."""
+    client = aws.client("lambda")
+    variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+
+
+def problem(answer):
+    assert answer.headers["content-type"] == "application/problem+json", answer.data
+    return answer.status, answer.json()["code"]
+
+
+@pytest.mark.parametrize("table", ["ChallengesTable", "ChallengeRequestsTable"])
+def test_create_challenge_needs_to_write_in_its_tables(user, circle, without, table, metrics):
+    with without("CreateChallenge", "dynamodb:UpdateItem", table):
+        assert problem(user.call("POST", "/challenges")) == STORAGE
+    assert "storage_unavailable" in metrics()
+    assert user.create_challenge()["status"] == "PENDING"
+
+
+def test_get_challenge_needs_to_read_records(user, without, metrics):
+    challenge_id = user.create_challenge()["challengeId"]
+    with without("GetChallenge", "dynamodb:GetItem"):
+        assert problem(user.call("GET", f"/challenges/{challenge_id}")) == STORAGE
+    assert "storage_unavailable" in metrics()
+    assert user.challenge(challenge_id)["status"] == "PENDING"
+
+
+def test_get_challenge_needs_to_write_what_circle_says(user, circle, without):
+    circle.lose_webhooks()
+    created = user.create_challenge()
+    challenge_id, token = created["challengeId"], created["session"]["userToken"]
+    circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
+    with without("GetChallenge", "dynamodb:UpdateItem"):
+        # What is on record is answered wherever asking Circle fails.
+        assert user.challenge(challenge_id, **{"X-User-Token": token})["status"] == "PENDING"
+    assert user.challenge(challenge_id, **{"X-User-Token": token})["status"] == "COMPLETE"
+
+
+def test_receive_webhook_needs_to_write_records_and_circle_comes_again(
+    user, circle, service, records, without, metrics
+):
+    circle.lose_webhooks()
+    challenge_id = user.create_challenge()["challengeId"]
+    circle.lose_webhooks(False)
+
+    def attempts():
+        deliveries = circle.deliveries(service.webhook_url, challenge_id)
+        return [(one["attempt"], one["status"]) for one in deliveries]
+
+    with without("ReceiveWebhook", "dynamodb:UpdateItem"):
+        circle.control("POST", f"/challenges/{challenge_id}/cancel")
+        until("it is refused", attempts)
+    assert until("it is taken", lambda: (made := attempts())[1:] and made) == [(1, 503), (2, 200)]
+    assert records.get(challenge_id)["status"] == {"S": "FAILED"}
+    assert "storage_unavailable" in metrics()
+
+
+def invoked(aws, function):
+    answer = aws.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+    return answer.get("FunctionError"), json.loads(answer["Payload"].read())
+
+
+def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
+    function = service.resource("ReconcileChallengesFunction")
+    with without("ReconcileChallenges", "dynamodb:Query"):
+        error, payload = invoked(aws, function)
+        assert error == "Unhandled", payload
+    assert "reconcile_failed" in metrics()
+    error, payload = invoked(aws, function)
+    assert error is None, payload
+
+
+@pytest.mark.parametrize("action", ["dynamodb:UpdateItem", "dynamodb:GetItem"])
+def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, records, overdue, without, action):
+    """It writes challenges' records, and reads when a user has asked for challenges."""
+    circle.lose_webhooks()
+    challenge_id = user.create_challenge()["challengeId"]
+    circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
+    overdue(challenge_id)
+    function = service.resource("ReconcileChallengesFunction")
+    with without("ReconcileChallenges", action):
+        invoked(aws, function)
+        assert records.get(challenge_id)["rank"] == {"N": "0"}
+    overdue(challenge_id)
+    error, payload = invoked(aws, function)
+    assert error is None, payload
+    assert records.get(challenge_id)["settledBy"] == {"S": "sweep"}
+
+
+@pytest.mark.parametrize(
+    "function,method,path",
+    [
+        ("CreateToken", "POST", "/session-tokens"),
+        ("CreateChallenge", "POST", "/challenges"),
+        ("GetPin", "GET", "/pin"),
+    ],
+)
+def test_without_the_secret_nothing_works(aws, service, user, metrics, function, method, path):
+    iam = aws.client("iam")
+    role, policy = service.resource(f"{function}Role"), service.resource("FunctionPolicy")
+    assert user.call(method, path).status < 300
+    iam.detach_role_policy(RoleName=role, PolicyArn=policy)
+    try:
+        # One that has read the key goes on with it.
+        assert user.call(method, path).status < 300
+        restart(aws, service.resource(f"{function}Function"))
+        assert problem(user.call(method, path)) == (500, "misconfigured")
+        assert "misconfigured" in metrics()
+    finally:
+        iam.attach_role_policy(RoleName=role, PolicyArn=policy)
+        restart(aws, service.resource(f"{function}Function"))
+    assert user.call(method, path).status < 300
+
+
+def test_the_pipes_may_do_what_they_do(aws, service):
+    """The emulator's pipes do not act under their role; its answer to what the role may is all there is."""
+    iam = aws.client("iam")
+    table = aws.client("dynamodb").describe_table(TableName=service.resource("ChallengesTable"))["Table"]
+    bus = aws.client("events").describe_event_bus(Name=service.resource("EventBus"))["Arn"]
+    url = service.resource("UndeliveredEventsQueue")
+    queue = aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    role = iam.get_role(RoleName=service.resource("PipeRole"))["Role"]["Arn"]
+
+    def decision(action, resource):
+        answer = iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource])
+        return answer["EvaluationResults"][0]["EvalDecision"]
+
+    reading = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
+    for action in reading:
+        assert decision(f"dynamodb:{action}", table["LatestStreamArn"]) == "allowed"
+    assert decision("events:PutEvents", bus) == "allowed"
+    assert decision("sqs:SendMessage", queue) == "allowed"
+    assert decision("events:PutEvents", bus.replace(service.name, "default")) == "implicitDeny"
+    assert decision("dynamodb:GetItem", table["TableArn"]) == "implicitDeny"
+
+
+def test_each_permission_is_tried_above(aws, service):
+    """What the roles grant, beside logs: whoever grants more has to show here what it is for."""
+    iam = aws.client("iam")
+    granted = {}
+    for function in [
+        "CreateToken",
+        "CreateChallenge",
+        "GetChallenge",
+        "GetPin",
+        "ReceiveWebhook",
+        "ReconcileChallenges",
+        "ManageSubscription",
+    ]:
+        role = service.resource(f"{function}Role")
+        [name] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+        actions = set()
+        for statement in iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
+            assert "*" not in json.dumps(statement["Action"])
+            actions |= set(many(statement["Action"]))
+        granted[function] = {one for one in actions if not one.startswith("logs:")}
+        attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+        assert [one["PolicyArn"] for one in attached] == [service.resource("FunctionPolicy")]
+    assert granted == {
+        "CreateToken": set(),
+        "CreateChallenge": {"dynamodb:UpdateItem"},
+        "GetChallenge": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "GetPin": set(),
+        "ReceiveWebhook": {"dynamodb:UpdateItem"},
+        "ReconcileChallenges": {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:GetItem"},
+        "ManageSubscription": set(),
+    }

@@ -1,0 +1,75 @@
+"""The look for lost webhooks, as its schedule calls it."""
+
+import json
+import time
+
+from processes import until
+
+
+def run(aws, service):
+    answer = aws.client("lambda").invoke(FunctionName=service.resource("ReconcileChallengesFunction"), Payload=b"{}")
+    payload = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, payload
+    return payload
+
+
+def test_a_challenge_whose_webhook_was_lost_is_settled(aws, circle, service, user, records, overdue):
+    circle.lose_webhooks()
+    challenge_id = user.create_challenge()["challengeId"]
+    circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
+    run(aws, service)
+    assert records.get(challenge_id)["rank"] == {"N": "0"}, "it is not due yet"
+
+    overdue(challenge_id)
+    run(aws, service)
+    record = records.get(challenge_id)
+    assert (record["status"], record["settledBy"]) == ({"S": "COMPLETE"}, {"S": "sweep"})
+    assert not {"pendingShard", "nextPollAt"} & set(record)
+    assert user.challenge(challenge_id)["status"] == "COMPLETE"
+
+
+def test_a_challenge_that_is_open_is_looked_at_again_later(aws, service, user, records, overdue):
+    challenge_id = user.create_challenge()["challengeId"]
+    overdue(challenge_id)
+    assert run(aws, service)["open"] == 1
+    record = records.get(challenge_id)
+    assert record["rank"] == {"N": "0"}
+    assert int(record["nextPollAt"]["N"]) > time.time()
+
+
+def test_a_user_who_has_just_asked_for_a_challenge_is_left_in_peace(aws, circle, service, user, records, overdue):
+    """A look takes a new session, and might end the one in use."""
+    challenge_id = user.create_challenge()["challengeId"]
+    overdue(challenge_id)
+    user.create_challenge()
+    circle.control("DELETE", "/calls")
+    assert run(aws, service)["heldBack"] == 1
+    assert circle.control("GET", "/calls") == {}
+    overdue(challenge_id)
+    assert run(aws, service)["open"] == 1
+
+
+def test_its_schedule_starts_it(aws, circle, service, user, records, overdue):
+    """The schedule's own target, at once instead of every five minutes."""
+    scheduler = aws.client("scheduler")
+    schedule = scheduler.get_schedule(Name=f"{service.name}-reconcile")
+    assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(5 minutes)")
+    circle.lose_webhooks()
+    challenge_id = user.create_challenge()["challengeId"]
+    circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
+    overdue(challenge_id)
+    scheduler.create_schedule(
+        Name="at-once",
+        ScheduleExpression=time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime()),
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=schedule["Target"],
+        ActionAfterCompletion="DELETE",
+    )
+    until("the run has settled it", lambda: records.get(challenge_id)["rank"] == {"N": "2"}, patience=60)
+    assert records.get(challenge_id)["settledBy"] == {"S": "sweep"}
+
+    # The emulator does not ask whether the role may.
+    role = schedule["Target"]["RoleArn"].rpartition("/")[2]
+    [policy] = aws.client("iam").list_role_policies(RoleName=role)["PolicyNames"]
+    [statement] = aws.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]["Statement"]
+    assert (statement["Action"], statement["Resource"]) == ("lambda:InvokeFunction", schedule["Target"]["Arn"])
