@@ -151,7 +151,11 @@ fn end(circle: &CircleSimulator, number: usize, id: Uuid) {
     let ended = match number % 5 {
         0 => circle.enter_pin(id, PinEntry::right()),
         1 => circle.cancel_challenge(id),
-        2 => (0..3).map(|_| circle.enter_pin(id, PinEntry::wrong())).last().unwrap(),
+        2 => {
+            circle.enter_pin(id, PinEntry::wrong()).unwrap();
+            circle.enter_pin(id, PinEntry::wrong()).unwrap();
+            circle.enter_pin(id, PinEntry::wrong())
+        }
         3 => circle.expire_challenge(id, Expiry::Expired),
         _ => circle.expire_challenge(id, Expiry::Failed),
     };
