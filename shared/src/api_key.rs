@@ -1,10 +1,13 @@
 //! The Circle API key: read from Secrets Manager, kept, and read again when Circle refuses it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::RequestId;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use secrecy::ExposeSecret;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -14,6 +17,9 @@ use crate::secrets::ApiKey;
 
 /// How long after a re-read the secret is not read again, however often Circle refuses the key.
 const REREAD_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The same after a re-read that gave no key, which may be mended at any moment.
+const FAILED_REREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The API key in its secret. One read serves the life of the process, until the key is refused.
 #[derive(Debug)]
@@ -63,18 +69,30 @@ impl CircleEnvironment {
 #[derive(Debug, Default)]
 struct State {
     key: Option<ApiKey>,
-    reread_at: Option<OffsetDateTime>,
+    /// Until when the secret is not read again.
+    no_reread_until: Option<OffsetDateTime>,
 }
 
 /// Why there is no API key. The messages name the secret, never its value.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ApiKeyError {
-    /// Secrets Manager did not give the secret.
-    #[error("the secret {secret_id} could not be read from Secrets Manager (request id {request_id})")]
+    /// Secrets Manager did not answer, failed, or takes no more calls just now.
+    #[error("the secret {secret_id} cannot be read from Secrets Manager just now (request id {request_id})")]
     Unavailable {
         /// Name or ARN of the secret.
         secret_id: String,
         /// The id that AWS's support asks for; `none` where there was no answer.
+        request_id: String,
+        /// What the AWS SDK said.
+        #[source]
+        source: Box<aws_sdk_secretsmanager::Error>,
+    },
+    /// Secrets Manager does not give the secret: it is not there, or this function may not read it.
+    #[error("the secret {secret_id} could not be read from Secrets Manager (request id {request_id})")]
+    Refused {
+        /// Name or ARN of the secret.
+        secret_id: String,
+        /// The id that AWS's support asks for.
         request_id: String,
         /// What the AWS SDK said.
         #[source]
@@ -104,6 +122,13 @@ pub enum ApiKeyError {
     },
 }
 
+/// As the message: the SDK's own would show the bytes of an answer, and so the secret.
+impl fmt::Debug for ApiKeyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
 impl ApiKeySecret {
     /// A key that is read with its first use, and taken if it is for the environment; any is without one.
     pub fn new(
@@ -130,7 +155,8 @@ impl ApiKeySecret {
     }
 
     /// A key to use after Circle refused `refused`: one that somebody else has read since, or one read
-    /// now. `None` if the secret was read again less than 30 seconds ago or still holds the refused key.
+    /// now. `None` if the secret was read again less than 30 seconds ago (1 second, where that gave no key) or
+    /// still holds the refused key.
     ///
     /// # Errors
     /// When it had to be read and could not be.
@@ -140,21 +166,28 @@ impl ApiKeySecret {
             return Ok(Some(key.clone()));
         }
         let now = self.clock.now();
-        if state.reread_at.is_some_and(|at| (now - at).abs() < REREAD_INTERVAL) {
+        // A clock that was set back must not keep the key away for as long.
+        if state.no_reread_until.is_some_and(|until| until > now && until - now <= REREAD_INTERVAL) {
             return Ok(None);
         }
+        state.no_reread_until = Some(now + FAILED_REREAD_INTERVAL);
         let key = self.read().await?;
-        state.reread_at = Some(now);
+        state.no_reread_until = Some(now + REREAD_INTERVAL);
         state.key = Some(key.clone());
         Ok(Some(key).filter(|key| key != refused))
     }
 
     async fn read(&self) -> Result<ApiKey, ApiKeyError> {
         let secret = self.client.get_secret_value().secret_id(&self.secret_id).send().await;
-        let secret = secret.map_err(|error| ApiKeyError::Unavailable {
-            secret_id: self.secret_id.clone(),
-            request_id: error.request_id().unwrap_or("none").to_owned(),
-            source: Box::new(error.into()),
+        let secret = secret.map_err(|error| {
+            let (secret_id, is_refused) = (self.secret_id.clone(), is_refused(&error));
+            let request_id = error.request_id().unwrap_or("none").to_owned();
+            let source = Box::new(error.into());
+            if is_refused {
+                ApiKeyError::Refused { secret_id, request_id, source }
+            } else {
+                ApiKeyError::Unavailable { secret_id, request_id, source }
+            }
         })?;
         let key = secret
             .secret_string()
@@ -168,6 +201,13 @@ impl ApiKeySecret {
             _ => Ok(key),
         }
     }
+}
+
+/// Whether Secrets Manager answered, and asking again would not help.
+fn is_refused(error: &SdkError<GetSecretValueError>) -> bool {
+    let SdkError::ServiceError(answer) = error else { return false };
+    let is_throttled = matches!(error.code(), Some("ThrottlingException" | "LimitExceededException"));
+    !is_throttled && answer.raw().status().as_u16() < 500
 }
 
 #[cfg(test)]

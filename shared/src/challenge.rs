@@ -144,8 +144,11 @@ pub struct Report {
     pub notification_id: Option<String>,
 }
 
-/// The longest status word and the longest user id that are taken from Circle.
+/// The longest status word and the longest id that are taken from Circle, in characters.
 const WORD_LIMIT: usize = 64;
+
+/// How many correlation ids are kept of a challenge.
+const IDS_LIMIT: usize = 20;
 
 impl Report {
     /// Reads what Circle says of a challenge, in a notification or when asked; `None` if it does not say how
@@ -156,21 +159,23 @@ impl Report {
         challenge_type: ChallengeType,
         challenge: &Value,
         settled_by: SettledBy,
-        notification_id: Option<String>,
+        notification_id: Option<&str>,
     ) -> Option<Self> {
         let text = |member: &str| challenge[member].as_str().filter(|text| !text.is_empty());
         let status: String = text("status").or(text("state"))?.chars().take(WORD_LIMIT).collect();
+        let is_short = |text: &&str| text.chars().count() <= WORD_LIMIT;
         let correlation_ids = challenge["correlationIds"].as_array().into_iter().flatten();
+        let correlation_ids = correlation_ids.filter_map(Value::as_str).filter(is_short);
         Some(Self {
             challenge_id,
-            user_id: text("userId").filter(|id| id.len() <= WORD_LIMIT).map(str::to_owned),
+            user_id: text("userId").filter(is_short).map(str::to_owned),
             challenge_type,
             status: status.into(),
             error_code: challenge["errorCode"].as_i64().filter(|code| *code != 0),
             error_message: text("errorMessage").map(without_long_words),
-            correlation_ids: correlation_ids.filter_map(|id| id.as_str().map(str::to_owned)).collect(),
+            correlation_ids: correlation_ids.take(IDS_LIMIT).map(str::to_owned).collect(),
             settled_by,
-            notification_id,
+            notification_id: notification_id.filter(is_short).map(str::to_owned),
         })
     }
 }

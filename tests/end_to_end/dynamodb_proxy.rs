@@ -25,6 +25,8 @@ pub(crate) struct DynamoDbProxy {
 struct Calls {
     operations: Vec<String>,
     down: &'static [&'static str],
+    failing: Option<&'static str>,
+    calls_to_throttle: usize,
     loses_answers: bool,
     has_lost_one: bool,
     items_read: u64,
@@ -76,6 +78,16 @@ impl DynamoDbProxy {
         self.state.lock().unwrap().items_read
     }
 
+    /// From now on each call with this text in it fails, or none does.
+    pub(crate) fn fail_calls_that_say(&self, text: Option<&'static str>) {
+        self.state.lock().unwrap().failing = text;
+    }
+
+    /// The next calls are refused, because there were too many.
+    pub(crate) fn throttle(&self, calls: usize) {
+        self.state.lock().unwrap().calls_to_throttle = calls;
+    }
+
     /// Notes an answer, and says whether it may pass.
     fn note_answer(&self, operation: &str, body: &[u8]) -> bool {
         let body: Value = serde_json::from_slice(body).unwrap();
@@ -86,28 +98,44 @@ impl DynamoDbProxy {
         !is_lost
     }
 
-    /// Notes a call by its `X-Amz-Target` and its table, and names it if it may pass.
-    fn note(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    /// Notes a call by its `X-Amz-Target` and its table, and names it, or refuses it.
+    fn note(&self, headers: &HeaderMap, body: &[u8]) -> Result<String, Response> {
         let operation = headers["x-amz-target"].to_str().unwrap().rsplit('.').next().unwrap();
-        let body: Value = serde_json::from_slice(body).unwrap();
+        let text = std::str::from_utf8(body).unwrap();
+        let body: Value = serde_json::from_str(text).unwrap();
         let table = body["TableName"].as_str().unwrap_or("several tables");
         let mut state = self.state.lock().unwrap();
         let call = format!("{operation} {table}");
         state.operations.push(call.clone());
-        Some(call).filter(|_| !state.down.contains(&table))
+        if state.calls_to_throttle > 0 {
+            state.calls_to_throttle -= 1;
+            return Err(refusal(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException"));
+        }
+        if state.down.contains(&table) || state.failing.is_some_and(|failing| text.contains(failing)) {
+            return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"));
+        }
+        Ok(call)
     }
 }
 
 async fn forward(State(proxy): State<Arc<DynamoDbProxy>>, mut headers: HeaderMap, body: Bytes) -> Response {
-    let failed = || {
-        let error = r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError"}"#;
-        (StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
+    let call = match proxy.note(&headers, &body) {
+        Ok(call) => call,
+        Err(refusal) => return refusal,
     };
-    let Some(call) = proxy.note(&headers, &body) else { return failed() };
     headers.remove(header::HOST);
     let answer = proxy.http.post(proxy.dynamodb.url()).headers(headers).body(body).send().await.unwrap();
     let (status, mut headers) = (answer.status(), answer.headers().clone());
     headers.remove(header::TRANSFER_ENCODING);
     let body = answer.bytes().await.unwrap();
-    if proxy.note_answer(&call, &body) { (status, headers, body).into_response() } else { failed() }
+    if proxy.note_answer(&call, &body) {
+        (status, headers, body).into_response()
+    } else {
+        refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")
+    }
+}
+
+fn refusal(status: StatusCode, word: &str) -> Response {
+    let error = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{word}"}}"#);
+    (status, error).into_response()
 }

@@ -2,9 +2,11 @@ use std::time::Duration;
 
 use local::circle::{Fault, PinEntry};
 use serde_json::json;
+use shared::clock::Clock;
 use shared::secrets::{UserToken, UserTokenClaims};
 use uuid::Uuid;
 
+use crate::observed::while_time_passes;
 use crate::support::{Answer, App, MINUTE, PIN, USER, challenge_id, send, text};
 
 const NEW_SESSION: &str = "POST /v1/w3s/users/token";
@@ -177,6 +179,18 @@ async fn whoever_brings_no_token_gets_a_session_that_works() {
     let with_it = send(app.request("POST /challenges").header("x-user-token", token)).await;
     assert_eq!(with_it.is(201).get("session"), None);
     assert_eq!(app.stack.circle.call_count(NEW_SESSION), 1);
+}
+
+#[tokio::test]
+async fn a_session_is_made_while_the_pin_state_is_asked_for() {
+    let app = App::at_noon().await;
+    app.user_token().await;
+    let slow = Fault { path: Some("/v1/w3s/users".into()), delay_ms: 1000, times: 2, ..Fault::default() };
+    app.stack.circle.add_fault(slow);
+    let before = app.stack.clock.now();
+    while_time_passes(&app.stack.clock, send(app.request("POST /challenges"))).await.is(201);
+    let took = app.stack.clock.now() - before;
+    assert!(took < time::Duration::milliseconds(1900), "both take a second: {took}");
 }
 
 #[tokio::test]

@@ -86,6 +86,19 @@ async fn a_key_is_kept_apart_by_user_and_type() {
 }
 
 #[tokio::test]
+async fn a_repeated_key_is_judged_by_the_pin_state_of_the_day() {
+    let app = App::at_noon().await;
+    let token = app.user_token().await;
+    let id = challenge_id(create(&app, &token, KEY, "CHANGE_PIN").await.is(201));
+    for _ in 0..3 {
+        app.stack.circle.enter_pin(id, PinEntry::wrong()).unwrap();
+    }
+    assert_eq!(create(&app, &token, KEY, "CHANGE_PIN").await.body["code"], "pin_locked");
+    app.advance(30 * MINUTE);
+    assert_eq!(challenge_id(create(&app, &token, KEY, "CHANGE_PIN").await.is(200)), id);
+}
+
+#[tokio::test]
 async fn without_a_key_each_request_makes_a_challenge() {
     let app = App::at_noon().await;
     assert_ne!(app.challenge().await, app.challenge().await);

@@ -18,6 +18,7 @@ mod pin_states; // users for whom no challenge is made
 mod polling; // what webhooks did not say
 mod problem_codes; // the list of errors in the README
 mod reconcile; // what the scheduled function finds out
+mod reconcile_failures; // runs that meet an outage, a limit, or a challenge that nobody can read
 mod reconcile_scale; // the same with many challenges, and after an outage
 mod rotation; // a new API key while requests are under way
 mod secrets; // what was secret in a run is nowhere to be read

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use local::circle::{Fault, PinEntry};
 use local::dynamodb::CHALLENGES_TABLE;
+use local::secrets_manager::Failure;
 use serde_json::{Value, json};
 use shared::clock::AdjustableClock;
 use uuid::Uuid;
@@ -62,6 +63,34 @@ async fn what_the_table_missed_in_an_outage_it_has_afterwards() {
     app.advance(RETRY);
     app.webhook_answered(id, "COMPLETE", 200).await;
     assert_eq!(app.status(id).await["status"], "COMPLETE");
+}
+
+#[tokio::test]
+async fn a_table_that_throttles_is_asked_again_and_then_given_up() {
+    let (app, table) = DynamoDbProxy::start(AdjustableClock::running()).await;
+    table.throttle(2);
+    let id = challenge_id(send(app.request("POST /challenges")).await.is(201));
+    table.throttle(1);
+    app.post(&app.message(id, "COMPLETE")).await.is(200);
+    table.throttle(3);
+    send(app.request(&format!("GET /challenges/{id}"))).await.is_problem(unavailable());
+    table.throttle(3);
+    app.post(&app.message(Uuid::from_u128(1), "COMPLETE")).await.is_problem(unavailable());
+    table.throttle(3);
+    send(app.request("POST /challenges")).await.is_problem(unavailable());
+    assert_eq!(app.stack.circle.challenges().len(), 1, "what cannot be counted is not made");
+}
+
+#[tokio::test]
+async fn while_secrets_manager_is_down_webhooks_of_a_known_key_are_taken_in() {
+    let app = App::start().await;
+    let id = app.challenge().await;
+    app.webhook_answered(id, "PENDING", 200).await;
+    let reads = app.stack.secrets_manager.reads();
+    app.stack.secrets_manager.fail_next(1000, Failure::NoAnswer);
+    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.webhook_answered(id, "COMPLETE", 200).await;
+    assert_eq!(app.stack.secrets_manager.reads(), reads);
 }
 
 fn key_lookup() -> Fault {

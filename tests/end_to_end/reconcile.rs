@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::future::join;
-use local::circle::{Expiry, Fault, PinEntry, UserChange, UserStatus};
+use local::circle::{Expiry, Fault, PinEntry};
 use local::stack::StackOptions;
 use reconcile_challenges::{ReconcileChallenges, Stop, Summary, reconcile};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::observed::{Log, while_time_passes};
 use crate::support::{App, DAY, HOUR, MINUTE, NOON, challenge_id, in_time, send};
 
-const NEW_SESSION: &str = "POST /v1/w3s/users/token";
+pub(crate) const NEW_SESSION: &str = "POST /v1/w3s/users/token";
 pub(crate) const ASKS_CIRCLE: &str = "GET /v1/w3s/user/challenges/{id}";
 
 /// After it the first look at a new challenge is due, and its user is no longer left alone.
@@ -279,58 +279,6 @@ async fn where_most_challenges_are_unknown_none_is_believed_lost_and_somebody_is
 }
 
 #[tokio::test]
-async fn a_run_ends_early_when_circle_is_down_and_the_next_one_takes_up_the_rest() {
-    let app = without_webhooks([]).await;
-    let function = function(&app);
-    for user in 0..30 {
-        let id = challenge_of(&app, &format!("user-{user}")).await;
-        app.stack.circle.cancel_challenge(id).unwrap();
-    }
-    app.advance(FIRST_LOOK);
-    app.stack.circle.reset_call_counts();
-    app.stack.circle.add_fault(Fault { status: Some(503), times: 10_000, ..Fault::default() });
-    let summary = run(&app, &function).await;
-    assert_eq!(summary.stopped, Some(Stop::CircleUnavailable));
-    assert!(summary.looks <= 10 && summary.failed == summary.looks, "{summary:?}");
-    let calls: u64 = app.stack.circle.call_counts().values().sum();
-    assert!(calls <= 30, "{calls} calls, with the repeats of each");
-
-    app.stack.circle.clear_faults();
-    let rest = run(&app, &function).await;
-    assert_eq!(rest.settled, 30 - summary.looks, "{rest:?}");
-    app.advance(6 * MINUTE);
-    assert_eq!(
-        run(&app, &function).await.settled,
-        summary.looks,
-        "those that met the outage come again soon"
-    );
-}
-
-#[tokio::test]
-async fn a_rate_limit_ends_the_run_and_is_kept_to() {
-    let app = without_webhooks([]).await;
-    let function = function(&app);
-    for user in 0..20 {
-        challenge_of(&app, &format!("user-{user}")).await;
-    }
-    app.advance(FIRST_LOOK);
-    app.stack.circle.reset_call_counts();
-    let limit = Fault { status: Some(429), retry_after: Some("900".into()), times: 1, ..Fault::default() };
-    app.stack.circle.add_fault(limit);
-    let summary = run(&app, &function).await;
-    assert_eq!(summary.stopped, Some(Stop::RateLimited));
-    let calls = |app: &App| app.stack.circle.call_counts().values().sum::<u64>();
-    let calls_then = calls(&app);
-    assert!(calls_then <= 16, "only what was under way is finished: {calls_then}");
-    app.advance(14 * MINUTE);
-    let quiet = Summary { stopped: Some(Stop::RateLimited), ..Summary::default() };
-    assert_eq!(run(&app, &function).await, quiet);
-    assert_eq!(calls(&app), calls_then);
-    app.advance(2 * MINUTE);
-    assert_eq!(run(&app, &function).await.stopped, None);
-}
-
-#[tokio::test]
 async fn a_run_makes_no_more_calls_than_it_may_and_runs_take_turns() {
     let app = without_webhooks([("CIRCLE_CALLS_PER_RUN", "20")]).await;
     let function = function(&app);
@@ -375,57 +323,6 @@ async fn a_run_ends_with_its_time() {
 }
 
 #[tokio::test]
-async fn an_api_key_that_circle_refuses_ends_the_run() {
-    let app = without_webhooks([]).await;
-    let function = function(&app);
-    for user in 0..20 {
-        challenge_of(&app, &format!("user-{user}")).await;
-    }
-    app.advance(FIRST_LOOK);
-    let refused = Fault { status: Some(401), code: Some(4), times: 10_000, ..Fault::default() };
-    app.stack.circle.add_fault(refused);
-    let summary = run(&app, &function).await;
-    assert_eq!(summary.stopped, Some(Stop::ApiKey));
-    assert!(summary.looks <= 8, "{summary:?}");
-    app.stack.circle.clear_faults();
-    app.advance(6 * MINUTE);
-    assert_eq!(run(&app, &function).await.open, 20);
-}
-
-#[tokio::test]
-async fn one_bad_challenge_keeps_no_other_from_its_look() {
-    let app = without_webhooks([]).await;
-    let function = function(&app);
-    challenge_of(&app, "user-disabled").await;
-    let poisoned = challenge_of(&app, "user-poisoned").await;
-    let mut good = Vec::new();
-    for user in 0..10 {
-        good.push(challenge_of(&app, &format!("user-{user}")).await);
-        app.stack.circle.cancel_challenge(good[user]).unwrap();
-    }
-    let unreadable = Uuid::from_u128(7);
-    app.put_item(json!({
-        "challengeId": unreadable.to_string(), "pendingShard": 3, "nextPollAt": 0, "userId": "x",
-        "createdAt": "2026-01-01T12:00:00Z",
-    }))
-    .await;
-    let off = UserChange { status: Some(UserStatus::Disabled), ..UserChange::default() };
-    app.stack.circle.change_user("user-disabled", off).unwrap();
-    let path = Some(format!("/v1/w3s/user/challenges/{poisoned}"));
-    app.stack.circle.add_fault(Fault { path, status: Some(500), times: 1000, ..Fault::default() });
-
-    app.advance(FIRST_LOOK);
-    let log = Log::start();
-    let summary = run(&app, &function).await;
-    assert_eq!(summary.settled, 10, "{summary:?}");
-    assert_eq!((summary.stopped, summary.due), (None, 13));
-    let failures = metrics(&log).into_iter().filter(|metric| metric == "reconcile_failed").count();
-    assert_eq!(failures as u32, summary.failed);
-    assert!(log.text().contains(&poisoned.to_string()), "each failure names its challenge");
-    assert!(log.text().contains("no readable userId"), "{}", log.text());
-}
-
-#[tokio::test]
 async fn on_one_machine_the_runs_come_by_the_clock() {
     let clock = AdjustableClock::frozen(NOON);
     let app = App::with_options(StackOptions { clock, ..StackOptions::default() }).await;
@@ -442,12 +339,12 @@ async fn on_one_machine_the_runs_come_by_the_clock() {
     assert_eq!(app.item(id).await["settledBy"], "sweep");
 }
 
-fn new_session() -> Fault {
+pub(crate) fn new_session() -> Fault {
     Fault { method: Some("POST".into()), path: Some("/v1/w3s/users/token".into()), ..Fault::default() }
 }
 
-/// What was counted in the log so far, but for what callers met.
-fn metrics(log: &Log) -> Vec<String> {
+/// What was counted in the log so far.
+pub(crate) fn metrics(log: &Log) -> Vec<String> {
     let lines = log.text();
     let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter_map(|line| line["metric"].as_str().map(str::to_owned)).collect()

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::observed::Log;
+use crate::reconcile::{function, run};
 use crate::support::{App, MINUTE, PIN, send, text};
 
 /// Every secret of a run, and the parts that give it away as well as the whole would.
@@ -105,6 +106,17 @@ async fn no_secret_reaches_a_log_a_record_or_an_error() {
     unreadable["notification"] = json!({ "id": token, "type": key, "status": encryption_key });
     problems += &app.post(&unreadable).await.body.to_string();
     problems += &app.post_bytes(quoting.as_bytes()).await.body.to_string();
+
+    // A scheduled look, which Circle refuses with the same words.
+    app.challenge().await;
+    app.advance(12 * MINUTE);
+    let path = Some("/v1/w3s/user".into());
+    let refused =
+        Fault { path, status: Some(400), message: Some(quoting.clone()), times: 4, ..Fault::default() };
+    circle.add_fault(refused);
+    let summary = run(&app, &function(&app)).await;
+    assert!(summary.failed > 0, "{summary:?}");
+    circle.clear_faults();
 
     // Expired and ended sessions, foreign tokens, a rotated and a malformed key, a forged webhook.
     app.advance(61 * MINUTE);

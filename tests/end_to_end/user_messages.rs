@@ -32,7 +32,7 @@ pub(crate) fn user_message(code: &str) -> Option<&'static str> {
             "Recovery is locked after too many wrong answers to your security questions. Try again later."
         }
         "circle_rate_limited" => "The wallet service is very busy. Try again in a moment.",
-        "circle_unavailable" | "storage_unavailable" | "timeout" => {
+        "circle_unavailable" | "storage_unavailable" | "api_key_unavailable" | "timeout" => {
             "The wallet service cannot be reached. Try again in a moment."
         }
         "circle_error" => {

@@ -42,7 +42,6 @@ FUNCTIONS = {
     "reconcile-challenges": (
         [
             ("dynamodb:Query", INDEX),
-            ("dynamodb:GetItem", TABLE),
             ("dynamodb:UpdateItem", TABLE),
             ("dynamodb:GetItem", REQUESTS),
         ],

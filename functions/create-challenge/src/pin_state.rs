@@ -6,7 +6,7 @@ use shared::problem::{self, Problem};
 use time::OffsetDateTime;
 
 /// Stops a challenge that the user's state at Circle rules out. A state that is missing or unknown stops
-/// nothing, and neither does a lock whose end has passed: Circle is asked and decides.
+/// nothing: Circle is asked and decides.
 ///
 /// # Errors
 /// `user_disabled`, `pin_not_set`, `pin_locked`, `security_questions_not_set`, `security_answers_locked`.
@@ -46,7 +46,6 @@ fn open_lock(
     match until {
         _ if *status != Some(PinStatus::Locked) => Ok(()),
         None => Err(locked()),
-        Some(until) if until <= now => Ok(()),
         Some(until) => Err(locked().locked_until(until, now)),
     }
 }
@@ -88,16 +87,6 @@ mod tests {
             assert_eq!(code(&user, ChangePin), change, "{user:?}");
             assert_eq!(code(&user, RestorePin), restore, "{user:?}");
         }
-    }
-
-    #[test]
-    fn a_lock_holds_until_its_end() {
-        let mut user = user(PinStatus::Locked, PinStatus::Enabled);
-        let until = |date| Some(LockDetails { locked_expiry_date: Some(date), failed_attempts: Some(3) });
-        user.pin_details = until(datetime!(2026-01-01 12:00:01 UTC));
-        assert_eq!(code(&user, ChallengeType::ChangePin), Some(Code::PinLocked));
-        user.pin_details = until(NOW);
-        assert_eq!(code(&user, ChallengeType::ChangePin), None);
     }
 
     #[test]

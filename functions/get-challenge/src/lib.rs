@@ -121,7 +121,7 @@ async fn ask_circle(
     if let PollClaim::Refused(record) = function.challenges.claim_poll(record.id).await? {
         return Ok(record);
     }
-    let report = function.circle.challenge(record.id, token, SettledBy::Poll, deadline).await?;
+    let report = function.circle.challenge(record, token, SettledBy::Poll, deadline).await?;
     let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {
         return Ok(None);
     };

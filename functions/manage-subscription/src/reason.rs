@@ -25,6 +25,9 @@ fn advice(failure: &Failure) -> String {
         Failure::OutOfTime(_) => "Circle was not done in time. Deploy again.".into(),
         Failure::Circle(CircleError::ApiKey(error)) => match error {
             ApiKeyError::Unavailable { .. } => {
+                format!("There is no Circle API key: {error}. Deploy again later.")
+            }
+            ApiKeyError::Refused { .. } => {
                 format!(
                     "There is no Circle API key: {error}. Make sure that the secret exists, then deploy again."
                 )

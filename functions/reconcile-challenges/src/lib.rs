@@ -6,6 +6,8 @@
 
 mod run;
 mod summary;
+mod turn;
+mod unknown;
 
 use std::sync::{Arc, Mutex};
 
@@ -24,8 +26,8 @@ use time::{Duration, OffsetDateTime};
 pub use self::run::RunError;
 pub use self::summary::{Stop, Summary};
 
-/// The longest that a run may take.
-const RUN_LIMIT: std::time::Duration = std::time::Duration::from_secs(55);
+/// The longest that a run may take, inside the function's own time limit.
+pub const RUN_LIMIT: std::time::Duration = std::time::Duration::from_secs(55);
 
 /// What the function keeps between runs.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! What a run did.
 
 use serde::Serialize;
+use shared::problem::Code;
 
 /// What a run did, in numbers of challenges unless said otherwise. It is the invocation's answer and its log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -18,7 +19,7 @@ pub struct Summary {
     pub open: u32,
     /// Not known to Circle.
     pub unknown: u32,
-    /// Looks that came to nothing; each has a line in the log.
+    /// Looks, users and pages that came to nothing; each has a line in the log.
     pub failed: u32,
     /// Not looked at again from now on.
     pub given_up: u32,
@@ -44,4 +45,18 @@ pub enum Stop {
     ApiKey,
     /// The table does not answer.
     TableUnavailable,
+}
+
+impl Stop {
+    /// What is counted in the log: the word that stands for the same in the answers to callers.
+    pub(crate) fn metric(self) -> &'static str {
+        let code = match self {
+            Self::RateLimited => Code::CircleRateLimited,
+            Self::CircleUnavailable => Code::CircleUnavailable,
+            Self::ApiKey => Code::Misconfigured,
+            Self::TableUnavailable => Code::StorageUnavailable,
+            Self::Time | Self::Calls => return "reconcile_stopped",
+        };
+        code.word()
+    }
 }

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use reconcile_challenges::{ReconcileChallenges, reconcile};
+use reconcile_challenges::{RUN_LIMIT, ReconcileChallenges, reconcile};
 use shared::clock::{AdjustableClock, Clock, Deadline, timeout};
 use shared::telemetry::Chain;
 
 /// How often `reconcile-challenges` runs, as in the cloud.
 const RECONCILE_EVERY: Duration = Duration::from_secs(300);
-
-/// How long a run may take, as in the cloud.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `reconcile-challenges` again and again.
 pub(crate) enum Scheduler {
@@ -37,12 +34,22 @@ impl Scheduler {
                     let url = format!("{url}/2015-03-31/functions/reconcile-challenges/invocations");
                     let run = http.post(url).body("{}").send();
                     match timeout(&clock, RUN_LIMIT, run).await {
-                        Ok(Ok(answer)) => tracing::info!(status = answer.status().as_u16(), "reconciled"),
+                        Ok(Ok(answer)) => note(&answer),
                         Ok(Err(error)) => tracing::error!(%error, "reconcile-challenges cannot be reached"),
                         Err(_elapsed) => tracing::error!("reconcile-challenges took too long"),
                     }
                 }
             }
         }
+    }
+}
+
+/// A function that fails is answered for with a header, or by cargo-lambda with a status.
+fn note(answer: &reqwest::Response) {
+    let status = answer.status();
+    if status.is_success() && !answer.headers().contains_key("x-amz-function-error") {
+        tracing::info!("reconcile-challenges ran");
+    } else {
+        tracing::error!(status = status.as_u16(), "reconcile-challenges failed");
     }
 }

@@ -34,7 +34,7 @@ use crate::random::Random;
 const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long after a challenge's creation the first look for a lost webhook is due.
-pub const FIRST_LOOK: Duration = Duration::from_secs(600);
+pub const FIRST_LOOK: time::Duration = time::Duration::minutes(10);
 
 /// The least time between two questions to Circle about one challenge by polling callers.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
@@ -188,6 +188,8 @@ impl ChallengeStore {
             .set("pendingShard = if_not_exists(pendingShard, :shard)", ":shard", number(shard))
             .set("nextPollAt = if_not_exists(nextPollAt, :firstLook)", ":firstLook", number(first_look))
             .value(":final", number(FINAL_RANK))
+            // It is looked at again, whatever became of that before.
+            .clause("REMOVE givenUpAt, givenUpReason, unknownAt")
             .condition("attribute_not_exists(#rank) OR #rank < :final");
         let settled = match create.send().await? {
             Written::Yes(new) => return challenge(&new),

@@ -32,15 +32,16 @@ pub struct DueChallenge {
     pub id: Uuid,
     /// The user that it is for.
     pub user_id: UserId,
-    created_at: OffsetDateTime,
+    /// When the record was made.
+    pub created_at: OffsetDateTime,
     next_poll_at: i64,
 }
 
 /// A part of what is due, those that have waited longest first.
 #[derive(Debug)]
 pub struct DuePage {
-    /// The challenges; an item that cannot be read is in its place.
-    pub challenges: Vec<Result<DueChallenge, StoreError>>,
+    /// The challenges, each with its id as the table has it; an item that cannot be read is in its place.
+    pub challenges: Vec<(String, Result<DueChallenge, StoreError>)>,
     /// Where the rest begins, if there is more.
     pub next: Option<PageKey>,
 }
@@ -103,7 +104,12 @@ impl ChallengeStore {
             .limit(PAGE);
         let output = query.send().await.map_err(|error| unavailable("Query", error))?;
         Ok(DuePage {
-            challenges: output.items.unwrap_or_default().iter().map(due_challenge).collect(),
+            challenges: output
+                .items
+                .unwrap_or_default()
+                .iter()
+                .map(|item| (id(item), due_challenge(item)))
+                .collect(),
             next: output.last_evaluated_key.map(PageKey),
         })
     }
@@ -115,7 +121,7 @@ impl ChallengeStore {
     /// When the table gave no answer.
     pub async fn claim_look(&self, due: &DueChallenge) -> Result<Option<Look>, StoreError> {
         let now = self.clock.now();
-        let wait = (now - due.created_at).clamp(FIRST_LOOK.try_into().unwrap_or(LONGEST_WAIT), LONGEST_WAIT);
+        let wait = (now - due.created_at).clamp(FIRST_LOOK, LONGEST_WAIT);
         let next_poll_at = (now + wait + self.random.jitter(wait.unsigned_abs() / 10)).unix_timestamp();
         let claim = Update::new(self.update(due.id))
             .set("nextPollAt = :next", ":next", number(next_poll_at))
@@ -180,16 +186,16 @@ impl ChallengeStore {
     /// # Errors
     /// When the table gave no answer; the call may be repeated.
     pub async fn give_up(&self, look: &Look, why: GivenUp) -> Result<bool, StoreError> {
+        let now = timestamp(self.clock.now());
         let update = self
             .after(look)
-            .set("givenUpAt = :now", ":now", timestamp(self.clock.now()))
-            .set_again("givenUpReason = :why")
-            .value(":why", text(why.as_str()))
+            .set("givenUpAt = :now", ":now", now.clone())
+            .set("givenUpReason = :why", ":why", text(why.as_str()))
             .clause("REMOVE pendingShard, nextPollAt");
         Ok(match update.send().await? {
             Written::Yes(_) => true,
             // Our own write whose answer was lost.
-            Written::No(old) => old.contains_key("givenUpAt"),
+            Written::No(old) => old.get("givenUpAt") == Some(&now),
         })
     }
 
@@ -201,6 +207,10 @@ impl ChallengeStore {
             .value(":claimed", number(look.next_poll_at))
             .condition("nextPollAt = :claimed AND #rank < :final")
     }
+}
+
+fn id(item: &Item) -> String {
+    item.get("challengeId").and_then(|id| id.as_s().ok()).cloned().unwrap_or_default()
 }
 
 /// Reads an item of the index.

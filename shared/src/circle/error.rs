@@ -31,7 +31,7 @@ pub enum CircleError {
         message: Option<String>,
         /// The `X-Request-Id` of Circle's answer.
         request_id: String,
-        /// How long Circle asks to wait (`Retry-After` in seconds).
+        /// How long Circle asks to wait (`Retry-After`), an hour at most.
         retry_after: Option<Duration>,
     },
     /// There was no answer: no connection, or it broke.
@@ -103,8 +103,13 @@ impl CircleError {
         matches!(
             self,
             Self::Refused { code: Some(155_102 | 155_116), .. }
-                | Self::Refused { status: 404, code: None | Some(2), .. }
+                | Self::Refused { status: 404, code: Some(2), .. }
         )
+    }
+
+    /// Whether the answer is none of Circle's own: a page of some gateway's, say.
+    pub fn says_nothing(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Refused { code: None, .. })
     }
 
     /// Whether Circle takes no more calls from the account just now.
@@ -129,7 +134,7 @@ impl CircleError {
         match self {
             // A rate limit is waited out only where Circle says how long.
             Self::Refused { status: 429, retry_after, .. } => retry_after.is_some(),
-            Self::Refused { status, .. } => matches!(status, 500 | 502 | 503 | 504),
+            Self::Refused { status, .. } => *status >= 500,
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             Self::Unreadable { .. } | Self::ApiKey(_) => false,
         }

@@ -24,7 +24,7 @@ pub use self::wire::{EndUser, LockDetails, PinStatus, PublicKey};
 use self::send::{Call, RetryBudget};
 use self::wire::{ChallengeCreated, ChallengeFound, SessionCreated, UserFound};
 use crate::api_key::ApiKeySecret;
-use crate::challenge::{ChallengeType, Report, SettledBy};
+use crate::challenge::{Challenge, ChallengeType, Report, SettledBy};
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
 use crate::identity::UserId;
@@ -120,7 +120,7 @@ impl Circle {
     /// As [`CircleError`] says; 155104 where the token has expired.
     pub async fn user_of_token(&self, token: &UserToken, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("GET /v1/w3s/user").user_token(token);
-        Ok(self.send(call, deadline).await?.data)
+        Ok(self.send::<EndUser>(call, deadline).await?.data.as_of(self.clock.now()))
     }
 
     /// The state of the user (`GET /v1/w3s/users/{userId}`).
@@ -129,7 +129,7 @@ impl Circle {
     /// As [`CircleError`] says; 155102 where Circle does not know the user.
     pub async fn user(&self, user: &UserId, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("GET /v1/w3s/users/{userId}").id(user.as_str());
-        Ok(self.send::<UserFound>(call, deadline).await?.data.user)
+        Ok(self.send::<UserFound>(call, deadline).await?.data.user.as_of(self.clock.now()))
     }
 
     /// Makes a challenge: `PUT /v1/w3s/user/pin` or `POST /v1/w3s/user/pin/restore`. The key makes the call
@@ -154,23 +154,27 @@ impl Circle {
     }
 
     /// Asks how a challenge stands (`GET /v1/w3s/user/challenges/{id}`), for a report by `asked_by`. `None` where
-    /// Circle does not say, or calls it a type that this service does not make.
+    /// Circle does not say, or calls it a type that this service does not make; a type that Circle leaves out is the
+    /// record's.
     ///
     /// # Errors
     /// As [`CircleError`] says; 155116 where Circle knows no such challenge.
     pub async fn challenge(
         &self,
-        challenge_id: Uuid,
+        challenge: &Challenge,
         token: &UserToken,
         asked_by: SettledBy,
         deadline: Deadline,
     ) -> Result<Option<Report>, CircleError> {
-        let id = challenge_id.to_string();
+        let id = challenge.id.to_string();
         let call = Call::new("GET /v1/w3s/user/challenges/{id}").id(&id).user_token(token);
         let found = self.send::<ChallengeFound>(call, deadline).await?.data.challenge;
-        let challenge_type = found["type"].as_str().and_then(ChallengeType::parse);
+        let challenge_type = match found["type"].as_str() {
+            None | Some("") => Some(challenge.challenge_type),
+            Some(word) => ChallengeType::parse(word),
+        };
         Ok(challenge_type
-            .and_then(|challenge_type| Report::read(challenge_id, challenge_type, &found, asked_by, None)))
+            .and_then(|challenge_type| Report::read(challenge.id, challenge_type, &found, asked_by, None)))
     }
 
     /// The public key that Circle signs webhooks with (`GET /v2/notifications/publicKey/{keyId}`); `None`

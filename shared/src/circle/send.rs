@@ -10,8 +10,10 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::{Circle, CircleError};
+use crate::api_key::ApiKeyError;
 use crate::clock::{Deadline, timeout};
 use crate::secrets::{ApiKey, UserToken, without_long_words};
 
@@ -23,6 +25,9 @@ const MAX_ATTEMPTS: u32 = 3;
 
 /// The limit of the first wait before a repeat; it doubles with each.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The longest wait of Circle's choosing that is kept to, or handed on to a caller.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(3600);
 
 /// The largest answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 256 * 1024;
@@ -117,23 +122,27 @@ impl Circle {
         call: Call<'_>,
         deadline: Deadline,
     ) -> Result<Answer<T>, CircleError> {
-        let limit = deadline.remaining(&*self.clock);
-        let sent = timeout(&*self.clock, limit, self.send_in_time(&call, deadline)).await;
-        sent.unwrap_or_else(|_| Err(CircleError::TimedOut { call: call.name, request_id: "none".to_owned() }))
+        let key = self.key_in_time(&call, deadline, self.api_key.get()).await?;
+        match self.send_with(&key, &call, deadline).await {
+            Err(error) if error.is_api_key_refused() => {
+                match self.key_in_time(&call, deadline, self.api_key.after_refusal(&key)).await? {
+                    Some(key) => self.send_with(&key, &call, deadline).await,
+                    None => Err(error),
+                }
+            }
+            result => result,
+        }
     }
 
-    async fn send_in_time<T: DeserializeOwned>(
+    async fn key_in_time<K>(
         &self,
         call: &Call<'_>,
         deadline: Deadline,
-    ) -> Result<Answer<T>, CircleError> {
-        let key = self.api_key.get().await?;
-        match self.send_with(&key, call, deadline).await {
-            Err(error) if error.is_api_key_refused() => match self.api_key.after_refusal(&key).await? {
-                Some(key) => self.send_with(&key, call, deadline).await,
-                None => Err(error),
-            },
-            result => result,
+        key: impl Future<Output = Result<K, ApiKeyError>>,
+    ) -> Result<K, CircleError> {
+        match timeout(&*self.clock, deadline.remaining(&*self.clock), key).await {
+            Ok(key) => Ok(key?),
+            Err(_) => Err(CircleError::TimedOut { call: call.name, request_id: "none".to_owned() }),
         }
     }
 
@@ -199,7 +208,7 @@ impl Circle {
 
         let status = response.status();
         let request_id = text(response.headers(), REQUEST_ID).unwrap_or(request_id).to_owned();
-        let retry_after = text(response.headers(), RETRY_AFTER.as_str()).and_then(|text| text.parse().ok());
+        let retry_after = self.retry_after(response.headers());
         let unreadable = |problem: String| CircleError::Unreadable {
             call: call.name,
             status: status.as_u16(),
@@ -241,8 +250,19 @@ impl Circle {
             code,
             message: message.map(|message| without_secrets(&message, key, call.user_token)),
             request_id,
-            retry_after: retry_after.map(Duration::from_secs),
+            retry_after,
         })
+    }
+
+    /// How long Circle asks to wait, in seconds or until a date; an hour at most is kept to.
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        let text = text(headers, RETRY_AFTER.as_str())?;
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        let until = || {
+            let date = OffsetDateTime::from(httpdate::parse_http_date(text).ok()?);
+            Some(Duration::try_from(date - self.clock.now()).unwrap_or(Duration::ZERO))
+        };
+        seconds.or_else(until).map(|wait| wait.min(RETRY_AFTER_LIMIT))
     }
 
     /// The id becomes one segment of the path, whatever characters it has.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use crate::secrets::{EncryptionKey, UserToken};
@@ -50,6 +50,20 @@ pub struct EndUser {
 }
 
 impl EndUser {
+    /// The user at `now`: a lock whose end has passed is open, whether or not Circle has noticed yet.
+    pub(super) fn as_of(mut self, now: OffsetDateTime) -> Self {
+        for (status, details) in [
+            (&mut self.pin_status, &self.pin_details),
+            (&mut self.security_question_status, &self.security_question_details),
+        ] {
+            let until = details.as_ref().and_then(|details| details.locked_expiry_date);
+            if *status == Some(PinStatus::Locked) && until.is_some_and(|until| until <= now) {
+                *status = Some(PinStatus::Enabled);
+            }
+        }
+        self
+    }
+
     /// Whether Circle lets the user do nothing at all.
     pub fn is_disabled(&self) -> bool {
         self.status.as_deref() == Some("DISABLED")
@@ -107,7 +121,9 @@ pub struct LockDetails {
 
 fn lenient_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
     let date = Value::deserialize(deserializer)?;
-    Ok(date.as_str().and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok()))
+    let date = date.as_str().and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok());
+    // A date at the end of the calendar has no time in UTC.
+    Ok(date.and_then(|date| date.checked_to_offset(UtcOffset::UTC)))
 }
 
 fn lenient_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
@@ -128,6 +144,26 @@ pub struct PublicKey {
 mod tests {
     use super::*;
     use time::macros::datetime;
+
+    #[test]
+    fn a_lock_holds_until_its_end() {
+        let user: EndUser = serde_json::from_str(
+            r#"{"pinStatus":"LOCKED","pinDetails":{"lockedExpiryDate":"2026-01-01T12:30:00Z"},
+                "securityQuestionStatus":"LOCKED"}"#,
+        )
+        .unwrap();
+        let locked = user.clone().as_of(datetime!(2026-01-01 12:29:59 UTC));
+        assert_eq!(locked, user);
+        let open = user.as_of(datetime!(2026-01-01 12:30 UTC));
+        assert_eq!(open.pin_status, Some(PinStatus::Enabled));
+        assert_eq!(open.security_question_status, Some(PinStatus::Locked), "nobody says until when");
+    }
+
+    #[test]
+    fn a_date_that_is_none_in_utc_counts_as_none() {
+        let details = r#"{"lockedExpiryDate":"9999-12-31T23:59:59-01:00"}"#;
+        assert_eq!(serde_json::from_str::<LockDetails>(details).unwrap(), LockDetails::default());
+    }
 
     #[test]
     fn a_user_is_read_whatever_is_missing_or_new() {

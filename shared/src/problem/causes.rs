@@ -5,6 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::{Code, Problem};
+use crate::api_key::ApiKeyError;
 use crate::challenge_store::StoreError;
 use crate::circle::CircleError;
 
@@ -29,6 +30,11 @@ impl From<CircleError> for Problem {
                 "Circle's answer could not be read. Try again, and report it if it stays.",
             )
             .retry_after(RETRY_SOON),
+            CircleError::ApiKey(ApiKeyError::Unavailable { .. }) => Self::new(
+                Code::ApiKeyUnavailable,
+                "The service's Circle API key cannot be read just now. Try again, with the same Idempotency-Key if there was one.",
+            )
+            .retry_after(RETRY_SOON),
             CircleError::ApiKey(_) => Self::new(
                 Code::Misconfigured,
                 "The service has no usable Circle API key. Its operator finds the cause in the log.",
@@ -50,10 +56,7 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
             Code::InvalidUserToken,
             "Circle does not accept the user token. Ask POST /session-tokens for a new one.",
         ),
-        (Some(155_109), _) => Problem::new(
-            Code::UserDisabled,
-            "Circle has disabled the user. Only the app's operator can help.",
-        ),
+        (Some(155_109), _) => user_disabled(),
         (Some(155_110), _) => pin_not_set(),
         (Some(155_111), _) => security_questions_not_set(),
         (Some(155_119), _) => pin_locked(),

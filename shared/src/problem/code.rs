@@ -59,6 +59,8 @@ pub enum Code {
     CircleError,
     /// A table could not be reached.
     StorageUnavailable,
+    /// The API key could not be read from Secrets Manager.
+    ApiKeyUnavailable,
     /// The service's own set-up is at fault.
     Misconfigured,
     /// Circle or the table did not answer in time.
@@ -69,7 +71,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the enum.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidBody,
         Self::BodyTooLarge,
         Self::UnsupportedMediaType,
@@ -97,6 +99,7 @@ impl Code {
         Self::CircleUnavailable,
         Self::CircleError,
         Self::StorageUnavailable,
+        Self::ApiKeyUnavailable,
         Self::Misconfigured,
         Self::Timeout,
         Self::Internal,
@@ -175,6 +178,9 @@ impl Code {
             Self::CircleError => ("circle_error", StatusCode::BAD_GATEWAY, "Unexpected answer from Circle"),
             Self::StorageUnavailable => {
                 ("storage_unavailable", StatusCode::SERVICE_UNAVAILABLE, "Storage is unavailable")
+            }
+            Self::ApiKeyUnavailable => {
+                ("api_key_unavailable", StatusCode::SERVICE_UNAVAILABLE, "API key is unavailable")
             }
             Self::Misconfigured => {
                 ("misconfigured", StatusCode::INTERNAL_SERVER_ERROR, "The service is not set up")

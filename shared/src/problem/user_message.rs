@@ -52,7 +52,7 @@ pub(super) fn user_message(code: Code, when: Option<&str>) -> Option<String> {
         Code::CircleRateLimited => {
             format!("The wallet service is very busy. Try again {}.", try_again("in a moment"))
         }
-        Code::CircleUnavailable | Code::StorageUnavailable | Code::Timeout => {
+        Code::CircleUnavailable | Code::StorageUnavailable | Code::ApiKeyUnavailable | Code::Timeout => {
             format!("The wallet service cannot be reached. Try again {}.", try_again("in a moment"))
         }
         Code::CircleError => format!(

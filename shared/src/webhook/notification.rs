@@ -23,8 +23,10 @@ pub struct UnreadableNotification(&'static str);
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Message {
-    notification_id: Option<String>,
-    notification_type: Option<String>,
+    #[serde(default)]
+    notification_id: serde_json::Value,
+    #[serde(default)]
+    notification_type: serde_json::Value,
     #[serde(default)]
     notification: serde_json::Value,
 }
@@ -40,7 +42,7 @@ impl Notification {
     /// what has to be known of one.
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableNotification> {
         let message: Message = serde_json::from_slice(body).map_err(|_| UnreadableNotification("JSON"))?;
-        let family = message.notification_type.ok_or(UnreadableNotification("notificationType"))?;
+        let family = message.notification_type.as_str().ok_or(UnreadableNotification("notificationType"))?;
         let Some(event) = family.strip_prefix("challenges.") else { return Ok(Self::Other) };
 
         let challenge_type = match (message.notification.get("type").and_then(|value| value.as_str()), event)
@@ -55,9 +57,15 @@ impl Notification {
         };
         let id = message.notification.get("id").and_then(|id| id.as_str());
         let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(UnreadableNotification("id"))?;
-        Report::read(id, challenge_type, &message.notification, SettledBy::Webhook, message.notification_id)
-            .map(Self::Challenge)
-            .ok_or(UnreadableNotification("status"))
+        Report::read(
+            id,
+            challenge_type,
+            &message.notification,
+            SettledBy::Webhook,
+            message.notification_id.as_str(),
+        )
+        .map(Self::Challenge)
+        .ok_or(UnreadableNotification("status"))
     }
 }
 

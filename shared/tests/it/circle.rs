@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::challenge::{ChallengeType, SettledBy, Status};
+use shared::challenge::{Challenge, ChallengeType, SettledBy, Status};
 use shared::circle::{Circle, CircleError, PinStatus};
 use shared::clock::{AdjustableClock, Clock};
 use shared::identity::UserId;
@@ -80,6 +80,20 @@ async fn each_type_of_challenge_has_its_own_call() {
     assert_eq!(requests[0].headers["x-user-token"], "the-user-token");
 }
 
+fn record() -> Challenge {
+    Challenge {
+        id: CHALLENGE.parse().unwrap(),
+        user_id: Some("alice".into()),
+        challenge_type: ChallengeType::RestorePin,
+        status: Status::Pending,
+        created_at: NOON,
+        requested_at: Some(NOON),
+        updated_at: NOON,
+        error_code: None,
+        notification_id: None,
+    }
+}
+
 #[tokio::test]
 async fn a_challenge_is_read_as_a_report() {
     let (server, circle, clock) = start().await;
@@ -88,13 +102,18 @@ async fn a_challenge_is_read_as_a_report() {
         challenge(json!({ "id": CHALLENGE, "type": "CHANGE_PIN", "status": "FAILED", "errorCode": 155119,
                           "errorMessage": "locked", "correlationIds": ["a"] })),
         challenge(json!({ "id": CHALLENGE, "type": "CREATE_WALLET", "status": "COMPLETE" })),
+        challenge(json!({ "id": CHALLENGE, "type": "", "status": "COMPLETE" })),
     ]);
-    let id = CHALLENGE.parse().unwrap();
-    let report = circle.challenge(id, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap().unwrap();
-    assert_eq!((report.challenge_id, report.status), (id, Status::Failed));
+    let record = record();
+    let report =
+        circle.challenge(&record, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap().unwrap();
+    assert_eq!((report.challenge_id, report.status), (record.id, Status::Failed));
     assert_eq!((report.error_code, report.error_message.as_deref()), (Some(155_119), Some("locked")));
     assert_eq!(report.correlation_ids, ["a"]);
-    assert_eq!(circle.challenge(id, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap(), None);
+    assert_eq!(circle.challenge(&record, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap(), None);
+    let report =
+        circle.challenge(&record, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap().unwrap();
+    assert_eq!((report.challenge_type, report.status), (ChallengeType::RestorePin, Status::Complete));
 }
 
 #[tokio::test]

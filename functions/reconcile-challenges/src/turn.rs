@@ -1,0 +1,207 @@
+//! A user's turn in a run: one session, and with it a look at each of the user's challenges that is due.
+
+use std::time::Duration;
+
+use shared::challenge::SettledBy;
+use shared::challenge_store::{DueChallenge, FIRST_LOOK, GivenUp, Look, StoreError};
+use shared::circle::CircleError;
+use shared::clock::Deadline;
+use shared::identity::UserId;
+use shared::secrets::UserToken;
+use time::OffsetDateTime;
+
+use crate::run::{CALLS_PER_LOOK, LookError, Run};
+
+/// How many looks one user may have in a run, so that none fills it.
+const LOOKS_PER_USER: u32 = 20;
+
+/// The longest that a question to Circle is waited for.
+const QUESTION_LIMIT: Duration = Duration::from_secs(8);
+
+/// The longest that a session is waited for: a repeat that comes late might end a session that the user has by then.
+const SESSION_LIMIT: Duration = Duration::from_secs(3);
+
+/// How much longer a user is left alone than the first look waits: the request is counted a little before the
+/// challenge is made.
+const CREATION_TIME: Duration = Duration::from_secs(10);
+
+/// How much older than others a challenge is given up whose looks only fail.
+const GRACE: time::Duration = time::Duration::DAY;
+
+/// What a run has seen of a user.
+pub(crate) struct Turn {
+    /// The one session that the user has in the run.
+    token: Option<UserToken>,
+    looks_left: u32,
+    /// Whether Circle knows one of the challenges.
+    pub(crate) has_known: bool,
+    /// Whether Circle does not know one of them.
+    pub(crate) has_unknown: bool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { token: None, looks_left: LOOKS_PER_USER, has_known: false, has_unknown: false }
+    }
+}
+
+impl Run<'_> {
+    /// Looks at what is due of one user, unless a new user token might end a PIN entry.
+    pub(crate) async fn user(&self, user: UserId, due: Vec<DueChallenge>) {
+        if self.has_stopped() {
+            return;
+        }
+        let since = self.function.clock.now() - FIRST_LOOK - CREATION_TIME;
+        match self.function.requests.requested_since(&user, since).await {
+            Ok(false) => {}
+            Ok(true) => return self.hold_back(due).await,
+            Err(error) => return self.fail(error, None),
+        }
+        for due in due {
+            if !self.takes_look(&user) {
+                return;
+            }
+            match self.function.challenges.claim_look(&due).await {
+                Ok(Some(look)) => self.look(&user, look).await,
+                Ok(None) => self.state().calls_left += CALLS_PER_LOOK,
+                Err(error) => {
+                    self.state().calls_left += CALLS_PER_LOOK;
+                    self.fail(error, Some(&due.id.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Leaves the challenges for a later run, but for those that it is too late for.
+    async fn hold_back(&self, due: Vec<DueChallenge>) {
+        for due in due {
+            self.state().summary.held_back += 1;
+            if !self.is_old(due.created_at) {
+                continue;
+            }
+            let given_up = match self.function.challenges.claim_look(&due).await {
+                Ok(Some(look)) => self.give_up(&look).await.map(drop),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = given_up {
+                self.fail(error, Some(&due.id.to_string()));
+            }
+        }
+    }
+
+    async fn look(&self, user: &UserId, look: Look) {
+        self.state().summary.looks += 1;
+        let error = match self.ask(user, &look).await {
+            Ok(()) => {
+                self.state().failures_in_a_row = 0;
+                return;
+            }
+            Err(LookError::Circle(error)) if error.is_not_found() => {
+                let mut state = self.state();
+                state.failures_in_a_row = 0;
+                state.summary.unknown += 1;
+                state.turns.entry(user.as_str().to_owned()).or_default().has_unknown = true;
+                state.unknown.push(look);
+                return;
+            }
+            Err(error) => error,
+        };
+        let id = look.challenge.id.to_string();
+        let written = self.after_failure(&error, &look).await;
+        // A call that was cut short by the run's own end says nothing about Circle.
+        if !(error.is_outage() && self.is_out_of_time()) {
+            self.fail(error, Some(&id));
+        }
+        if let Err(error) = written {
+            self.fail(error, Some(&id));
+        }
+    }
+
+    /// Makes the look due again soon where it may do better then; otherwise the next one comes at its own time.
+    async fn after_failure(&self, error: &LookError, look: &Look) -> Result<(), StoreError> {
+        let created_at = look.challenge.created_at;
+        if error.is_the_services() || error.is_outage() && !self.is_old(created_at + GRACE) {
+            return self.function.challenges.put_back(look).await;
+        }
+        self.give_up_if_old(look).await
+    }
+
+    /// Asks Circle how the challenge stands, and records what is new.
+    async fn ask(&self, user: &UserId, look: &Look) -> Result<(), LookError> {
+        let Self { function, .. } = self;
+        let challenge = &look.challenge;
+        let token = self.token(user).await?;
+        self.state().summary.circle_calls += 1;
+        let deadline = self.call_deadline(QUESTION_LIMIT);
+        let report = function.circle.challenge(challenge, &token, SettledBy::Sweep, deadline).await;
+        // A token that was ended in the meantime was ended by a newer one, which must not be ended in turn.
+        if report.as_ref().is_err_and(CircleError::is_user_token_refused) {
+            self.end_turn(user);
+        }
+        let report = report?.ok_or(LookError::NoStatus)?;
+        self.state().turns.entry(user.as_str().to_owned()).or_default().has_known = true;
+        let is_final = report.status.is_final();
+        if report.status.rank() > challenge.status.rank() {
+            // Applied or stale: either way the record is as far along as Circle says, or further.
+            function.challenges.settle(&report).await?;
+        }
+        if is_final {
+            self.state().summary.settled += 1;
+            return Ok(());
+        }
+        self.state().summary.open += 1;
+        function.challenges.note_known(look).await?;
+        Ok(self.give_up_if_old(look).await?)
+    }
+
+    /// The user's token of this run. Where none is to be had, the user's turn is over.
+    async fn token(&self, user: &UserId) -> Result<UserToken, CircleError> {
+        {
+            let mut state = self.state();
+            let known = state.turns.get(user.as_str()).and_then(|turn| turn.token.clone());
+            if let Some(token) = known {
+                state.calls_left += 1;
+                return Ok(token);
+            }
+            state.summary.circle_calls += 1;
+        }
+        let session = self.function.circle.create_session(user, self.call_deadline(SESSION_LIMIT)).await;
+        let token = session.inspect_err(|_| self.end_turn(user))?.user_token;
+        self.state().turns.entry(user.as_str().to_owned()).or_default().token = Some(token.clone());
+        Ok(token)
+    }
+
+    /// Takes a look of the user's, and the calls that it may cost, if there are any left.
+    fn takes_look(&self, user: &UserId) -> bool {
+        let looks_left = self.state().turns.entry(user.as_str().to_owned()).or_default().looks_left;
+        if looks_left == 0 || !self.takes_calls() {
+            return false;
+        }
+        self.state().turns.entry(user.as_str().to_owned()).or_default().looks_left = looks_left - 1;
+        true
+    }
+
+    fn end_turn(&self, user: &UserId) {
+        self.state().turns.entry(user.as_str().to_owned()).or_default().looks_left = 0;
+    }
+
+    pub(crate) async fn give_up_if_old(&self, look: &Look) -> Result<(), StoreError> {
+        if self.is_old(look.challenge.created_at) { self.give_up(look).await } else { Ok(()) }
+    }
+
+    async fn give_up(&self, look: &Look) -> Result<(), StoreError> {
+        if self.function.challenges.give_up(look, GivenUp::Age).await? {
+            self.note_given_up(look, GivenUp::Age);
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, created_at: OffsetDateTime) -> bool {
+        self.function.clock.now() - created_at >= self.function.give_up_after
+    }
+
+    fn call_deadline(&self, limit: Duration) -> Deadline {
+        self.deadline.min(Deadline::after(&*self.function.clock, limit))
+    }
+}

@@ -1,0 +1,280 @@
+use local::circle::{Fault, PinEntry, UserChange, UserStatus};
+use local::stack::StackOptions;
+use reconcile_challenges::{Stop, Summary, reconcile};
+use serde_json::json;
+use shared::clock::{AdjustableClock, Deadline};
+use uuid::Uuid;
+
+use crate::dynamodb_proxy::DynamoDbProxy;
+use crate::observed::{Log, while_time_passes};
+use crate::reconcile::{
+    FIRST_LOOK, NEW_SESSION, challenge_of, function, metrics, new_session, run, without_webhooks,
+};
+use crate::support::{App, DAY, HOUR, MINUTE, NOON};
+
+#[tokio::test]
+async fn a_run_ends_early_when_circle_is_down_and_the_next_one_takes_up_the_rest() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    for user in 0..30 {
+        let id = challenge_of(&app, &format!("user-{user}")).await;
+        app.stack.circle.cancel_challenge(id).unwrap();
+    }
+    app.advance(FIRST_LOOK);
+    app.stack.circle.reset_call_counts();
+    app.stack.circle.add_fault(Fault { status: Some(503), times: 10_000, ..Fault::default() });
+    let summary = run(&app, &function).await;
+    assert_eq!(summary.stopped, Some(Stop::CircleUnavailable));
+    assert!(summary.looks <= 10 && summary.failed == summary.looks, "{summary:?}");
+    let calls: u64 = app.stack.circle.call_counts().values().sum();
+    assert!(calls <= 30, "{calls} calls, with the repeats of each");
+
+    app.stack.circle.clear_faults();
+    let rest = run(&app, &function).await;
+    assert_eq!(rest.settled, 30 - summary.looks, "{rest:?}");
+    app.advance(6 * MINUTE);
+    assert_eq!(
+        run(&app, &function).await.settled,
+        summary.looks,
+        "those that met the outage come again soon"
+    );
+}
+
+#[tokio::test]
+async fn a_rate_limit_ends_the_run_and_is_kept_to() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    for user in 0..20 {
+        challenge_of(&app, &format!("user-{user}")).await;
+    }
+    app.advance(FIRST_LOOK);
+    app.stack.circle.reset_call_counts();
+    let limit = Fault { status: Some(429), retry_after: Some("900".into()), times: 1, ..Fault::default() };
+    app.stack.circle.add_fault(limit);
+    let log = Log::start();
+    let summary = run(&app, &function).await;
+    assert_eq!(summary.stopped, Some(Stop::RateLimited));
+    assert_eq!(metrics(&log).iter().filter(|metric| *metric == "circle_rate_limited").count(), 1);
+    let calls = |app: &App| app.stack.circle.call_counts().values().sum::<u64>();
+    let calls_then = calls(&app);
+    assert!(calls_then <= 16, "only what was under way is finished: {calls_then}");
+    app.advance(14 * MINUTE);
+    let quiet = Summary { stopped: Some(Stop::RateLimited), ..Summary::default() };
+    assert_eq!(run(&app, &function).await, quiet);
+    assert_eq!(calls(&app), calls_then);
+    app.advance(2 * MINUTE);
+    assert_eq!(run(&app, &function).await.stopped, None);
+}
+
+#[tokio::test]
+async fn an_api_key_that_circle_refuses_ends_the_run() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    for user in 0..20 {
+        challenge_of(&app, &format!("user-{user}")).await;
+    }
+    app.advance(FIRST_LOOK);
+    let refused = Fault { status: Some(401), code: Some(4), times: 10_000, ..Fault::default() };
+    app.stack.circle.add_fault(refused);
+    let summary = run(&app, &function).await;
+    assert_eq!(summary.stopped, Some(Stop::ApiKey));
+    assert!(summary.looks <= 8, "{summary:?}");
+    app.stack.circle.clear_faults();
+    app.advance(6 * MINUTE);
+    assert_eq!(run(&app, &function).await.open, 20);
+}
+
+#[tokio::test]
+async fn one_bad_challenge_keeps_no_other_from_its_look() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    challenge_of(&app, "user-disabled").await;
+    let poisoned = challenge_of(&app, "user-poisoned").await;
+    let mut good = Vec::new();
+    for user in 0..10 {
+        good.push(challenge_of(&app, &format!("user-{user}")).await);
+        app.stack.circle.cancel_challenge(good[user]).unwrap();
+    }
+    let unreadable = Uuid::from_u128(7);
+    app.put_item(json!({
+        "challengeId": unreadable.to_string(), "pendingShard": 3, "nextPollAt": 0, "userId": "x",
+        "createdAt": "2026-01-01T12:00:00Z",
+    }))
+    .await;
+    let off = UserChange { status: Some(UserStatus::Disabled), ..UserChange::default() };
+    app.stack.circle.change_user("user-disabled", off).unwrap();
+    let path = Some(format!("/v1/w3s/user/challenges/{poisoned}"));
+    app.stack.circle.add_fault(Fault { path, status: Some(500), times: 1000, ..Fault::default() });
+
+    app.advance(FIRST_LOOK);
+    let log = Log::start();
+    let summary = run(&app, &function).await;
+    assert_eq!(summary.settled, 10, "{summary:?}");
+    assert_eq!((summary.stopped, summary.due), (None, 13));
+    let failures = metrics(&log).into_iter().filter(|metric| metric == "reconcile_failed").count();
+    assert_eq!(failures as u32, summary.failed);
+    assert!(log.text().contains(&poisoned.to_string()), "each failure names its challenge");
+    assert!(log.text().contains("no readable userId"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_wait_that_circle_asks_for_ends_the_run_whatever_the_error() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    for user in 0..20 {
+        challenge_of(&app, &format!("user-{user}")).await;
+    }
+    app.advance(FIRST_LOOK);
+    let closed = Fault { status: Some(503), retry_after: Some("1200".into()), ..Fault::default() };
+    app.stack.circle.add_fault(closed);
+    assert_eq!(run(&app, &function).await.stopped, Some(Stop::CircleUnavailable));
+    app.advance(19 * MINUTE);
+    app.stack.circle.reset_call_counts();
+    assert_eq!(run(&app, &function).await.looks, 0);
+    assert!(app.stack.circle.call_counts().is_empty());
+    app.advance(2 * MINUTE);
+    assert!(run(&app, &function).await.looks > 0);
+}
+
+#[tokio::test]
+async fn pages_that_are_not_circles_are_an_outage_too() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    for user in 0..20 {
+        let id = challenge_of(&app, &format!("user-{user}")).await;
+        app.stack.circle.cancel_challenge(id).unwrap();
+    }
+    for (status, body) in [(403, "<html>blocked</html>"), (200, "<html>welcome</html>"), (404, "not here")] {
+        app.advance(FIRST_LOOK);
+        let page = Fault { status: Some(status), body: Some(body.into()), times: 1000, ..Fault::default() };
+        app.stack.circle.add_fault(page);
+        let summary = run(&app, &function).await;
+        assert_eq!((summary.stopped, summary.unknown), (Some(Stop::CircleUnavailable), 0), "{status}");
+        app.stack.circle.clear_faults();
+    }
+    app.advance(6 * MINUTE);
+    assert_eq!(run(&app, &function).await.settled, 20, "all of them come again soon");
+}
+
+#[tokio::test]
+async fn a_token_that_was_ended_by_a_newer_one_ends_the_users_turn() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    app.challenge().await;
+    app.challenge().await;
+    app.advance(FIRST_LOOK);
+    app.stack.circle.reset_call_counts();
+    let path = Some("/v1/w3s/user/challenges/".into());
+    app.stack.circle.add_fault(Fault { path, status: Some(401), code: Some(155_103), ..Fault::default() });
+    let summary = run(&app, &function).await;
+    assert_eq!((summary.due, summary.looks, summary.failed), (2, 1, 1), "{summary:?}");
+    assert_eq!(
+        app.stack.circle.call_count(NEW_SESSION),
+        1,
+        "no second session, which would end the newer one"
+    );
+}
+
+#[tokio::test]
+async fn a_user_without_a_session_costs_one_call_and_wakes_nobody() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    for _ in 0..4 {
+        app.challenge().await;
+    }
+    app.advance(FIRST_LOOK);
+    app.stack.circle.reset_call_counts();
+    let deleted = Fault { status: Some(404), code: Some(155_102), times: 100, ..new_session() };
+    app.stack.circle.add_fault(deleted);
+    let log = Log::start();
+    let summary = run(&app, &function).await;
+    assert_eq!((summary.looks, summary.unknown, summary.circle_calls), (1, 1, 1), "{summary:?}");
+    assert!(metrics(&log).is_empty());
+}
+
+#[tokio::test]
+async fn a_challenge_whose_looks_only_fail_is_given_up_a_day_later_than_others() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    let id = app.challenge().await;
+    let path = Some(format!("/v1/w3s/user/challenges/{id}"));
+    app.stack.circle.add_fault(Fault { path, status: Some(500), times: 1000, ..Fault::default() });
+    app.advance(7 * DAY + HOUR);
+    assert_eq!(run(&app, &function).await.given_up, 0);
+    app.advance(DAY);
+    assert_eq!(run(&app, &function).await.given_up, 1);
+    assert_eq!(app.item(id).await["givenUpReason"], "age");
+}
+
+#[tokio::test]
+async fn a_challenge_of_a_user_who_never_rests_is_given_up_all_the_same() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    let old = challenge_of(&app, "user-restless").await;
+    app.advance(8 * DAY);
+    let again = challenge_of(&app, "user-restless").await;
+    app.stack.circle.reset_call_counts();
+    let summary = run(&app, &function).await;
+    assert_eq!((summary.held_back, summary.given_up, summary.circle_calls), (1, 1, 0), "{summary:?}");
+    assert_eq!(app.item(old).await["givenUpReason"], "age");
+    assert!(app.item(again).await.get("nextPollAt").is_some());
+}
+
+#[tokio::test]
+async fn with_a_key_of_another_account_nothing_is_given_up() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    let mut ids = Vec::new();
+    for user in 0..4 {
+        ids.push(challenge_of(&app, &format!("user-{user}")).await);
+    }
+    let unknown = Fault { status: Some(404), code: Some(155_102), times: 1000, ..new_session() };
+    app.stack.circle.add_fault(unknown);
+    app.advance(9 * DAY);
+    assert_eq!(run(&app, &function).await.given_up, 0);
+    for id in ids {
+        assert!(app.item(id).await.get("nextPollAt").is_some());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_down_is_asked_for_again() {
+    let (app, table) = with_proxy().await;
+    let function = function(&app);
+    let id = app.challenge().await;
+    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.advance(8 * DAY);
+    table.fail_calls_that_say(Some("settledBy"));
+    let summary = run(&app, &function).await;
+    assert_eq!((summary.failed, summary.given_up), (1, 0), "what Circle said is not given up");
+    table.fail_calls_that_say(None);
+    app.advance(6 * MINUTE);
+    assert_eq!(run(&app, &function).await.settled, 1);
+    assert_eq!(app.item(id).await["status"], "COMPLETE");
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_reached_fails_the_run() {
+    let (app, table) = with_proxy().await;
+    let function = function(&app);
+    let id = app.challenge().await;
+    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.advance(FIRST_LOOK);
+    table.set_down(&["challenges"]);
+    let log = Log::start();
+    let deadline = Deadline::after(&app.stack.clock, MINUTE);
+    let failed = while_time_passes(&app.stack.clock, reconcile(&function, deadline)).await;
+    assert_eq!(failed.unwrap_err().to_string(), "the table could not be reached; what is due stays due");
+    assert!(metrics(&log).contains(&"storage_unavailable".to_owned()));
+    table.set_down(&[]);
+    assert_eq!(run(&app, &function).await.settled, 1);
+}
+
+async fn with_proxy() -> (App, std::sync::Arc<DynamoDbProxy>) {
+    let clock = AdjustableClock::frozen(NOON);
+    let options = StackOptions { clock, scheduled: false, ..StackOptions::default() };
+    let (app, table) = DynamoDbProxy::start_with(options).await;
+    app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
+    app.user_token().await;
+    (app, table)
+}
