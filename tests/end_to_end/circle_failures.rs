@@ -39,10 +39,17 @@ fn refusals() -> Vec<(i32, &'static [u16], Value)> {
         "Circle refused the request without a reason. Try again, and report it if it stays.",
     );
     without_a_reason["retryAfterSeconds"] = 2.into();
-    let unknown = problem(
-        502,
-        "circle_error",
-        "Unexpected answer from Circle",
+    let circle_error = |detail| problem(502, "circle_error", "Unexpected answer from Circle", detail);
+    let malformed = circle_error(
+        "Circle finds the request malformed, which is this service's fault. Report it with the requestId.",
+    );
+    let there_already =
+        circle_error("Circle has what the request would make already. Ask GET /pin how the user stands.");
+    let of_the_device = circle_error(
+        "Circle refuses what came from the user's device. Start again with a new challenge and its session.",
+    );
+    let no_challenge = circle_error("Circle does not know the challenge. Start again with a new one.");
+    let unknown = circle_error(
         "Circle refused the request in a way that this service does not know; circleCode has its number.",
     );
     let misconfigured = problem(
@@ -102,28 +109,28 @@ fn refusals() -> Vec<(i32, &'static [u16], Value)> {
     rate_limited["retryAfterSeconds"] = 2.into();
     vec![
         (-1, &[400], without_a_reason),
-        (1, &[400], unknown.clone()),
-        (2, &[400, 404], unknown.clone()),
+        (1, &[400], malformed.clone()),
+        (2, &[400, 404], malformed),
         (3, &[403], misconfigured.clone()),
         (4, &[401], misconfigured.clone()),
         (401, &[401], misconfigured),
-        (155_101, &[409], unknown.clone()),
+        (155_101, &[409], there_already.clone()),
         (155_102, &[404], user_not_found),
         (155_103, &[401], invalid_user_token.clone()),
         (155_104, &[403], invalid_user_token.clone()),
         (155_105, &[403], invalid_user_token),
-        (155_106, &[409], unknown.clone()),
-        (155_107, &[409], unknown.clone()),
+        (155_106, &[409], there_already.clone()),
+        (155_107, &[409], there_already),
         (155_109, &[403], user_disabled),
         (155_110, &UNDOCUMENTED, pin_not_set),
         (155_111, &UNDOCUMENTED, security_questions_not_set),
-        (155_112, &UNDOCUMENTED, unknown.clone()),
-        (155_115, &UNDOCUMENTED, unknown.clone()),
-        (155_116, &UNDOCUMENTED, unknown.clone()),
-        (155_118, &UNDOCUMENTED, unknown.clone()),
+        (155_112, &UNDOCUMENTED, of_the_device.clone()),
+        (155_115, &UNDOCUMENTED, of_the_device.clone()),
+        (155_116, &UNDOCUMENTED, no_challenge),
+        (155_118, &UNDOCUMENTED, of_the_device.clone()),
         (155_119, &UNDOCUMENTED, pin_locked),
         (155_120, &UNDOCUMENTED, security_answers_locked),
-        (155_121, &UNDOCUMENTED, unknown.clone()),
+        (155_121, &UNDOCUMENTED, of_the_device),
         (429, &[429], rate_limited),
         (987_654, &UNDOCUMENTED, unknown),
     ]

@@ -65,6 +65,21 @@ fn of_refusal(status: u16, circle_code: Option<i64>) -> Problem {
             Code::Misconfigured,
             "Circle refuses the service's API key. Its operator finds the cause in the log.",
         ),
+        (Some(1 | 2), _) => Problem::new(
+            Code::CircleError,
+            "Circle finds the request malformed, which is this service's fault. Report it with the requestId.",
+        ),
+        (Some(155_101 | 155_106 | 155_107), _) => Problem::new(
+            Code::CircleError,
+            "Circle has what the request would make already. Ask GET /pin how the user stands.",
+        ),
+        (Some(155_112 | 155_115 | 155_118 | 155_121), _) => Problem::new(
+            Code::CircleError,
+            "Circle refuses what came from the user's device. Start again with a new challenge and its session.",
+        ),
+        (Some(155_116), _) => {
+            Problem::new(Code::CircleError, "Circle does not know the challenge. Start again with a new one.")
+        }
         (_, 429) | (Some(429), _) => Problem::new(
             Code::CircleRateLimited,
             "Circle takes no more calls from this account just now. Try again later.",
