@@ -55,7 +55,9 @@ async fn a_deployment_that_fails_says_what_to_do() {
         ),
     ] {
         stack.fault(method, fault);
-        assert_eq!(stack.fail("Create", None, &webhook).await, reason);
+        let told = stack.fail("Create", None, &webhook).await;
+        let request_id = told.split("(request id ").nth(1).and_then(|rest| rest.split(')').next());
+        assert_eq!(told.replace(request_id.unwrap_or("none of its own"), "REQUEST-ID"), reason);
         stack.app.stack.circle.clear_faults();
         // What the process allows itself in repeats is used up.
         stack.restart_with(&[]);
@@ -75,7 +77,7 @@ async fn a_stack_that_is_not_set_up_is_told_how() {
         (
             "CIRCLE_API_KEY_SECRET_ID",
             "no-such-secret",
-            "There is no Circle API key: the secret no-such-secret could not be read from Secrets Manager. Make sure that the secret exists, then deploy again.",
+            "There is no Circle API key: the secret no-such-secret could not be read from Secrets Manager (request id REQUEST-ID). Make sure that the secret exists, then deploy again.",
         ),
         (
             "CIRCLE_ENVIRONMENT",

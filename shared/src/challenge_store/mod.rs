@@ -198,6 +198,9 @@ impl ChallengeStore {
         if settled.requested_at.is_some() {
             return Ok(settled);
         }
+        if settled.user_id.as_ref().is_some_and(|named| named != user.as_str()) {
+            tracing::warn!(metric = "report_of_another_user", %challenge_id, "Circle named another user than the caller");
+        }
         let create_on_final = self
             .creation(challenge_id, user, challenge_type, retention, now)
             .name("#rank")
