@@ -55,9 +55,7 @@ async fn a_deployment_that_fails_says_what_to_do() {
         ),
     ] {
         stack.fault(method, fault);
-        let told = stack.fail("Create", None, &webhook).await;
-        let request_id = told.split("(request id ").nth(1).and_then(|rest| rest.split(')').next());
-        assert_eq!(told.replace(request_id.unwrap_or("none of its own"), "REQUEST-ID"), reason);
+        assert_eq!(stack.fail("Create", None, &webhook).await, reason);
         stack.app.stack.circle.clear_faults();
         // What the process allows itself in repeats is used up.
         stack.restart_with(&[]);
@@ -91,7 +89,9 @@ async fn a_stack_that_is_not_set_up_is_told_how() {
         ),
     ] {
         stack.restart_with(&[(name, value)]);
-        assert_eq!(stack.fail("Create", None, &webhook).await, reason);
+        let told = stack.fail("Create", None, &webhook).await;
+        let request_id = told.split("(request id ").nth(1).and_then(|rest| rest.split(')').next());
+        assert_eq!(told.replace(request_id.unwrap_or("none of its own"), "REQUEST-ID"), reason);
         stack.succeed("Delete", Some("not-created"), &webhook).await;
     }
     stack.restart_with(&[]);

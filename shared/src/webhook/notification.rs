@@ -1,6 +1,6 @@
 //! A verified webhook body, read leniently.
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::challenge::{ChallengeType, Report, SettledBy};
@@ -20,17 +20,6 @@ pub enum Notification {
 #[error("the notification has no readable {0}")]
 pub struct UnreadableNotification(&'static str);
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Message {
-    #[serde(default)]
-    notification_id: serde_json::Value,
-    #[serde(default)]
-    notification_type: serde_json::Value,
-    #[serde(default)]
-    notification: serde_json::Value,
-}
-
 impl Notification {
     /// Reads a body whose signature holds.
     ///
@@ -41,12 +30,14 @@ impl Notification {
     /// When the body is no JSON object with a `notificationType`, or it is about a challenge and leaves out
     /// what has to be known of one.
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableNotification> {
-        let message: Message = serde_json::from_slice(body).map_err(|_| UnreadableNotification("JSON"))?;
-        let family = message.notification_type.as_str().ok_or(UnreadableNotification("notificationType"))?;
+        let message: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|_| UnreadableNotification("JSON"))?;
+        let text = |member| message.get(member).and_then(Value::as_str);
+        let family = text("notificationType").ok_or(UnreadableNotification("notificationType"))?;
         let Some(event) = family.strip_prefix("challenges.") else { return Ok(Self::Other) };
 
-        let challenge_type = match (message.notification.get("type").and_then(|value| value.as_str()), event)
-        {
+        let notification = message.get("notification").unwrap_or(&Value::Null);
+        let challenge_type = match (notification["type"].as_str(), event) {
             (None | Some(""), "changePin") => ChallengeType::ChangePin,
             (None | Some(""), "restorePin") => ChallengeType::RestorePin,
             (None | Some(""), _) => return Err(UnreadableNotification("type")),
@@ -55,17 +46,13 @@ impl Notification {
                 None => return Ok(Self::Other),
             },
         };
-        let id = message.notification.get("id").and_then(|id| id.as_str());
-        let id = id.and_then(|id| Uuid::try_parse(id).ok()).ok_or(UnreadableNotification("id"))?;
-        Report::read(
-            id,
-            challenge_type,
-            &message.notification,
-            SettledBy::Webhook,
-            message.notification_id.as_str(),
-        )
-        .map(Self::Challenge)
-        .ok_or(UnreadableNotification("status"))
+        let id = notification["id"]
+            .as_str()
+            .and_then(|id| Uuid::try_parse(id).ok())
+            .ok_or(UnreadableNotification("id"))?;
+        Report::read(id, challenge_type, notification, SettledBy::Webhook, text("notificationId"))
+            .map(Self::Challenge)
+            .ok_or(UnreadableNotification("status"))
     }
 }
 
