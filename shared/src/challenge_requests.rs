@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::challenge_store::{StoreError, number, text, unavailable, unreadable};
+use crate::challenge_store::{
+    StoreError, Update, Written, milliseconds, number, text, unavailable, unreadable,
+};
 use crate::clock::Clock;
 use crate::identity::UserId;
 use crate::platform::Platform;
@@ -62,31 +63,22 @@ impl ChallengeRequests {
         let now = self.clock.now();
         let hour = Hour::of(now);
         let key = key.to_string();
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("userHour", text(&hour.of_user(user)))
-            .update_expression("ADD #keys :keys SET requestedAt = :now, expiresAt = :expiresAt")
-            .condition_expression(
-                "attribute_not_exists(#keys) OR contains(#keys, :key) OR size(#keys) < :limit",
-            )
+        let item =
+            self.client.update_item().table_name(&self.table).key("userHour", text(&hour.of_user(user)));
+        let update = Update::new(item)
+            .set("requestedAt = :now", ":now", number(milliseconds(now)))
+            .set("expiresAt = :until", ":until", number((hour.end() + RETENTION).unix_timestamp()))
+            .clause("ADD #keys :keys")
             // A word that DynamoDB reserves.
-            .expression_attribute_names("#keys", "keys")
-            .expression_attribute_values(":key", text(&key))
-            .expression_attribute_values(":keys", AttributeValue::Ss(vec![key]))
-            .expression_attribute_values(":limit", number(per_hour))
-            .expression_attribute_values(":now", number(milliseconds(now)))
-            .expression_attribute_values(":expiresAt", number((hour.end() + RETENTION).unix_timestamp()));
-        match update.send().await {
-            Ok(_) => Ok(Counted::Within),
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(_)) => {
-                    Ok(Counted::Beyond { until: hour.end() })
-                }
-                _ => Err(unavailable("UpdateItem", error)),
-            },
-        }
+            .name("#keys")
+            .value(":key", text(&key))
+            .value(":keys", AttributeValue::Ss(vec![key]))
+            .value(":limit", number(per_hour))
+            .condition("attribute_not_exists(#keys) OR contains(#keys, :key) OR size(#keys) < :limit");
+        Ok(match update.send().await? {
+            Written::Yes(_) => Counted::Within,
+            Written::No(_) => Counted::Beyond { until: hour.end() },
+        })
     }
 
     /// Whether a request of the user was let through at `since` or later, which is an hour back at most. Read
@@ -118,10 +110,6 @@ impl ChallengeRequests {
 fn requested_at(item: &HashMap<String, AttributeValue>) -> Result<i128, StoreError> {
     let number = item.get("requestedAt").and_then(|value| value.as_n().ok());
     number.and_then(|number| number.parse().ok()).ok_or(unreadable("requestedAt"))
-}
-
-fn milliseconds(instant: OffsetDateTime) -> i128 {
-    instant.unix_timestamp_nanos() / 1_000_000
 }
 
 /// An hour of the clock, by its number since the epoch.

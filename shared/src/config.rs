@@ -1,11 +1,13 @@
 //! Settings: the only place that reads the environment.
 //!
-//! Each struct is one room of settings, and a function reads only the rooms it uses. A missing or bad
-//! setting is a [`SettingError`], a sentence that names it; no value is ever part of the sentence.
+//! A function reads only the settings that it uses. A missing or bad one is a [`SettingError`], a sentence that
+//! names it; no value is ever part of the sentence.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use reqwest::Url;
 use time::Duration;
@@ -58,6 +60,19 @@ impl Environment {
 
     fn require(&self, name: &'static str, problem: &'static str) -> Result<&str, SettingError> {
         self.get(name).ok_or(SettingError { name, problem })
+    }
+
+    /// A whole number within a range, or the default where it is unset.
+    fn number<N: FromStr + PartialOrd>(
+        &self,
+        name: &'static str,
+        default: N,
+        range: RangeInclusive<N>,
+        problem: &'static str,
+    ) -> Result<N, SettingError> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or(SettingError { name, problem })
     }
 }
 
@@ -161,10 +176,7 @@ pub fn challenge_requests_table(environment: &Environment) -> Result<String, Set
 /// # Errors
 /// When it is no such number.
 pub fn challenges_per_hour(environment: &Environment) -> Result<u32, SettingError> {
-    let limit = environment.get("CHALLENGES_PER_HOUR").unwrap_or("10").parse().ok();
-    limit
-        .filter(|limit| (1..=1000).contains(limit))
-        .ok_or(SettingError { name: "CHALLENGES_PER_HOUR", problem: "must be a whole number from 1 to 1000" })
+    environment.number("CHALLENGES_PER_HOUR", 10, 1..=1000, "must be a whole number from 1 to 1000")
 }
 
 /// `CHALLENGE_RETENTION_DAYS`, from 14 to 3650, by default 90: how long a requested challenge is kept after
@@ -173,11 +185,8 @@ pub fn challenges_per_hour(environment: &Environment) -> Result<u32, SettingErro
 /// # Errors
 /// When it is no such number of days.
 pub fn challenge_retention(environment: &Environment) -> Result<Duration, SettingError> {
-    let days = environment.get("CHALLENGE_RETENTION_DAYS").unwrap_or("90").parse().ok();
-    days.filter(|days| (14..=3650).contains(days)).map(Duration::days).ok_or(SettingError {
-        name: "CHALLENGE_RETENTION_DAYS",
-        problem: "must be a whole number of days from 14 to 3650",
-    })
+    let problem = "must be a whole number of days from 14 to 3650";
+    environment.number("CHALLENGE_RETENTION_DAYS", 90, 14..=3650, problem).map(Duration::days)
 }
 
 /// `CIRCLE_CALLS_PER_RUN`, from 2 to 100000, by default 500: how many calls to Circle one run of the scheduled
@@ -186,11 +195,8 @@ pub fn challenge_retention(environment: &Environment) -> Result<Duration, Settin
 /// # Errors
 /// When it is no such number.
 pub fn circle_calls_per_run(environment: &Environment) -> Result<u32, SettingError> {
-    let calls = environment.get("CIRCLE_CALLS_PER_RUN").unwrap_or("500").parse().ok();
-    calls.filter(|calls| (2..=100_000).contains(calls)).ok_or(SettingError {
-        name: "CIRCLE_CALLS_PER_RUN",
-        problem: "must be a whole number of calls from 2 to 100000",
-    })
+    let problem = "must be a whole number of calls from 2 to 100000";
+    environment.number("CIRCLE_CALLS_PER_RUN", 500, 2..=100_000, problem)
 }
 
 /// `GIVE_UP_AFTER_DAYS`, from 1 to 13, by default 7: after how long a challenge that Circle has not settled is
@@ -199,11 +205,8 @@ pub fn circle_calls_per_run(environment: &Environment) -> Result<u32, SettingErr
 /// # Errors
 /// When it is no such number of days.
 pub fn give_up_after(environment: &Environment) -> Result<Duration, SettingError> {
-    let days = environment.get("GIVE_UP_AFTER_DAYS").unwrap_or("7").parse().ok();
-    days.filter(|days| (1..=13).contains(days)).map(Duration::days).ok_or(SettingError {
-        name: "GIVE_UP_AFTER_DAYS",
-        problem: "must be a whole number of days from 1 to 13",
-    })
+    let problem = "must be a whole number of days from 1 to 13";
+    environment.number("GIVE_UP_AFTER_DAYS", 7, 1..=13, problem).map(Duration::days)
 }
 
 /// `USER_ID_CLAIM`, by default `sub`: the claim of the caller's token that is the Circle user id.

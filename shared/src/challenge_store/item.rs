@@ -109,6 +109,11 @@ pub(crate) fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
+/// A time for a comparison within the table.
+pub(crate) fn milliseconds(instant: OffsetDateTime) -> i128 {
+    instant.unix_timestamp_nanos() / 1_000_000
+}
+
 pub(crate) fn timestamp(instant: OffsetDateTime) -> AttributeValue {
     let milliseconds = instant.truncate_to_millisecond();
     AttributeValue::S(milliseconds.format(&Rfc3339).expect("years of four digits can be written"))

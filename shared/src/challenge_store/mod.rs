@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 pub use self::pending::{DueChallenge, DuePage, GivenUp, Look, PageKey};
 
-use self::item::{Update, Written, challenge, timestamp};
-pub(crate) use self::item::{number, text, unavailable, unreadable};
+pub(crate) use self::item::{Update, Written, milliseconds, number, text, unavailable, unreadable};
+use self::item::{challenge, timestamp};
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Failure, Report, Status};
 use crate::clock::Clock;
 use crate::identity::UserId;
@@ -235,12 +235,11 @@ impl ChallengeStore {
     /// When the table gave no answer.
     pub async fn claim_poll(&self, challenge_id: Uuid) -> Result<PollClaim, StoreError> {
         let now = self.clock.now();
-        let milliseconds = |instant: OffsetDateTime| number(instant.unix_timestamp_nanos() / 1_000_000);
         let claim = Update::new(self.update(challenge_id))
-            .set("polledAt = :now", ":now", milliseconds(now))
+            .set("polledAt = :now", ":now", number(milliseconds(now)))
             .name("#rank")
             .value(":final", number(FINAL_RANK))
-            .value(":before", milliseconds(now - POLL_INTERVAL))
+            .value(":before", number(milliseconds(now - POLL_INTERVAL)))
             .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
         Ok(match self.claim(claim).await? {
             Written::Yes(_) => PollClaim::Granted,

@@ -120,7 +120,7 @@ impl Circle {
     /// As [`CircleError`] says; 155104 where the token has expired.
     pub async fn user_of_token(&self, token: &UserToken, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("GET /v1/w3s/user").user_token(token);
-        Ok(self.send::<EndUser>(call, deadline).await?.data.as_of(self.clock.now()))
+        Ok(self.send::<EndUser>(call, deadline).await?.data.at(self.clock.now()))
     }
 
     /// The state of the user (`GET /v1/w3s/users/{userId}`).
@@ -129,7 +129,7 @@ impl Circle {
     /// As [`CircleError`] says; 155102 where Circle does not know the user.
     pub async fn user(&self, user: &UserId, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("GET /v1/w3s/users/{userId}").id(user.as_str());
-        Ok(self.send::<UserFound>(call, deadline).await?.data.user.as_of(self.clock.now()))
+        Ok(self.send::<UserFound>(call, deadline).await?.data.user.at(self.clock.now()))
     }
 
     /// Makes a challenge: `PUT /v1/w3s/user/pin` or `POST /v1/w3s/user/pin/restore`. The key makes the call

@@ -51,7 +51,7 @@ pub struct EndUser {
 
 impl EndUser {
     /// The user at `now`: a lock whose end has passed is open, whether or not Circle has noticed yet.
-    pub(super) fn as_of(mut self, now: OffsetDateTime) -> Self {
+    pub(super) fn at(mut self, now: OffsetDateTime) -> Self {
         for (status, details) in [
             (&mut self.pin_status, &self.pin_details),
             (&mut self.security_question_status, &self.security_question_details),
@@ -152,9 +152,9 @@ mod tests {
                 "securityQuestionStatus":"LOCKED"}"#,
         )
         .unwrap();
-        let locked = user.clone().as_of(datetime!(2026-01-01 12:29:59 UTC));
+        let locked = user.clone().at(datetime!(2026-01-01 12:29:59 UTC));
         assert_eq!(locked, user);
-        let open = user.as_of(datetime!(2026-01-01 12:30 UTC));
+        let open = user.at(datetime!(2026-01-01 12:30 UTC));
         assert_eq!(open.pin_status, Some(PinStatus::Enabled));
         assert_eq!(open.security_question_status, Some(PinStatus::Locked), "nobody says until when");
     }
