@@ -99,7 +99,7 @@ impl DynamoDbProxy {
     }
 
     /// Notes a call by its `X-Amz-Target` and its table, and names it, or refuses it.
-    fn note(&self, headers: &HeaderMap, body: &[u8]) -> Result<String, Response> {
+    fn note(&self, headers: &HeaderMap, body: &[u8]) -> Result<String, (StatusCode, &'static str)> {
         let operation = headers["x-amz-target"].to_str().unwrap().rsplit('.').next().unwrap();
         let text = std::str::from_utf8(body).unwrap();
         let body: Value = serde_json::from_str(text).unwrap();
@@ -109,10 +109,10 @@ impl DynamoDbProxy {
         state.operations.push(call.clone());
         if state.calls_to_throttle > 0 {
             state.calls_to_throttle -= 1;
-            return Err(refusal(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException"));
+            return Err((StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException"));
         }
         if state.down.contains(&table) || state.failing.is_some_and(|failing| text.contains(failing)) {
-            return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"));
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"));
         }
         Ok(call)
     }
@@ -121,7 +121,7 @@ impl DynamoDbProxy {
 async fn forward(State(proxy): State<Arc<DynamoDbProxy>>, mut headers: HeaderMap, body: Bytes) -> Response {
     let call = match proxy.note(&headers, &body) {
         Ok(call) => call,
-        Err(refusal) => return refusal,
+        Err((status, word)) => return refusal(status, word),
     };
     headers.remove(header::HOST);
     let answer = proxy.http.post(proxy.dynamodb.url()).headers(headers).body(body).send().await.unwrap();
