@@ -167,7 +167,11 @@ impl Run<'_> {
             state.summary.circle_calls += 1;
         }
         let session = self.function.circle.create_session(user, self.call_deadline(SESSION_LIMIT)).await;
-        let token = session.inspect_err(|_| self.end_turn(user))?.user_token;
+        let session = session.inspect_err(|_| {
+            self.state().calls_left += 1;
+            self.end_turn(user);
+        })?;
+        let token = session.user_token;
         self.state().turns.entry(user.as_str().to_owned()).or_default().token = Some(token.clone());
         Ok(token)
     }
