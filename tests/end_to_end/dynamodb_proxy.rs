@@ -12,7 +12,7 @@ use serde_json::Value;
 use shared::clock::AdjustableClock;
 use tokio::net::TcpListener;
 
-use crate::support::App;
+use crate::support::{App, NOON};
 
 /// A DynamoDB behind a proxy that notes each call, and that can keep calls from it or lose its answers.
 pub(crate) struct DynamoDbProxy {
@@ -53,6 +53,17 @@ impl DynamoDbProxy {
         tokio::spawn(async { axum::serve(listener, router).await });
         options.settings.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), url);
         (App::with_options(options).await, proxy)
+    }
+
+    /// The same at noon, with no webhook, and with the scheduled function run only by hand.
+    pub(crate) async fn without_webhooks() -> (App, Arc<Self>) {
+        let clock = AdjustableClock::frozen(NOON);
+        let options = StackOptions { clock, scheduled: false, ..StackOptions::default() };
+        let (app, table) = Self::start_with(options).await;
+        app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
+        // Circle's first token takes a while of its own.
+        app.user_token().await;
+        (app, table)
     }
 
     /// The operations that were called while `work` was done, each with its table, in order.

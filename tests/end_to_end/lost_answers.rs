@@ -1,28 +1,14 @@
 //! The AWS SDK repeats a call whose answer was lost, and finds what it did itself the first time.
 
-use std::sync::Arc;
-
 use local::circle::{Fault, PinEntry};
-use local::stack::StackOptions;
 use serde_json::json;
-use shared::clock::AdjustableClock;
 
 use crate::dynamodb_proxy::DynamoDbProxy;
 use crate::observed::while_time_passes;
 use crate::reconcile::{ASKS_CIRCLE, FIRST_LOOK, function, run};
-use crate::support::{App, DAY, NOON, challenge_id, send};
+use crate::support::{App, DAY, challenge_id, send};
 
 const KEY: &str = "3f2b8a52-6a0e-4d0c-9b57-0d1f6c2f5a11";
-
-async fn start() -> (App, Arc<DynamoDbProxy>) {
-    let clock = AdjustableClock::frozen(NOON);
-    let options = StackOptions { clock, scheduled: false, ..StackOptions::default() };
-    let (app, table) = DynamoDbProxy::start_with(options).await;
-    app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
-    // Circle's first token takes a while of its own.
-    app.user_token().await;
-    (app, table)
-}
 
 /// Does the work while every write to the tables has to be repeated, because its first answer is lost.
 async fn losing<T>(app: &App, table: &DynamoDbProxy, work: impl Future<Output = T>) -> (T, Vec<String>) {
@@ -35,7 +21,7 @@ async fn losing<T>(app: &App, table: &DynamoDbProxy, work: impl Future<Output = 
 
 #[tokio::test]
 async fn a_challenge_is_recorded_and_counted_once() {
-    let (app, table) = start().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let request = app.request("POST /challenges").header("idempotency-key", KEY);
     let (answer, writes) = losing(&app, &table, send(request)).await;
     let id = challenge_id(answer.is(201));
@@ -47,7 +33,7 @@ async fn a_challenge_is_recorded_and_counted_once() {
 
 #[tokio::test]
 async fn a_challenge_whose_final_webhook_came_first_is_recorded_once() {
-    let (app, table) = start().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let request = || app.request("POST /challenges").header("idempotency-key", KEY);
     let id = challenge_id(send(request()).await.is(201));
     app.forget(id).await;
@@ -60,7 +46,7 @@ async fn a_challenge_whose_final_webhook_came_first_is_recorded_once() {
 
 #[tokio::test]
 async fn a_webhook_meets_its_own_write_and_no_strangers() {
-    let (app, table) = start().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let id = app.challenge().await;
     let message = app.message(id, "COMPLETE");
     let (answer, writes) = losing(&app, &table, app.post(&message)).await;
@@ -71,7 +57,7 @@ async fn a_webhook_meets_its_own_write_and_no_strangers() {
 
 #[tokio::test]
 async fn a_poll_that_was_claimed_is_made() {
-    let (app, table) = start().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let (id, token) = (app.challenge().await, app.user_token().await);
     app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
     let poll = app.request(&format!("GET /challenges/{id}")).header("x-user-token", token);
@@ -84,7 +70,7 @@ async fn a_poll_that_was_claimed_is_made() {
 
 #[tokio::test]
 async fn a_look_that_was_claimed_is_taken_and_one_given_up_is_so_once() {
-    let (app, table) = start().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let function = function(&app);
     let (ended, open) = (app.challenge().await, app.challenge().await);
     app.stack.circle.enter_pin(ended, PinEntry::right()).unwrap();
@@ -98,7 +84,7 @@ async fn a_look_that_was_claimed_is_taken_and_one_given_up_is_so_once() {
 
 #[tokio::test]
 async fn an_answer_that_a_challenge_is_unknown_counts_once() {
-    let (app, table) = start().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let function = function(&app);
     let (unknown, known) = (app.challenge().await, app.challenge().await);
     let path = Some(format!("/v1/w3s/user/challenges/{unknown}"));

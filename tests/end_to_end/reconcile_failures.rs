@@ -1,8 +1,7 @@
 use local::circle::{Fault, PinEntry, UserChange, UserStatus};
-use local::stack::StackOptions;
 use reconcile_challenges::{Stop, Summary, reconcile};
 use serde_json::json;
-use shared::clock::{AdjustableClock, Deadline};
+use shared::clock::Deadline;
 use uuid::Uuid;
 
 use crate::dynamodb_proxy::DynamoDbProxy;
@@ -10,7 +9,7 @@ use crate::observed::{Log, while_time_passes};
 use crate::reconcile::{
     FIRST_LOOK, NEW_SESSION, challenge_of, function, metrics, new_session, run, without_webhooks,
 };
-use crate::support::{App, DAY, HOUR, MINUTE, NOON};
+use crate::support::{App, DAY, HOUR, MINUTE};
 
 #[tokio::test]
 async fn a_run_ends_early_when_circle_is_down_and_the_next_one_takes_up_the_rest() {
@@ -239,7 +238,7 @@ async fn with_a_key_of_another_account_nothing_is_given_up() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_written_down_is_asked_for_again() {
-    let (app, table) = with_proxy().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let function = function(&app);
     let id = app.challenge().await;
     app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
@@ -255,7 +254,7 @@ async fn an_answer_that_cannot_be_written_down_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_table_that_cannot_be_reached_fails_the_run() {
-    let (app, table) = with_proxy().await;
+    let (app, table) = DynamoDbProxy::without_webhooks().await;
     let function = function(&app);
     let id = app.challenge().await;
     app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
@@ -268,13 +267,4 @@ async fn a_table_that_cannot_be_reached_fails_the_run() {
     assert!(metrics(&log).contains(&"storage_unavailable".to_owned()));
     table.set_down(&[]);
     assert_eq!(run(&app, &function).await.settled, 1);
-}
-
-async fn with_proxy() -> (App, std::sync::Arc<DynamoDbProxy>) {
-    let clock = AdjustableClock::frozen(NOON);
-    let options = StackOptions { clock, scheduled: false, ..StackOptions::default() };
-    let (app, table) = DynamoDbProxy::start_with(options).await;
-    app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
-    app.user_token().await;
-    (app, table)
 }
