@@ -276,6 +276,9 @@ def test_the_subscription_waits_for_what_circle_calls(template, deployed):
     assert set(subscription["DependsOn"]) == webhook | stage
     properties = subscription["Properties"]
     assert properties["Endpoint"]["Fn::Sub"].endswith("/webhooks/circle")
+    # What says which account it is in: CloudFormation calls the function only when a property changes.
+    for parameter in ["CircleApiKeySecretArn", "CircleEnvironment", "CircleBaseUrl"]:
+        assert properties[parameter] == {"Ref": parameter}
     assert properties["ServiceTimeout"] > deployed["ManageSubscriptionFunction"]["Properties"]["Timeout"]
     for name, resource in template["Resources"].items():
         if name.startswith("ManageSubscription") or name == "CircleSubscription":
