@@ -91,6 +91,12 @@ class Circle:
     def subscriptions(self, endpoint=None):
         return [one for one in self.control("GET", "/subscriptions") if endpoint in (None, one["endpoint"])]
 
+    def unsubscribe(self, subscription_id):
+        """By Circle's own API: somebody removes it in the console."""
+        url = f"{self.url}/v2/notifications/subscriptions/{subscription_id}"
+        answer = HTTP.request("DELETE", url, headers={"Authorization": f"Bearer {self.api_key}"})
+        assert answer.status in (200, 204), answer.data
+
     def deliveries(self, endpoint, challenge_id=None):
         """The attempts to deliver webhooks to an endpoint, of one challenge or of all."""
         return [

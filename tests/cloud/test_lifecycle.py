@@ -132,6 +132,17 @@ def test_changed_parameters_reach_the_functions(stack, scoped_user):
     assert (answer.status, answer.json()["code"]) == (403, "source_not_allowed")
 
 
+def test_another_account_gets_the_subscription(aws, circle, stack):
+    before = stack.resource("CircleSubscription")
+    # An account without the subscription, as another one is.
+    circle.unsubscribe(before)
+    secret = aws.client("secretsmanager").create_secret(Name="another-account", SecretString=circle.api_key)
+    stack.parameters["CircleApiKeySecretArn"] = secret["ARN"]
+    stack.deploy("update", "2", "UPDATE_COMPLETE")
+    [subscription] = circle.subscriptions(stack.webhook_url)
+    assert subscription["id"] == stack.resource("CircleSubscription") != before
+
+
 def test_a_key_of_the_other_environment_fails_the_deployment(aws, circle, parameters):
     before = circle.subscriptions()
     stack = Stack(aws, "wrong-key", {**parameters, "CircleEnvironment": "LIVE"}, wanted="ROLLBACK_COMPLETE")

@@ -1,4 +1,5 @@
 use local::circle::Fault;
+use local::secrets_manager::Failure;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, STACK, SUBSCRIPTIONS};
@@ -119,12 +120,20 @@ async fn what_is_gone_at_circle_is_made_again_or_is_deleted_already() {
 }
 
 #[tokio::test]
-async fn what_was_not_created_is_deleted_without_a_call() {
+async fn what_was_not_created_is_not_deleted_and_what_there_is_is_named() {
     let stack = Deployment::start().await;
-    assert_eq!(stack.succeed("Delete", Some("not-created"), &stack.webhook()).await, "not-created");
-    assert_eq!(stack.succeed("Delete", None, &stack.webhook()).await, "not-created");
-    assert_eq!((stack.calls("GET"), stack.calls("DELETE")), (0, 0));
-    assert_eq!(stack.subscribed(&stack.webhook()).len(), 1);
+    assert_eq!(stack.succeed("Delete", Some("not-created"), &stack.new_webhook()).await, "not-created");
+    assert_eq!(stack.succeed("Delete", None, &stack.new_webhook()).await, "not-created");
+    assert!(!stack.log.text().contains("subscription_left_behind"), "{}", stack.log.text());
+
+    // As after a creation whose answer did not reach CloudFormation, which then makes up an id.
+    let made_up = "stack-CircleSubscription-1ABCDEFGHIJKL";
+    assert_eq!(stack.succeed("Delete", Some(made_up), &stack.webhook()).await, made_up);
+    let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
+    let log = stack.log.text();
+    let left: Vec<&str> = log.lines().filter(|line| line.contains("subscription_left_behind")).collect();
+    assert!(left.len() == 1 && left[0].contains(id), "{log}");
+    assert_eq!((stack.calls("GET"), stack.calls("DELETE")), (3, 0));
 }
 
 #[tokio::test]
@@ -172,6 +181,14 @@ async fn a_circle_that_fails_for_a_while_is_asked_again() {
     // A webhook that is not there yet, as a new API's may be.
     stack.fault("POST", Fault { status: Some(400), code: Some(2), times: 2, ..Fault::default() });
     stack.succeed("Update", Some(&id), &stack.new_webhook().replace("new", "newer")).await;
+}
+
+#[tokio::test]
+async fn a_permission_as_new_as_the_stack_is_waited_for() {
+    let stack = Deployment::start().await;
+    stack.app.stack.secrets_manager.fail_next(3, Failure::AccessDenied);
+    let id = stack.succeed("Create", None, &stack.new_webhook()).await;
+    assert_eq!(stack.subscribed(&stack.new_webhook()), [id]);
 }
 
 #[tokio::test]

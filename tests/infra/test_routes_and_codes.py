@@ -91,21 +91,27 @@ def test_the_running_api_answers_these_routes_and_no_other(openapi, stack):
                 assert (answer.status_code, gateway) in [(200, None), (401, False)], (method, path)
 
 
-def problem_codes(openapi):
-    """{(code, status)} that the operations list, each response read through its reference."""
-    found = set()
-    for item in openapi["paths"].values():
-        for operation in item.values():
+def problems(openapi):
+    """((method, path), status, response) of each answer with a problem document, read through its reference."""
+    for path, item in openapi["paths"].items():
+        for method, operation in item.items():
             for status, response in operation["responses"].items():
                 if "$ref" in response:
                     response = openapi["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
-                problem = response.get("content", {}).get("application/problem+json")
-                if problem:
-                    reference, own = problem["schema"]["allOf"]
-                    assert reference == {"$ref": "#/components/schemas/Problem"}
-                    codes = own["properties"]["code"]["enum"]
-                    assert problem["example"]["code"] in codes and problem["example"]["status"] == int(status)
-                    found |= {(code, int(status)) for code in codes}
+                if "application/problem+json" in response.get("content", {}):
+                    yield (method.upper(), path), int(status), response
+
+
+def problem_codes(openapi):
+    """{(code, status)} that the operations list."""
+    found = set()
+    for _, status, response in problems(openapi):
+        problem = response["content"]["application/problem+json"]
+        reference, own = problem["schema"]["allOf"]
+        assert reference == {"$ref": "#/components/schemas/Problem"}
+        codes = own["properties"]["code"]["enum"]
+        assert problem["example"]["code"] in codes and problem["example"]["status"] == status
+        found |= {(code, status) for code in codes}
     return found
 
 
@@ -116,3 +122,24 @@ def test_the_error_codes_are_those_of_the_readme(openapi):
     assert len(readme) == table.count("\n| `") > 20
     assert problem_codes(openapi) == readme
     assert sorted(openapi["components"]["schemas"]["Code"]["enum"]) == sorted(code for code, _ in readme)
+
+
+def test_no_problem_document_is_kept_by_a_cache(openapi):
+    for route, status, response in problems(openapi):
+        # Where API Gateway gives the same status, its answer does not have the header.
+        header = "NoStoreOfProblem" if "application/json" in response["content"] else "NoStore"
+        assert response["headers"]["Cache-Control"] == {"$ref": f"#/components/headers/{header}"}, (route, status)
+
+
+def test_the_examples_of_problems_are_in_the_words_of_the_code(openapi, template):
+    """Those of the operation's own function, or of what all functions share."""
+
+    def words(*folders):
+        return "\n".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("src/**/*.rs"))
+
+    routes = in_template(template)
+    for route, status, response in problems(openapi):
+        example = response["content"]["application/problem+json"]["example"]
+        # The one sentence with a setting in it.
+        detail = example["detail"].replace("claim sub", "claim {claim}")
+        assert detail in words(f"functions/{routes[route][0]}", "shared").replace('\\"', '"'), (route, status, detail)

@@ -64,13 +64,11 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
-def allowed(policy):
-    """{(action, resource)} of a policy document, as pairs that can be compared."""
-    pairs = []
-    for statement in policy["Statement"]:
-        assert statement["Effect"] == "Allow" and set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
-        pairs += [(action, what) for action in listed(statement["Action"]) for what in listed(statement["Resource"])]
-    return sorted(pairs, key=repr)
+def allowed(statement):
+    """What one statement of a policy allows: each (action, resource), and on what condition."""
+    assert statement["Effect"] == "Allow" and set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+    condition = statement.get("Condition")
+    return [(action, what, condition) for action in listed(statement["Action"]) for what in listed(statement["Resource"])]
 
 
 def test_each_folder_of_a_function_is_deployed(template):
@@ -83,51 +81,120 @@ def test_each_folder_of_a_function_is_deployed(template):
     assert deployed == {f"../functions/{name}/" for name in folders} == {f"../functions/{name}/" for name in FUNCTIONS}
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_may_do_what_it_does_and_no_more(deployed, function):
-    name = logical(function)
-    assert deployed[f"{name}Function"]["Properties"]["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
-    role = deployed[f"{name}Role"]["Properties"]
-    assert role["ManagedPolicyArns"] == [{"Ref": "FunctionPolicy"}]
-    (policy,) = role["Policies"]
-    log = {"Fn::GetAtt": [f"{name}LogGroup", "Arn"]}
-    expected = FUNCTIONS[function][0] + [("logs:CreateLogStream", log), ("logs:PutLogEvents", log)]
-    assert allowed(policy["PolicyDocument"]) == sorted(expected, key=repr)
-    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
-    assert trust == {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+def grants(deployed):
+    """{name: what it grants} of everything that grants: roles, managed policies and the policies of resources."""
+    found = {}
+    for name, resource in deployed.items():
+        properties = resource.get("Properties", {})
+        if resource["Type"] == "AWS::IAM::Role":
+            documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
+            attached = properties.get("ManagedPolicyArns", [])
+        elif "PolicyDocument" in properties:
+            documents, attached = [properties["PolicyDocument"]], []
+        else:
+            assert not {"Policies", "AssumeRolePolicyDocument", "ManagedPolicyArns"} & set(properties), name
+            continue
+        found[name] = [("attached", policy["Ref"], None) for policy in attached]
+        for document in documents:
+            assert set(document) <= {"Version", "Statement"}
+            for statement in document["Statement"]:
+                if "Fn::If" in statement:
+                    condition, statement, otherwise = statement["Fn::If"]
+                    assert otherwise == {"Ref": "AWS::NoValue"}
+                    found[name] += [(condition, *granted) for granted in allowed(statement)]
+                elif "Principal" in statement:
+                    rest = {key: value for key, value in statement.items() if key != "Principal"}
+                    found[name] += [(repr(statement["Principal"]), *granted) for granted in allowed(rest)]
+                else:
+                    found[name] += allowed(statement)
+        found[name].sort(key=repr)
+    return found
 
 
-def test_what_every_function_may_do(template):
-    secret, decrypt, trace = template["Resources"]["FunctionPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert allowed({"Statement": [secret]}) == [("secretsmanager:GetSecretValue", SECRET)]
-    nothing = {"Ref": "AWS::NoValue"}
-    condition, statement, otherwise = decrypt["Fn::If"]
-    assert (condition, otherwise) == ("HasCustomerKey", nothing)
-    assert allowed({"Statement": [statement]}) == [("kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"})]
-    condition, statement, otherwise = trace["Fn::If"]
-    assert (condition, otherwise) == ("IsTraced", nothing)
-    assert allowed({"Statement": [statement]}) == [("xray:PutTelemetryRecords", "*"), ("xray:PutTraceSegments", "*")]
-
-
-def test_the_other_roles(deployed):
-    """Those of the pipes and of the schedule, and no others."""
-    roles = {name for name, resource in deployed.items() if resource["Type"] == "AWS::IAM::Role"}
-    assert roles == {f"{logical(function)}Role" for function in FUNCTIONS} | {
-        "PipeRole",
-        "ReconcileChallengesFunctionEveryFiveMinutesRole",
+def expected_grants():
+    """What each role and policy is to grant, and nothing besides."""
+    expected = {}
+    for function, (actions, _) in FUNCTIONS.items():
+        name = logical(function)
+        log = {"Fn::GetAtt": [f"{name}LogGroup", "Arn"]}
+        expected[f"{name}Role"] = [("attached", "FunctionPolicy", None)]
+        expected[f"{name}Role"] += [(*action, None) for action in actions]
+        expected[f"{name}Role"] += [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
+    through_secrets_manager = {
+        "StringEquals": {
+            "kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
+            "kms:EncryptionContext:SecretARN": SECRET,
+        }
     }
+    expected["FunctionPolicy"] = [
+        ("secretsmanager:GetSecretValue", SECRET, None),
+        ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
+        # X-Ray knows no resources to name.
+        ("IsTraced", "xray:PutTelemetryRecords", "*", None),
+        ("IsTraced", "xray:PutTraceSegments", "*", None),
+    ]
     stream = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
     reads = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
-    (policy,) = deployed["PipeRole"]["Properties"]["Policies"]
-    assert allowed(policy["PolicyDocument"]) == sorted(
-        [(f"dynamodb:{action}", stream) for action in reads]
-        + [("events:PutEvents", {"Fn::GetAtt": ["EventBus", "Arn"]})]
-        + [("sqs:SendMessage", {"Fn::GetAtt": ["UndeliveredEventsQueue", "Arn"]})],
-        key=repr,
+    expected["PipeRole"] = [(f"dynamodb:{action}", stream, None) for action in reads] + [
+        ("events:PutEvents", {"Fn::GetAtt": ["EventBus", "Arn"]}, None),
+        ("sqs:SendMessage", {"Fn::GetAtt": ["UndeliveredEventsQueue", "Arn"]}, None),
+    ]
+    reconcile = {"Fn::GetAtt": ["ReconcileChallengesFunction", "Arn"]}
+    expected["ReconcileChallengesFunctionEveryFiveMinutesRole"] = [("lambda:InvokeFunction", reconcile, None)]
+    changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
+    queue = {"Fn::GetAtt": ["PinChangedQueue", "Arn"]}
+    expected["PinChangedQueuePolicy"] = [
+        (repr({"Service": "events.amazonaws.com"}), "sqs:SendMessage", queue, changed)
+    ]
+    return {name: sorted(granted, key=repr) for name, granted in expected.items()}
+
+
+def test_each_role_and_policy_grants_what_is_needed_and_no_more(deployed):
+    """One action more or less, a wildcard, or a condition less: each is a difference."""
+    assert grants(deployed) == expected_grants()
+
+
+def test_who_may_take_the_roles(deployed):
+    trusted = {
+        name: resource["Properties"]["AssumeRolePolicyDocument"]
+        for name, resource in deployed.items()
+        if resource["Type"] == "AWS::IAM::Role"
+    }
+
+    def only(service, **conditions):
+        statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole", **conditions}
+        return {"Version": "2012-10-17", "Statement": [statement]}
+
+    schedule = trusted.pop("ReconcileChallengesFunctionEveryFiveMinutesRole")
+    # SAM writes lists.
+    [statement] = schedule["Statement"]
+    assert statement == {
+        "Effect": "Allow",
+        "Principal": {"Service": ["scheduler.amazonaws.com"]},
+        "Action": ["sts:AssumeRole"],
+    }
+    own_pipes = {"Fn::Sub": "arn:${AWS::Partition}:pipes:${AWS::Region}:${AWS::AccountId}:pipe/${AWS::StackName}-*"}
+    assert trusted.pop("PipeRole") == only(
+        "pipes.amazonaws.com",
+        Condition={
+            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+            "ArnLike": {"aws:SourceArn": own_pipes},
+        },
     )
-    (policy,) = deployed["ReconcileChallengesFunctionEveryFiveMinutesRole"]["Properties"]["Policies"]
-    function = {"Fn::GetAtt": ["ReconcileChallengesFunction", "Arn"]}
-    assert allowed(policy["PolicyDocument"]) == [("lambda:InvokeFunction", function)]
+    assert trusted == {f"{logical(function)}Role": only("lambda.amazonaws.com") for function in FUNCTIONS}
+
+
+def test_who_may_call_the_functions(deployed):
+    """API Gateway, for this API. The schedule has a role, and nobody else is let in."""
+    permissions = [one["Properties"] for one in deployed.values() if one["Type"] == "AWS::Lambda::Permission"]
+    called = ["CreateChallenge", "CreateToken", "GetChallenge", "GetPin", "ReceiveWebhook", "ReceiveWebhook"]
+    assert sorted(one["FunctionName"]["Ref"] for one in permissions) == [f"{name}Function" for name in called]
+    for permission in permissions:
+        assert permission["Action"] == "lambda:InvokeFunction"
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        arn, names = permission["SourceArn"]["Fn::Sub"]
+        assert arn.startswith("arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${__ApiId__}/")
+        assert names["__ApiId__"] == {"Ref": "HttpApi"}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -136,6 +203,7 @@ def test_a_function_is_set_up(template, deployed, function):
     assert template["Resources"][f"{name}Function"]["Metadata"] == {"BuildMethod": "rust-cargolambda"}
     properties = deployed[f"{name}Function"]["Properties"]
     assert properties["Environment"]["Variables"] == CIRCLE | FUNCTIONS[function][1]
+    assert properties["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     assert properties["Runtime"] == "provided.al2023" and properties["Handler"] == "bootstrap"
     assert properties["Architectures"] == [{"Ref": "Architecture"}]
     assert properties["LoggingConfig"] == {
@@ -273,13 +341,35 @@ def test_the_subscription_waits_for_what_circle_calls(template, deployed):
     webhook = {name for name in deployed if re.fullmatch("ReceiveWebhookFunction.*Permission", name)}
     stage = {name for name, resource in deployed.items() if resource["Type"] == "AWS::ApiGatewayV2::Stage"}
     assert len(webhook) == 2 and len(stage) == 1
-    assert set(subscription["DependsOn"]) == webhook | stage
+    # And for the limits of its function's repeats.
+    assert set(subscription["DependsOn"]) == webhook | stage | {"ManageSubscriptionFunctionEventInvokeConfig"}
     properties = subscription["Properties"]
     assert properties["Endpoint"]["Fn::Sub"].endswith("/webhooks/circle")
-    assert properties["ServiceTimeout"] > deployed["ManageSubscriptionFunction"]["Properties"]["Timeout"]
+    # What says which account it is in: CloudFormation calls the function only when a property changes.
+    for parameter in ["CircleApiKeySecretArn", "CircleEnvironment", "CircleBaseUrl"]:
+        assert properties[parameter] == {"Ref": parameter}
+    # The latest repeat is over before CloudFormation gives up.
+    repeats = deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Properties"]
+    timeout = deployed["ManageSubscriptionFunction"]["Properties"]["Timeout"]
+    assert repeats["MaximumEventAgeInSeconds"] + timeout < properties["ServiceTimeout"] == 300
     for name, resource in template["Resources"].items():
         if name.startswith("ManageSubscription") or name == "CircleSubscription":
             assert resource["Condition"] == "ManagesSubscription", name
+
+
+def test_the_log_of_the_subscription_outlives_a_deployment_that_failed(template):
+    group = template["Resources"]["ManageSubscriptionLogGroup"]
+    assert group["DeletionPolicy"] == group["UpdateReplacePolicy"] == "Retain"
+    # A name of its own would keep the next stack of the same name out.
+    assert "LogGroupName" not in group["Properties"]
+    kept = {name for name, one in template["Resources"].items() if one.get("DeletionPolicy") == "Retain"}
+    assert kept == {"ManageSubscriptionLogGroup", "ChallengesTable"}
+
+
+def test_a_first_deployment_reserves_no_concurrency(template):
+    """A new account has none to reserve."""
+    for parameter in ["WebhookReservedConcurrency", "ReconcileReservedConcurrency"]:
+        assert template["Parameters"][parameter]["Default"] == 0
 
 
 def test_queues(template):
@@ -311,7 +401,6 @@ def alarms(template):
 
 def test_every_alarm_reaches_the_topic(template):
     found = alarms(template)
-    assert len(found) == 22
     action = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
     for name, properties in found.items():
         assert properties["AlarmActions"] == action, name
@@ -333,9 +422,12 @@ def test_what_is_alarmed_on_is_counted_and_logged(template):
         (metric,) = one["MetricTransformations"]
         assert metric["Dimensions"] == [{"Key": "metric", "Value": "$.metric"}]
     sources = [path.read_text() for folder in ["functions", "shared"] for path in (ROOT / folder).rglob("src/**/*.rs")]
-    logged = {word for source in sources for word in re.findall(r'metric = "(\w+)"', source)}
+    logged = {word for source in sources for word in re.findall(r'(?:metric|LEFT_BEHIND: &str) = "(\w+)"', source)}
     table = (ROOT / "README.md").read_text().split("### Errors")[1].split("\n## ")[0]
     logged |= set(re.findall(r"^\| `(\w+)` \| \d{3} \|", table, re.MULTILINE))
+    # The alarms are those of the README.
+    alarms_section = (ROOT / "README.md").read_text().split("### Alarms")[1].split("\n## ")[0]
+    told = set(re.findall(r"`(\w+)`", alarms_section.split("by `metric`):")[1].split(";")[0]))
     watched = set()
     for properties in alarms(template).values():
         if properties.get("MetricName") == metric["MetricName"]:
@@ -343,8 +435,35 @@ def test_what_is_alarmed_on_is_counted_and_logged(template):
             (dimension,) = properties["Dimensions"]
             assert dimension["Name"] == "metric"
             watched.add(dimension["Value"])
-    assert len(watched) == 15
+    assert watched == told
     assert watched <= logged, watched - logged
+
+
+def test_alarms_of_several_metrics_take_a_silent_one_for_zero(template):
+    summed = {}
+    for name, properties in alarms(template).items():
+        if "Metrics" in properties:
+            expression, *metrics = properties["Metrics"]
+            assert expression["Expression"] == "SUM(FILL(METRICS(), 0))", name
+            assert len(metrics) <= 9 and not any(metric["ReturnData"] for metric in metrics), name
+            summed[name] = [metric["MetricStat"]["Metric"] for metric in metrics]
+    # Failures of manage-subscription are CloudFormation's to tell.
+    functions = [{"Ref": f"{logical(name)}Function"} for name in FUNCTIONS if name != "manage-subscription"]
+    for name, metric in [("FunctionErrorsAlarm", "Errors"), ("FunctionThrottlesAlarm", "Throttles")]:
+        found = summed.pop(name)
+        assert all((one["Namespace"], one["MetricName"]) == ("AWS/Lambda", metric) for one in found)
+        assert [one["Dimensions"] for one in found] == [[{"Name": "FunctionName", "Value": one}] for one in functions]
+    pipes = {
+        (metric["Namespace"], metric["MetricName"], dimension["Name"], dimension["Value"]["Ref"])
+        for metric in summed.pop("PipesFailedAlarm")
+        for dimension in metric["Dimensions"]
+    }
+    assert pipes == {
+        ("AWS/EventBridge/Pipes", f"Execution{what}", "PipeName", pipe)
+        for what in ["Failed", "PartiallyFailed", "Throttled", "Timeout"]
+        for pipe in ["SettledPipe", "RecoveryPipe"]
+    }
+    assert summed == {}
 
 
 def test_parameters_are_described_bounded_and_safe(template):

@@ -34,6 +34,9 @@ const INVOCATION_LIMIT: Duration = Duration::from_secs(60);
 /// What is kept of an invocation's time to deliver the answer in.
 const DELIVERY_PART: Duration = Duration::from_secs(8);
 
+/// The metric that counts what may be at Circle without a stack that removes it.
+const LEFT_BEHIND: &str = "subscription_left_behind";
+
 /// What the function keeps between invocations.
 #[derive(Debug)]
 pub struct ManageSubscription {
@@ -95,6 +98,7 @@ async fn answer(function: &ManageSubscription, mut event: Event, context: &Conte
         Err(failure) if event.request_type == "Delete" => {
             let subscription_id = event.physical_resource_id.as_deref().unwrap_or("none");
             tracing::error!(
+                metric = LEFT_BEHIND,
                 subscription_id,
                 error = %Chain(&failure),
                 "the subscription may still be at Circle: remove it there by hand; the stack goes on without"
@@ -135,12 +139,34 @@ async fn perform(
             Ok(Some(work()?.subscribe(&endpoint, own).await?))
         }
         "Delete" => {
-            // Without an id of Circle's there was nothing created.
-            if let Some(id) = own {
-                work()?.unsubscribe(id).await?;
+            match own {
+                Some(id) => work()?.unsubscribe(id).await?,
+                // Nothing was created, or the answer to the creation was lost.
+                None => {
+                    if let Err(failure) = look_for_others(work, event).await {
+                        tracing::warn!(error = %Chain(&failure), "not known whether the endpoint is subscribed");
+                    }
+                }
             }
             Ok(None)
         }
         _ => Err(Failure::RequestType),
     }
+}
+
+/// Says which subscriptions there are for the endpoint of a resource without an id of Circle's. They are left, because
+/// nothing says that they are the resource's own.
+async fn look_for_others<'a>(
+    work: impl FnOnce() -> Result<Work<'a>, Failure>,
+    event: &Event,
+) -> Result<(), Failure> {
+    let Some(endpoint) = event.endpoint() else { return Ok(()) };
+    for subscription_id in work()?.subscribed(&endpoint).await? {
+        tracing::warn!(
+            metric = LEFT_BEHIND,
+            %subscription_id,
+            "the endpoint of what is deleted is subscribed: remove it at Circle by hand if nothing else uses it"
+        );
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use reqwest::Url;
+use shared::api_key::ApiKeyError;
 use shared::circle::{Circle, CircleError, Subscription};
 use shared::clock::{Clock, Deadline};
 use shared::random::Random;
@@ -49,6 +50,12 @@ impl Work<'_> {
         self.persist(async || self.circle.delete_subscription(id, self.deadline).await).await
     }
 
+    /// The ids of all subscriptions of the endpoint, whatever they are for.
+    pub(crate) async fn subscribed(&self, endpoint: &Url) -> Result<Vec<Uuid>, CircleError> {
+        let all = self.circle.subscriptions(self.deadline).await?;
+        Ok(all.into_iter().filter(|one| one.is_for(endpoint)).map(|one| one.id).collect())
+    }
+
     async fn persist<T>(&self, round: impl AsyncFn() -> Result<T, CircleError>) -> Result<T, CircleError> {
         let mut rounds = 0;
         loop {
@@ -80,7 +87,14 @@ fn choose(all: Vec<Subscription>, endpoint: &Url, own: Option<Uuid>) -> Option<S
     fitting.into_iter().max_by_key(|one| (Some(one.id) == own, one.enabled, Reverse(one.id)))
 }
 
-/// Whether another try can help: not where the API key is the trouble.
+/// Whether another try can help: not where the API key itself is the trouble. That Secrets Manager refuses to give it may
+/// pass, because the permission is as new as the stack and may not be known everywhere yet.
 fn may_pass(error: &CircleError) -> bool {
-    !matches!(error, CircleError::ApiKey(_) | CircleError::Refused { status: 401 | 403, .. })
+    match error {
+        CircleError::ApiKey(error) => {
+            matches!(error, ApiKeyError::Refused { .. } | ApiKeyError::Unavailable { .. })
+        }
+        CircleError::Refused { status, .. } => !matches!(status, 401 | 403),
+        _ => true,
+    }
 }

@@ -35,6 +35,8 @@ pub enum Failure {
     InternalServiceError,
     /// 400 `ThrottlingException`, which the AWS SDK tries again more slowly.
     Throttled,
+    /// 400 `AccessDeniedException`, as where a new role's permissions are not known everywhere yet.
+    AccessDenied,
     /// No answer at all, until the caller gives up.
     NoAnswer,
 }
@@ -198,6 +200,12 @@ async fn answer(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Value
         Some(Failure::NoAnswer) => std::future::pending().await,
         Some(Failure::Throttled) => {
             return Err(Error::bad_request("ThrottlingException", "Rate exceeded"));
+        }
+        Some(Failure::AccessDenied) => {
+            return Err(Error::bad_request(
+                "AccessDeniedException",
+                "User is not authorized to perform: secretsmanager:GetSecretValue",
+            ));
         }
         Some(Failure::InternalServiceError) => {
             return Err(Error {
