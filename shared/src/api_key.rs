@@ -203,11 +203,21 @@ impl ApiKeySecret {
     }
 }
 
-/// Whether Secrets Manager answered, and asking again would not help.
+/// Whether Secrets Manager answered, and asking again would not help
+/// (`https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html`).
 fn is_refused(error: &SdkError<GetSecretValueError>) -> bool {
-    let SdkError::ServiceError(answer) = error else { return false };
-    let is_throttled = matches!(error.code(), Some("ThrottlingException" | "LimitExceededException"));
-    !is_throttled && answer.raw().status().as_u16() < 500
+    matches!(
+        error.code(),
+        Some(
+            "ResourceNotFoundException"
+                | "AccessDeniedException"
+                | "DecryptionFailure"
+                | "InvalidParameterException"
+                | "InvalidRequestException"
+                | "ValidationException"
+                | "UnrecognizedClientException"
+        )
+    )
 }
 
 #[cfg(test)]

@@ -210,6 +210,25 @@ async fn how_long_circle_asks_to_wait_is_handed_on() {
 }
 
 #[tokio::test]
+async fn a_wait_can_be_a_date_and_is_an_hour_at_most() {
+    let app = App::at_noon().await;
+    app.user_token().await;
+    for (said, seconds) in [
+        ("Thu, 01 Jan 2026 12:20:00 GMT", 1200),
+        ("Thu, 01 Jan 2099 00:00:00 GMT", 3600),
+        ("99999999999999999999999", 3600),
+        ("0", 2),
+        ("Thu, 01 Jan 2026 11:59:59 GMT", 2),
+        ("soon", 2),
+    ] {
+        let fault = Fault { status: Some(429), retry_after: Some(said.into()), ..on_creation() };
+        app.stack.circle.add_fault(fault);
+        let answer = send(app.request("POST /challenges")).await;
+        assert_eq!((answer.status, &answer.body["retryAfterSeconds"]), (503, &json!(seconds)), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn what_may_pass_is_tried_again_and_the_caller_does_not_notice() {
     let app = App::start().await;
     for fault in [

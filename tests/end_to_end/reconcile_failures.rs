@@ -1,4 +1,6 @@
 use local::circle::{Fault, PinEntry, UserChange, UserStatus};
+use local::secrets_manager::Failure;
+use local::stack::API_KEY_SECRET;
 use reconcile_challenges::{Stop, Summary, reconcile};
 use serde_json::json;
 use shared::clock::Deadline;
@@ -203,6 +205,48 @@ async fn a_challenge_whose_looks_only_fail_is_given_up_a_day_later_than_others()
     app.advance(DAY);
     assert_eq!(run(&app, &function).await.given_up, 1);
     assert_eq!(app.item(id).await["givenUpReason"], "age");
+}
+
+#[tokio::test]
+async fn a_look_that_the_end_of_the_run_cuts_short_gives_nothing_up() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    let id = app.challenge().await;
+    app.advance(9 * DAY);
+    app.stack.circle.add_fault(Fault { delay_ms: 3_600_000, times: 1000, ..Fault::default() });
+    let deadline = Deadline::after(&app.stack.clock, std::time::Duration::from_secs(7));
+    let summary = while_time_passes(&app.stack.clock, reconcile(&function, deadline)).await.unwrap();
+    assert_eq!((summary.looks, summary.given_up, summary.failed), (1, 0, 0), "{summary:?}");
+    app.stack.circle.clear_faults();
+    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.advance(6 * MINUTE);
+    assert_eq!(run(&app, &function).await.settled, 1);
+}
+
+#[tokio::test]
+async fn a_run_without_an_api_key_calls_nobody_and_says_whose_fault_it_is() {
+    let app = without_webhooks([]).await;
+    let function = function(&app);
+    app.challenge().await;
+    app.advance(FIRST_LOOK);
+    app.stack.circle.reset_call_counts();
+    for (failure, stop, metric) in [
+        (Failure::InternalServiceError, Stop::ApiKeyUnavailable, "api_key_unavailable"),
+        (Failure::NoAnswer, Stop::ApiKeyUnavailable, "api_key_unavailable"),
+    ] {
+        app.stack.secrets_manager.fail_next(3, failure);
+        let log = Log::start();
+        let summary = run(&app, &function).await;
+        let expected = Summary { failed: 1, stopped: Some(stop), ..Summary::default() };
+        assert_eq!(summary, expected);
+        assert_eq!(metrics(&log), ["reconcile_failed", metric]);
+    }
+    let key = app.stack.circle.api_key();
+    app.stack.secrets_manager.put(API_KEY_SECRET, "no-key");
+    assert_eq!(run(&app, &function).await.stopped, Some(Stop::ApiKey));
+    assert!(app.stack.circle.call_counts().is_empty());
+    app.stack.secrets_manager.put(API_KEY_SECRET, &key);
+    assert_eq!(run(&app, &function).await.open, 1);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use shared::api_key::ApiKeyError;
 use shared::challenge_store::{DueChallenge, GivenUp, Look, PENDING_SHARDS, StoreError};
 use shared::circle::CircleError;
 use shared::clock::Deadline;
@@ -75,7 +76,9 @@ pub(crate) struct State {
     pub(crate) turns: HashMap<String, Turn>,
     /// Looks at challenges that Circle does not know. What they mean shows at the end of the run.
     pub(crate) unknown: Vec<Look>,
-    pub(crate) failures_in_a_row: u32,
+    /// Calls to Circle that failed in a row, and calls to the table.
+    pub(crate) circle_failures: u32,
+    pub(crate) table_failures: u32,
     table_error: Option<StoreError>,
 }
 
@@ -86,7 +89,8 @@ impl<'a> Run<'a> {
             calls_left: function.calls_per_run,
             turns: HashMap::new(),
             unknown: Vec::new(),
-            failures_in_a_row: 0,
+            circle_failures: 0,
+            table_failures: 0,
             table_error: None,
         };
         Self {
@@ -102,6 +106,8 @@ impl<'a> Run<'a> {
         let quiet_until = *lock(&self.function.quiet_until);
         if quiet_until.is_some_and(|until| until > self.started) {
             self.state().summary.stopped = Some(Stop::RateLimited);
+        } else if let Err(error) = self.function.circle.read_api_key().await {
+            self.fail(error, None);
         }
         // Where calls run short, no shard is always the last.
         let first = self.function.random.uuid().as_bytes()[0] % PENDING_SHARDS;
@@ -169,18 +175,24 @@ impl<'a> Run<'a> {
         state.summary.failed += 1;
         let is_outage = error.is_outage();
         let stop = match error {
+            LookError::Circle(CircleError::ApiKey(ApiKeyError::Unavailable { .. })) => {
+                Some(Stop::ApiKeyUnavailable)
+            }
             LookError::Circle(error) if error.is_api_key_unusable() => Some(Stop::ApiKey),
             LookError::Circle(error) => {
                 let quiet_until = error.retry_after().map(|wait| self.function.clock.now() + wait);
                 let kept = &mut *lock(&self.function.quiet_until);
                 *kept = quiet_until.max(*kept);
-                let is_down = quiet_until.is_some() || is_outage && state.fails_again();
+                state.circle_failures += u32::from(is_outage);
+                let is_down = quiet_until.is_some() || state.circle_failures >= FAILURES_IN_A_ROW;
                 let limited = error.is_rate_limited().then_some(Stop::RateLimited);
                 limited.or(is_down.then_some(Stop::CircleUnavailable))
             }
-            LookError::Store(error @ StoreError::Unavailable { .. }) if state.fails_again() => {
-                state.table_error = Some(error);
-                Some(Stop::TableUnavailable)
+            LookError::Store(error @ StoreError::Unavailable { .. }) => {
+                state.table_failures += 1;
+                let is_down = state.table_failures >= FAILURES_IN_A_ROW && state.summary.stopped.is_none();
+                state.table_error = Some(error).filter(|_| is_down).or(state.table_error.take());
+                is_down.then_some(Stop::TableUnavailable)
             }
             LookError::Store(_) | LookError::NoStatus => None,
         };
@@ -218,14 +230,6 @@ impl<'a> Run<'a> {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-impl State {
-    /// Counts one more failure in a row, and says whether that makes it an outage.
-    fn fails_again(&mut self) -> bool {
-        self.failures_in_a_row += 1;
-        self.failures_in_a_row >= FAILURES_IN_A_ROW
     }
 }
 

@@ -41,8 +41,10 @@ pub enum Stop {
     RateLimited,
     /// Circle does not answer.
     CircleUnavailable,
-    /// There is no API key, or Circle refuses it.
+    /// There is no usable API key, or Circle refuses it.
     ApiKey,
+    /// Secrets Manager does not give the API key just now.
+    ApiKeyUnavailable,
     /// The table does not answer.
     TableUnavailable,
 }
@@ -54,6 +56,7 @@ impl Stop {
             Self::RateLimited => Code::CircleRateLimited,
             Self::CircleUnavailable => Code::CircleUnavailable,
             Self::ApiKey => Code::Misconfigured,
+            Self::ApiKeyUnavailable => Code::ApiKeyUnavailable,
             Self::TableUnavailable => Code::StorageUnavailable,
             Self::Time | Self::Calls => return "reconcile_stopped",
         };

@@ -25,7 +25,7 @@ const SESSION_LIMIT: Duration = Duration::from_secs(3);
 /// challenge is made.
 const CREATION_TIME: Duration = Duration::from_secs(10);
 
-/// How much older than others a challenge is given up whose looks only fail.
+/// How much older than others a challenge is given up whose looks only fail, or are not taken.
 const GRACE: time::Duration = time::Duration::DAY;
 
 /// What a run has seen of a user.
@@ -61,13 +61,18 @@ impl Run<'_> {
             if !self.takes_look(&user) {
                 return;
             }
-            match self.function.challenges.claim_look(&due).await {
-                Ok(Some(look)) => self.look(&user, look).await,
-                Ok(None) => self.state().calls_left += CALLS_PER_LOOK,
-                Err(error) => {
-                    self.state().calls_left += CALLS_PER_LOOK;
-                    self.fail(error, Some(&due.id.to_string()));
+            let claimed = self.function.challenges.claim_look(&due).await;
+            if !matches!(claimed, Ok(Some(_))) {
+                self.state().calls_left += CALLS_PER_LOOK;
+            }
+            match claimed {
+                Ok(look) => {
+                    self.state().table_failures = 0;
+                    if let Some(look) = look {
+                        self.look(&user, look).await;
+                    }
                 }
+                Err(error) => self.fail(error, Some(&due.id.to_string())),
             }
         }
     }
@@ -76,11 +81,11 @@ impl Run<'_> {
     async fn hold_back(&self, due: Vec<DueChallenge>) {
         for due in due {
             self.state().summary.held_back += 1;
-            if !self.is_old(due.created_at) {
+            if !self.is_old(due.created_at + GRACE) || self.has_stopped() {
                 continue;
             }
             let given_up = match self.function.challenges.claim_look(&due).await {
-                Ok(Some(look)) => self.give_up(&look).await.map(drop),
+                Ok(Some(look)) => self.give_up(&look).await,
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -94,12 +99,12 @@ impl Run<'_> {
         self.state().summary.looks += 1;
         let error = match self.ask(user, &look).await {
             Ok(()) => {
-                self.state().failures_in_a_row = 0;
+                self.state().circle_failures = 0;
                 return;
             }
             Err(LookError::Circle(error)) if error.is_not_found() => {
                 let mut state = self.state();
-                state.failures_in_a_row = 0;
+                state.circle_failures = 0;
                 state.summary.unknown += 1;
                 state.turns.entry(user.as_str().to_owned()).or_default().has_unknown = true;
                 state.unknown.push(look);
@@ -118,13 +123,14 @@ impl Run<'_> {
         }
     }
 
-    /// Makes the look due again soon where it may do better then; otherwise the next one comes at its own time.
+    /// Makes the look due again soon where it may do better then; otherwise the next one comes at its own time. A
+    /// challenge whose looks have only failed for long enough is given up, but not over an outage.
     async fn after_failure(&self, error: &LookError, look: &Look) -> Result<(), StoreError> {
-        let created_at = look.challenge.created_at;
-        if error.is_the_services() || error.is_outage() && !self.is_old(created_at + GRACE) {
+        let is_too_late = self.is_old(look.challenge.created_at + GRACE);
+        if error.is_the_services() || error.is_outage() && (self.has_stopped() || !is_too_late) {
             return self.function.challenges.put_back(look).await;
         }
-        self.give_up_if_old(look).await
+        if is_too_late { self.give_up(look).await } else { Ok(()) }
     }
 
     /// Asks Circle how the challenge stands, and records what is new.

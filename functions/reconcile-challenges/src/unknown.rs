@@ -3,6 +3,7 @@
 use futures_util::{StreamExt, stream};
 use shared::challenge_store::{GivenUp, Look, StoreError};
 
+use crate::Stop;
 use crate::run::{CONCURRENCY, Run};
 
 /// How many users of unknown challenges among few others are a reason to wake somebody.
@@ -30,6 +31,9 @@ impl Run<'_> {
         }
         stream::iter(looks)
             .for_each_concurrent(CONCURRENCY, |look| async move {
+                if self.state().summary.stopped == Some(Stop::TableUnavailable) {
+                    return;
+                }
                 if let Err(error) = self.judge(&look, is_most).await {
                     self.fail(error, Some(&look.challenge.id.to_string()));
                 }

@@ -90,10 +90,19 @@ impl Circle {
         }
     }
 
+    /// Reads the API key, unless it has been read.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub async fn read_api_key(&self) -> Result<(), CircleError> {
+        self.api_key.get().await?;
+        Ok(())
+    }
+
     /// Reads the API key ahead of the first call. A failure is logged and left to the first call, which may
     /// find the secret readable again.
     pub async fn warm_up(&self) {
-        if let Err(error) = self.api_key.get().await {
+        if let Err(error) = self.read_api_key().await {
             tracing::warn!(error = %crate::telemetry::Chain(&error), "the API key could not be read ahead");
         }
     }

@@ -254,15 +254,17 @@ impl Circle {
         })
     }
 
-    /// How long Circle asks to wait, in seconds or until a date; an hour at most is kept to.
+    /// How long Circle asks to wait, in seconds or until a date; an hour at most is kept to, and no time is no wait.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = text(headers, RETRY_AFTER.as_str())?;
-        let seconds = text.parse().ok().map(Duration::from_secs);
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let seconds = is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
         let until = || {
             let date = OffsetDateTime::from(httpdate::parse_http_date(text).ok()?);
             Some(Duration::try_from(date - self.clock.now()).unwrap_or(Duration::ZERO))
         };
-        seconds.or_else(until).map(|wait| wait.min(RETRY_AFTER_LIMIT))
+        let wait = seconds.or_else(until).filter(|wait| !wait.is_zero())?;
+        Some(wait.min(RETRY_AFTER_LIMIT))
     }
 
     /// The id becomes one segment of the path, whatever characters it has.

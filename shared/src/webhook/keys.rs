@@ -110,11 +110,15 @@ impl PublicKeys {
     }
 
     async fn fetch(self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
-        // The API key's first read has a time limit of its own; within Circle's it would be cut off, and begun anew by
+        // The API key's first read has a time limit of its own: within Circle's it would be cut off, and begun anew by
         // the next webhook.
-        self.circle.warm_up().await;
-        let deadline = Deadline::after(&*self.clock, FETCH_LIMIT);
-        let answer = self.circle.public_key(id, deadline).await;
+        let answer = match self.circle.read_api_key().await {
+            Ok(()) => {
+                let deadline = Deadline::after(&*self.clock, FETCH_LIMIT);
+                self.circle.public_key(id, deadline).await
+            }
+            Err(error) => Err(error),
+        };
         let mut state = self.state();
         state.fetches.remove(&id);
         match answer {
