@@ -207,8 +207,10 @@ class Stack:
         """What the functions have logged, without Lambda's own lines: when, which function, what."""
         logs = self.aws.client("logs")
         lines = []
-        for group in logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{self.name}-")["logGroups"]:
-            name = group["logGroupName"]
+        groups = logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{self.name}-")["logGroups"]
+        # The one whose name CloudFormation makes up.
+        names = [group["logGroupName"] for group in groups] + [self.resource("ManageSubscriptionLogGroup")]
+        for name in names:
             for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name):
                 lines += [(event["timestamp"], name.rpartition("/")[2], event["message"]) for event in page["events"]]
         # In the order in which they came where they came at once.

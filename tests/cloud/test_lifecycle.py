@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import threading
 import uuid
 
@@ -143,18 +144,28 @@ def test_another_account_gets_the_subscription(aws, circle, stack):
     assert subscription["id"] == stack.resource("CircleSubscription") != before
 
 
+def events(aws, log_group):
+    """A function's own lines."""
+    lines = [event["message"] for event in aws.client("logs").filter_log_events(logGroupName=log_group)["events"]]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
 def test_a_key_of_the_other_environment_fails_the_deployment(aws, circle, parameters):
     before = circle.subscriptions()
     stack = Stack(aws, "wrong-key", {**parameters, "CircleEnvironment": "LIVE"}, wanted="ROLLBACK_COMPLETE")
     # What CloudFormation shows to whoever deploys.
     [reason] = [reason for name, reason in stack.reasons() if name == "CircleSubscription"]
     assert "holds a TEST Circle API key, and CIRCLE_ENVIRONMENT asks for a LIVE one" in reason
+    # The log that it points to is still there, and no other.
+    [log] = aws.client("logs").describe_log_groups(logGroupNamePattern="wrong-key")["logGroups"]
+    assert any("could not be subscribed" in line["message"] for line in events(aws, log["logGroupName"]))
     assert circle.subscriptions() == before
 
 
 def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, stack, scoped_user, service, request):
     challenge_id = scoped_user.create_challenge()["challengeId"]
     challenges, requests = stack.resource("ChallengesTable"), stack.resource("ChallengeRequestsTable")
+    log = stack.resource("ManageSubscriptionLogGroup")
     stack.delete()
     request.config.stash[STACKS].remove(stack)
 
@@ -164,4 +175,6 @@ def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, 
     assert item["userId"] == {"S": scoped_user.id}
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         aws.client("dynamodb").describe_table(TableName=requests)
+    # What the deletion itself did can be read after it.
+    assert events(aws, log)[-1]["status"] == "Success"
     assert scoped_user.call("GET", "/pin").status in (403, 404)

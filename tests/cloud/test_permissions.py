@@ -124,15 +124,17 @@ def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
     assert error is None, payload
 
 
-@pytest.mark.parametrize("action", ["dynamodb:UpdateItem", "dynamodb:GetItem"])
-def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, records, overdue, without, action):
+@pytest.mark.parametrize(
+    "action,table", [("dynamodb:UpdateItem", "ChallengesTable"), ("dynamodb:GetItem", "ChallengeRequestsTable")]
+)
+def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, records, overdue, without, action, table):
     """It writes challenges' records, and reads when a user has asked for challenges."""
     circle.lose_webhooks()
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
     overdue(challenge_id)
     function = service.resource("ReconcileChallengesFunction")
-    with without("ReconcileChallenges", action):
+    with without("ReconcileChallenges", action, table):
         invoked(aws, function)
         assert records.get(challenge_id)["rank"] == {"N": "0"}
     overdue(challenge_id)
@@ -191,6 +193,14 @@ def test_the_pipes_may_do_what_they_do(aws, service):
 def test_each_permission_is_tried_above(aws, service):
     """What the roles grant, beside logs: whoever grants more has to show here what it is for."""
     iam = aws.client("iam")
+    dynamodb = aws.client("dynamodb")
+    tables = {"challenges": "ChallengesTable", "requests": "ChallengeRequestsTable"}
+    names = {
+        dynamodb.describe_table(TableName=service.resource(table))["Table"]["TableArn"]: name
+        for name, table in tables.items()
+    }
+    [challenges] = [arn for arn, name in names.items() if name == "challenges"]
+    names[f"{challenges}/index/pending-challenges"] = "index"
     granted = {}
     for function in [
         "CreateToken",
@@ -203,19 +213,26 @@ def test_each_permission_is_tried_above(aws, service):
     ]:
         role = service.resource(f"{function}Role")
         [name] = iam.list_role_policies(RoleName=role)["PolicyNames"]
-        actions = set()
-        for statement in iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
-            assert "*" not in json.dumps(statement["Action"])
-            actions |= set(many(statement["Action"]))
-        granted[function] = {one for one in actions if not one.startswith("logs:")}
+        statements = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]
+        granted[function] = {
+            (action, names.get(resource, resource))
+            for statement in statements
+            for action in many(statement["Action"])
+            for resource in many(statement["Resource"])
+            if not action.startswith("logs:")
+        }
         attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         assert [one["PolicyArn"] for one in attached] == [service.resource("FunctionPolicy")]
     assert granted == {
         "CreateToken": set(),
-        "CreateChallenge": {"dynamodb:UpdateItem"},
-        "GetChallenge": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "CreateChallenge": {("dynamodb:UpdateItem", "challenges"), ("dynamodb:UpdateItem", "requests")},
+        "GetChallenge": {("dynamodb:GetItem", "challenges"), ("dynamodb:UpdateItem", "challenges")},
         "GetPin": set(),
-        "ReceiveWebhook": {"dynamodb:UpdateItem"},
-        "ReconcileChallenges": {"dynamodb:Query", "dynamodb:UpdateItem", "dynamodb:GetItem"},
+        "ReceiveWebhook": {("dynamodb:UpdateItem", "challenges")},
+        "ReconcileChallenges": {
+            ("dynamodb:Query", "index"),
+            ("dynamodb:UpdateItem", "challenges"),
+            ("dynamodb:GetItem", "requests"),
+        },
         "ManageSubscription": set(),
     }

@@ -67,8 +67,8 @@ def listed(value):
 def allowed(statement):
     """What one statement of a policy allows: each (action, resource), and on what condition."""
     assert statement["Effect"] == "Allow" and set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
-    condition = statement.get("Condition")
-    return [(action, what, condition) for action in listed(statement["Action"]) for what in listed(statement["Resource"])]
+    actions, resources = listed(statement["Action"]), listed(statement["Resource"])
+    return [(action, what, statement.get("Condition")) for action in actions for what in resources]
 
 
 def test_each_folder_of_a_function_is_deployed(template):
@@ -349,6 +349,7 @@ def test_the_subscription_waits_for_what_circle_calls(template, deployed):
     for parameter in ["CircleApiKeySecretArn", "CircleEnvironment", "CircleBaseUrl"]:
         assert properties[parameter] == {"Ref": parameter}
     # The latest repeat is over before CloudFormation gives up.
+    assert deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Condition"] == "ManagesSubscription"
     repeats = deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Properties"]
     timeout = deployed["ManageSubscriptionFunction"]["Properties"]["Timeout"]
     assert repeats["MaximumEventAgeInSeconds"] + timeout < properties["ServiceTimeout"] == 300
