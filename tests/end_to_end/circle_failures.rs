@@ -220,6 +220,7 @@ async fn a_wait_can_be_a_date_and_is_an_hour_at_most() {
         ("0", 2),
         ("Thu, 01 Jan 2026 11:59:59 GMT", 2),
         ("soon", 2),
+        ("", 2),
     ] {
         let fault = Fault { status: Some(429), retry_after: Some(said.into()), ..on_creation() };
         app.stack.circle.add_fault(fault);

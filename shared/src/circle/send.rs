@@ -257,7 +257,7 @@ impl Circle {
     /// How long Circle asks to wait, in seconds or until a date; an hour at most is kept to, and no time is no wait.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = text(headers, RETRY_AFTER.as_str())?;
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let seconds = is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
         let until = || {
             let date = OffsetDateTime::from(httpdate::parse_http_date(text).ok()?);
