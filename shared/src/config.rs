@@ -189,6 +189,16 @@ pub fn challenge_retention(environment: &Environment) -> Result<Duration, Settin
     environment.number("CHALLENGE_RETENTION_DAYS", 90, 14..=3650, problem).map(Duration::days)
 }
 
+/// `REQUEST_LIMIT_SECONDS`, from 3 to 9, by default 8: the longest that a caller of the API, or Circle with a
+/// webhook, waits for an answer. The function's own time limit has to be longer.
+///
+/// # Errors
+/// When it is no such number of seconds.
+pub fn request_limit(environment: &Environment) -> Result<std::time::Duration, SettingError> {
+    let problem = "must be a whole number of seconds from 3 to 9";
+    environment.number("REQUEST_LIMIT_SECONDS", 8, 3..=9, problem).map(std::time::Duration::from_secs)
+}
+
 /// `CIRCLE_CALLS_PER_RUN`, from 2 to 100000, by default 500: how many calls to Circle one run of the scheduled
 /// look may make, so that it leaves room in the account's rate limit.
 ///
@@ -257,6 +267,7 @@ mod tests {
         assert_eq!(circle_calls_per_run(&environment).unwrap(), 500);
         assert_eq!(give_up_after(&environment).unwrap(), Duration::days(7));
         assert_eq!(challenge_retention(&environment).unwrap(), Duration::days(90));
+        assert_eq!(request_limit(&environment).unwrap().as_secs(), 8);
         assert_eq!(user_id_claim(&environment), "sub");
         assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
         assert_eq!(environment.log_level(), LevelFilter::INFO);
@@ -365,6 +376,18 @@ mod tests {
             assert_eq!(
                 days(bad).unwrap_err().to_string(),
                 "GIVE_UP_AFTER_DAYS must be a whole number of days from 1 to 13"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_waits_for_less_than_the_function_may_take() {
+        let read = |seconds| request_limit(&Environment::from([("REQUEST_LIMIT_SECONDS", seconds)]));
+        assert_eq!((read("3").unwrap().as_secs(), read("9").unwrap().as_secs()), (3, 9));
+        for bad in ["2", "10", "2.5", "eight"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "REQUEST_LIMIT_SECONDS must be a whole number of seconds from 3 to 9"
             );
         }
     }

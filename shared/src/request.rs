@@ -11,9 +11,6 @@ use time::OffsetDateTime;
 use crate::clock::{Clock, Deadline};
 use crate::problem::{Code, Problem};
 
-/// The longest that a caller waits for an answer.
-const REQUEST_LIMIT: Duration = Duration::from_secs(8);
-
 /// What is kept of Lambda's own time limit to write the answer in.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
@@ -38,10 +35,10 @@ pub fn source_ip(request: &Request) -> Option<IpAddr> {
     context(request)?.http.source_ip.as_deref()?.parse().ok()
 }
 
-/// When the answer has to be there: 8 seconds from now, or half a second before Lambda ends the
+/// When the answer has to be there: `limit` from now, or half a second before Lambda ends the
 /// invocation if that is sooner.
-pub fn deadline(request: &Request, clock: &dyn Clock) -> Deadline {
-    invocation_deadline(request.lambda_context_ref(), REQUEST_LIMIT, clock)
+pub fn deadline(request: &Request, limit: Duration, clock: &dyn Clock) -> Deadline {
+    invocation_deadline(request.lambda_context_ref(), limit, clock)
 }
 
 /// When an invocation has to be done: `limit` from now, or half a second before Lambda ends it if that is sooner. A
@@ -75,6 +72,8 @@ mod tests {
     use lambda_http::Body;
     use time::macros::datetime;
 
+    const LIMIT: Duration = Duration::from_secs(8);
+
     #[test]
     fn the_nearer_limit_counts_and_one_in_the_past_does_not() {
         let now = datetime!(2026-01-01 12:00 UTC);
@@ -83,12 +82,15 @@ mod tests {
             let mut context = Context::default();
             context.deadline = lambda.map_or(0, |at| (at.unix_timestamp_nanos() / 1_000_000) as u64);
             let request = Request::new(Body::Empty).with_lambda_context(context);
-            deadline(&request, &clock).remaining(&clock)
+            deadline(&request, LIMIT, &clock).remaining(&clock)
         };
         assert_eq!(remaining(None), Duration::from_secs(8));
         assert_eq!(remaining(Some(now + Duration::from_secs(30))), Duration::from_secs(8));
         assert_eq!(remaining(Some(now + Duration::from_secs(3))), Duration::from_millis(2500));
         assert_eq!(remaining(Some(now - Duration::from_secs(3))), Duration::from_secs(8));
-        assert_eq!(deadline(&Request::new(Body::Empty), &clock).remaining(&clock), Duration::from_secs(8));
+        assert_eq!(
+            deadline(&Request::new(Body::Empty), LIMIT, &clock).remaining(&clock),
+            Duration::from_secs(8)
+        );
     }
 }

@@ -32,6 +32,7 @@ const TABLE_PART: Duration = Duration::from_secs(1);
 /// problem into its answer and its one log line. The work is told by when Circle has to have answered.
 pub async fn answer<W>(
     request: &Request,
+    limit: Duration,
     clock: &dyn Clock,
     work: impl FnOnce(Deadline) -> W,
 ) -> Response<Body>
@@ -40,7 +41,7 @@ where
 {
     let request_id = request::id(request);
     let span = tracing::info_span!("request", request_id);
-    let deadline = request::deadline(request, clock);
+    let deadline = request::deadline(request, limit, clock);
     async {
         let work = work(deadline.earlier(TABLE_PART));
         let done = timeout(clock, deadline.remaining(clock), work).await;

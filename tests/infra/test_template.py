@@ -15,6 +15,7 @@ CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
     "CIRCLE_BASE_URL": {"Ref": "CircleBaseUrl"},
     "CIRCLE_ENVIRONMENT": {"Ref": "CircleEnvironment"},
+    "REQUEST_LIMIT_SECONDS": {"Ref": "RequestLimitSeconds"},
 }
 CLAIM = {"USER_ID_CLAIM": {"Ref": "UserIdClaim"}}
 CHALLENGES = {"CHALLENGES_TABLE": {"Ref": "ChallengesTable"}}
@@ -211,7 +212,7 @@ def test_a_function_is_set_up(template, deployed, function):
         "ApplicationLogLevel": {"Ref": "LogLevel"},
         "LogGroup": {"Ref": f"{name}LogGroup"},
     }
-    # Eight seconds are what a function gives itself, thirty what API Gateway waits.
+    # More than RequestLimitSeconds can be, and less than the thirty seconds that API Gateway waits.
     timeouts = {"reconcile-challenges": 60, "manage-subscription": 60}
     assert properties["Timeout"] == timeouts.get(function, 10)
     assert deployed[f"{name}LogGroup"]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
@@ -237,7 +238,7 @@ def test_the_settings_are_those_of_the_readme(template):
             ranges += 1
         elif text := re.fullmatch(r"`(.+)`", named[variable]):
             assert template["Parameters"][value["Ref"]]["Default"] == text[1], variable
-    assert ranges == 4
+    assert ranges == 5
 
 
 def test_the_table_of_challenges(template):

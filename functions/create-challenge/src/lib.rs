@@ -37,6 +37,7 @@ pub struct CreateChallenge {
     requests: ChallengeRequests,
     challenges_per_hour: u32,
     clock: Arc<dyn Clock>,
+    request_limit: std::time::Duration,
     random: Arc<Random>,
     retention: Duration,
     user_id_claim: String,
@@ -56,6 +57,7 @@ impl CreateChallenge {
             requests: ChallengeRequests::new(platform, requests_table),
             challenges_per_hour: config::challenges_per_hour(&platform.environment)?,
             clock: Arc::clone(&platform.clock),
+            request_limit: config::request_limit(&platform.environment)?,
             random: Arc::clone(&platform.random),
             retention: config::challenge_retention(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
@@ -73,7 +75,7 @@ impl CreateChallenge {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &CreateChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, &*function.clock, |deadline| {
+    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
         create_challenge(function, &request, deadline)
     })
     .await)

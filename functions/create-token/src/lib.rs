@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
@@ -17,6 +18,7 @@ use shared::{identity, response};
 pub struct CreateToken {
     circle: Circle,
     clock: Arc<dyn Clock>,
+    request_limit: Duration,
     user_id_claim: String,
 }
 
@@ -29,6 +31,7 @@ impl CreateToken {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             clock: Arc::clone(&platform.clock),
+            request_limit: config::request_limit(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -44,8 +47,10 @@ impl CreateToken {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &CreateToken, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, &*function.clock, |deadline| create_token(function, &request, deadline))
-        .await)
+    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+        create_token(function, &request, deadline)
+    })
+    .await)
 }
 
 async fn create_token(

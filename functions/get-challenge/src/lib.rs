@@ -26,6 +26,7 @@ pub struct GetChallenge {
     circle: Circle,
     challenges: ChallengeStore,
     clock: Arc<dyn Clock>,
+    request_limit: Duration,
     user_id_claim: String,
 }
 
@@ -40,6 +41,7 @@ impl GetChallenge {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             challenges: ChallengeStore::new(platform, table),
             clock: Arc::clone(&platform.clock),
+            request_limit: config::request_limit(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -55,8 +57,10 @@ impl GetChallenge {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, &*function.clock, |deadline| get_challenge(function, &request, deadline))
-        .await)
+    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+        get_challenge(function, &request, deadline)
+    })
+    .await)
 }
 
 async fn get_challenge(

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
@@ -19,6 +20,7 @@ use time::OffsetDateTime;
 pub struct GetPin {
     circle: Circle,
     clock: Arc<dyn Clock>,
+    request_limit: Duration,
     user_id_claim: String,
 }
 
@@ -31,6 +33,7 @@ impl GetPin {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             clock: Arc::clone(&platform.clock),
+            request_limit: config::request_limit(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -46,7 +49,10 @@ impl GetPin {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &GetPin, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, &*function.clock, |deadline| get_pin(function, &request, deadline)).await)
+    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+        get_pin(function, &request, deadline)
+    })
+    .await)
 }
 
 async fn get_pin(

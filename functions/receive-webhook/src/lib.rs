@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
@@ -26,6 +27,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 /// What the function keeps between requests.
 pub struct ReceiveWebhook {
     clock: Arc<dyn Clock>,
+    request_limit: Duration,
     challenges: ChallengeStore,
     public_keys: PublicKeys,
     source_ips: Option<Vec<IpAddr>>,
@@ -42,6 +44,7 @@ impl ReceiveWebhook {
         let circle = Circle::new(platform, CircleSettings::read(&platform.environment)?);
         Ok(Self {
             clock: Arc::clone(&platform.clock),
+            request_limit: config::request_limit(&platform.environment)?,
             challenges: ChallengeStore::new(platform, table),
             public_keys: PublicKeys::new(Arc::new(circle), Arc::clone(&platform.clock)),
             source_ips: config::circle_source_ips(&platform.environment)?,
@@ -68,7 +71,10 @@ enum Outcome {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &ReceiveWebhook, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, &*function.clock, |_| receive_webhook(function, &request)).await)
+    Ok(response::answer(&request, function.request_limit, &*function.clock, |_| {
+        receive_webhook(function, &request)
+    })
+    .await)
 }
 
 async fn receive_webhook(function: &ReceiveWebhook, request: &Request) -> Result<Response<Body>, Problem> {
