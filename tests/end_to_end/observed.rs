@@ -59,7 +59,7 @@ const STEP: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 300;
 
 /// How long other threads, such as the database's, have between two steps.
-const FOR_OTHER_THREADS: Duration = Duration::from_millis(5);
+const FOR_OTHER_THREADS: Duration = Duration::from_millis(8);
 
 /// Does the work, and lets time pass on a clock that stands still wherever the work only waits.
 pub(crate) async fn while_time_passes<T>(clock: &AdjustableClock, work: impl Future<Output = T>) -> T {
