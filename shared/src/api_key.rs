@@ -89,7 +89,7 @@ pub enum ApiKeyError {
     },
     /// Secrets Manager does not give the secret: it is not there, or this function may not read it.
     #[error("the secret {secret_id} could not be read from Secrets Manager (request id {request_id})")]
-    Refused {
+    Rejected {
         /// Name or ARN of the secret.
         secret_id: String,
         /// The id that AWS's support asks for.
@@ -160,7 +160,7 @@ impl ApiKeySecret {
     ///
     /// # Errors
     /// When it had to be read and could not be.
-    pub async fn after_refusal(&self, refused: &ApiKey) -> Result<Option<ApiKey>, ApiKeyError> {
+    pub async fn after_rejection(&self, refused: &ApiKey) -> Result<Option<ApiKey>, ApiKeyError> {
         let mut state = self.state.lock().await;
         if let Some(key) = state.key.as_ref().filter(|key| *key != refused) {
             return Ok(Some(key.clone()));
@@ -184,7 +184,7 @@ impl ApiKeySecret {
             let request_id = error.request_id().unwrap_or("none").to_owned();
             let source = Box::new(error.into());
             if is_refused {
-                ApiKeyError::Refused { secret_id, request_id, source }
+                ApiKeyError::Rejected { secret_id, request_id, source }
             } else {
                 ApiKeyError::Unavailable { secret_id, request_id, source }
             }

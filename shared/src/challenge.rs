@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::identity::UserId;
-use crate::secrets::without_long_words;
+use crate::secrets::redact_long_tokens;
 
 /// The challenges that this service makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,22 +101,22 @@ pub const FINAL_RANK: u8 = 2;
 
 /// Who brought the final status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SettledBy {
+pub enum ReportSource {
     /// Circle's webhook.
     Webhook,
     /// A caller's question for the status.
     Poll,
     /// The scheduled look at challenges that no webhook has settled.
-    Sweep,
+    Reconcile,
 }
 
-impl SettledBy {
+impl ReportSource {
     /// The word that is stored.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
             Self::Poll => "poll",
-            Self::Sweep => "sweep",
+            Self::Reconcile => "reconcile",
         }
     }
 }
@@ -139,7 +139,7 @@ pub struct Report {
     /// Circle's ids of what the challenge led to.
     pub correlation_ids: Vec<String>,
     /// How Circle said it.
-    pub settled_by: SettledBy,
+    pub settled_by: ReportSource,
     /// The id of the webhook notification, the same for each of its repeats.
     pub notification_id: Option<String>,
 }
@@ -158,7 +158,7 @@ impl Report {
         challenge_id: Uuid,
         challenge_type: ChallengeType,
         challenge: &Value,
-        settled_by: SettledBy,
+        settled_by: ReportSource,
         notification_id: Option<&str>,
     ) -> Option<Self> {
         let text = |member: &str| challenge[member].as_str().filter(|text| !text.is_empty());
@@ -172,7 +172,7 @@ impl Report {
             challenge_type,
             status: status.into(),
             error_code: challenge["errorCode"].as_i64().filter(|code| *code != 0),
-            error_message: text("errorMessage").map(without_long_words),
+            error_message: text("errorMessage").map(redact_long_tokens),
             correlation_ids: correlation_ids.take(IDS_LIMIT).map(str::to_owned).collect(),
             settled_by,
             notification_id: notification_id.filter(is_short).map(str::to_owned),

@@ -162,13 +162,13 @@ pub fn challenges_table(environment: &Environment) -> Result<String, SettingErro
     environment.require("CHALLENGES_TABLE", problem).map(str::to_owned)
 }
 
-/// `CHALLENGE_REQUESTS_TABLE`: name of the DynamoDB table in which challenge requests are counted.
+/// `RATE_LIMITS_TABLE`: name of the DynamoDB table in which challenge requests are counted.
 ///
 /// # Errors
 /// When it is missing.
-pub fn challenge_requests_table(environment: &Environment) -> Result<String, SettingError> {
+pub fn rate_limits_table(environment: &Environment) -> Result<String, SettingError> {
     let problem = "is not set: give the name of the DynamoDB table in which challenge requests are counted";
-    environment.require("CHALLENGE_REQUESTS_TABLE", problem).map(str::to_owned)
+    environment.require("RATE_LIMITS_TABLE", problem).map(str::to_owned)
 }
 
 /// `CHALLENGES_PER_HOUR`, from 1 to 1000, by default 10: how many new challenges one user may ask for in an hour.
@@ -189,14 +189,14 @@ pub fn challenge_retention(environment: &Environment) -> Result<Duration, Settin
     environment.number("CHALLENGE_RETENTION_DAYS", 90, 14..=3650, problem).map(Duration::days)
 }
 
-/// `REQUEST_LIMIT_SECONDS`, from 3 to 9, by default 8: the longest that a caller of the API, or Circle with a
+/// `REQUEST_TIMEOUT_SECONDS`, from 3 to 9, by default 8: the longest that a caller of the API, or Circle with a
 /// webhook, waits for an answer. The function's own time limit has to be longer.
 ///
 /// # Errors
 /// When it is no such number of seconds.
-pub fn request_limit(environment: &Environment) -> Result<std::time::Duration, SettingError> {
+pub fn request_timeout(environment: &Environment) -> Result<std::time::Duration, SettingError> {
     let problem = "must be a whole number of seconds from 3 to 9";
-    environment.number("REQUEST_LIMIT_SECONDS", 8, 3..=9, problem).map(std::time::Duration::from_secs)
+    environment.number("REQUEST_TIMEOUT_SECONDS", 8, 3..=9, problem).map(std::time::Duration::from_secs)
 }
 
 /// `CIRCLE_CALLS_PER_RUN`, from 2 to 100000, by default 500: how many calls to Circle one run of the scheduled
@@ -209,14 +209,14 @@ pub fn circle_calls_per_run(environment: &Environment) -> Result<u32, SettingErr
     environment.number("CIRCLE_CALLS_PER_RUN", 500, 2..=100_000, problem)
 }
 
-/// `GIVE_UP_AFTER_DAYS`, from 1 to 13, by default 7: after how long a challenge that Circle has not settled is
+/// `ABANDON_AFTER_DAYS`, from 1 to 13, by default 7: after how long a challenge that Circle has not settled is
 /// no longer looked at. Its record is there for longer, for a late webhook.
 ///
 /// # Errors
 /// When it is no such number of days.
-pub fn give_up_after(environment: &Environment) -> Result<Duration, SettingError> {
+pub fn abandon_after(environment: &Environment) -> Result<Duration, SettingError> {
     let problem = "must be a whole number of days from 1 to 13";
-    environment.number("GIVE_UP_AFTER_DAYS", 7, 1..=13, problem).map(Duration::days)
+    environment.number("ABANDON_AFTER_DAYS", 7, 1..=13, problem).map(Duration::days)
 }
 
 /// `USER_ID_CLAIM`, by default `sub`: the claim of the caller's token that is the Circle user id.
@@ -254,7 +254,7 @@ mod tests {
     fn defaults_are_those_of_the_documentation() {
         let environment = Environment::from([
             ("CHALLENGES_TABLE", "challenges"),
-            ("CHALLENGE_REQUESTS_TABLE", "requests"),
+            ("RATE_LIMITS_TABLE", "requests"),
             ("CIRCLE_API_KEY_SECRET_ID", "circle"),
         ]);
         let circle = CircleSettings::read(&environment).unwrap();
@@ -262,12 +262,12 @@ mod tests {
         assert_eq!(circle.api_key_secret_id, "circle");
         assert_eq!(circle.environment, None);
         assert_eq!(challenges_table(&environment).unwrap(), "challenges");
-        assert_eq!(challenge_requests_table(&environment).unwrap(), "requests");
+        assert_eq!(rate_limits_table(&environment).unwrap(), "requests");
         assert_eq!(challenges_per_hour(&environment).unwrap(), 10);
         assert_eq!(circle_calls_per_run(&environment).unwrap(), 500);
-        assert_eq!(give_up_after(&environment).unwrap(), Duration::days(7));
+        assert_eq!(abandon_after(&environment).unwrap(), Duration::days(7));
         assert_eq!(challenge_retention(&environment).unwrap(), Duration::days(90));
-        assert_eq!(request_limit(&environment).unwrap().as_secs(), 8);
+        assert_eq!(request_timeout(&environment).unwrap().as_secs(), 8);
         assert_eq!(user_id_claim(&environment), "sub");
         assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
         assert_eq!(environment.log_level(), LevelFilter::INFO);
@@ -286,8 +286,8 @@ mod tests {
             "CHALLENGES_TABLE is not set: give the name of the DynamoDB table of challenge records"
         );
         assert_eq!(
-            challenge_requests_table(&nothing).unwrap_err().to_string(),
-            "CHALLENGE_REQUESTS_TABLE is not set: give the name of the DynamoDB table in which challenge requests are counted"
+            rate_limits_table(&nothing).unwrap_err().to_string(),
+            "RATE_LIMITS_TABLE is not set: give the name of the DynamoDB table in which challenge requests are counted"
         );
     }
 
@@ -370,24 +370,24 @@ mod tests {
                 "CIRCLE_CALLS_PER_RUN must be a whole number of calls from 2 to 100000"
             );
         }
-        let days = |days| give_up_after(&Environment::from([("GIVE_UP_AFTER_DAYS", days)]));
+        let days = |days| abandon_after(&Environment::from([("ABANDON_AFTER_DAYS", days)]));
         assert_eq!((days("1").unwrap(), days("13").unwrap()), (Duration::days(1), Duration::days(13)));
         for bad in ["0", "14", "1.5", "week"] {
             assert_eq!(
                 days(bad).unwrap_err().to_string(),
-                "GIVE_UP_AFTER_DAYS must be a whole number of days from 1 to 13"
+                "ABANDON_AFTER_DAYS must be a whole number of days from 1 to 13"
             );
         }
     }
 
     #[test]
     fn a_request_waits_for_less_than_the_function_may_take() {
-        let read = |seconds| request_limit(&Environment::from([("REQUEST_LIMIT_SECONDS", seconds)]));
+        let read = |seconds| request_timeout(&Environment::from([("REQUEST_TIMEOUT_SECONDS", seconds)]));
         assert_eq!((read("3").unwrap().as_secs(), read("9").unwrap().as_secs()), (3, 9));
         for bad in ["2", "10", "2.5", "eight"] {
             assert_eq!(
                 read(bad).unwrap_err().to_string(),
-                "REQUEST_LIMIT_SECONDS must be a whole number of seconds from 3 to 9"
+                "REQUEST_TIMEOUT_SECONDS must be a whole number of seconds from 3 to 9"
             );
         }
     }

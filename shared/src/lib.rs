@@ -3,7 +3,6 @@
 
 pub mod api_key;
 pub mod challenge;
-pub mod challenge_requests;
 pub mod challenge_store;
 pub mod circle;
 pub mod clock;
@@ -12,6 +11,7 @@ pub mod identity;
 pub mod platform;
 pub mod problem;
 pub mod random;
+pub mod rate_limit;
 pub mod request;
 pub mod response;
 pub mod secrets;

@@ -136,7 +136,7 @@ const TEXT_LIMIT: usize = 500;
 
 /// A third party's text without what is as long as a secret: of the long words only ids (UUIDs) are kept, and the
 /// white space between words becomes single spaces.
-pub(crate) fn without_long_words(text: &str) -> String {
+pub(crate) fn redact_long_tokens(text: &str) -> String {
     let is_id = |word: &str| {
         let word = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
         word.len() == 36 && Uuid::try_parse(word).is_ok()
@@ -188,12 +188,12 @@ mod tests {
         let id = "b04046ff-3aac-4ae1-ac07-7eb0d7892520";
         let (short, long) = ("x".repeat(30), "x".repeat(31));
         assert_eq!(
-            without_long_words(&format!("no  challenge\n({id}), {short} key={long} '{long}'")),
+            redact_long_tokens(&format!("no  challenge\n({id}), {short} key={long} '{long}'")),
             format!("no challenge ({id}), {short} [long word] [long word]")
         );
         let without_hyphens = id.replace('-', "");
-        assert_eq!(without_long_words(&without_hyphens), "[long word]");
-        assert_eq!(without_long_words(""), "");
+        assert_eq!(redact_long_tokens(&without_hyphens), "[long word]");
+        assert_eq!(redact_long_tokens(""), "");
     }
 
     #[test]

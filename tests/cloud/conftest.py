@@ -155,11 +155,11 @@ def overdue(aws, service, records):
         dynamodb.update_item(
             TableName=records.name,
             Key={"challengeId": {"S": challenge_id}},
-            UpdateExpression="SET nextPollAt = :now",
-            ConditionExpression="attribute_exists(nextPollAt)",
+            UpdateExpression="SET nextCheckAt = :now",
+            ConditionExpression="attribute_exists(nextCheckAt)",
             ExpressionAttributeValues={":now": {"N": str(int(time.time()) - 1)}},
         )
-        requests = service.resource("ChallengeRequestsTable")
+        requests = service.resource("RateLimitsTable")
         for item in dynamodb.scan(TableName=requests)["Items"]:
             dynamodb.delete_item(TableName=requests, Key={"userHour": item["userHour"]})
 

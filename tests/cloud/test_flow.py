@@ -56,7 +56,7 @@ def test_a_user_changes_the_pin(user, circle, service, records):
     assert done == {**created, "status": "COMPLETE", "updatedAt": done["updatedAt"]}
     record = records.get(challenge_id)
     assert record["settledBy"] == {"S": "webhook"}
-    assert not {"pendingShard", "nextPollAt"} & set(record)
+    assert not {"openShard", "nextCheckAt"} & set(record)
     deliveries = circle.deliveries(service.webhook_url, challenge_id)
     assert [(one["attempt"], one["status"]) for one in deliveries] == [(1, 200)] * 3  # PENDING, IN_PROGRESS, COMPLETE
 

@@ -164,7 +164,7 @@ def test_a_key_of_the_other_environment_fails_the_deployment(aws, circle, parame
 
 def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, stack, scoped_user, service, request):
     challenge_id = scoped_user.create_challenge()["challengeId"]
-    challenges, requests = stack.resource("ChallengesTable"), stack.resource("ChallengeRequestsTable")
+    challenges, requests = stack.resource("ChallengesTable"), stack.resource("RateLimitsTable")
     log = stack.resource("ManageSubscriptionLogGroup")
     stack.delete()
     request.config.stash[STACKS].remove(stack)

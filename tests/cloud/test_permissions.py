@@ -63,7 +63,7 @@ def problem(answer):
     return answer.status, answer.json()["code"]
 
 
-@pytest.mark.parametrize("table", ["ChallengesTable", "ChallengeRequestsTable"])
+@pytest.mark.parametrize("table", ["ChallengesTable", "RateLimitsTable"])
 def test_create_challenge_needs_to_write_in_its_tables(user, circle, without, table, metrics):
     with without("CreateChallenge", "dynamodb:UpdateItem", table):
         assert problem(user.call("POST", "/challenges")) == STORAGE
@@ -119,13 +119,13 @@ def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
     with without("ReconcileChallenges", "dynamodb:Query"):
         error, payload = invoked(aws, function)
         assert error == "Unhandled", payload
-    assert "reconcile_failed" in metrics()
+    assert "check_failed" in metrics()
     error, payload = invoked(aws, function)
     assert error is None, payload
 
 
 @pytest.mark.parametrize(
-    "action,table", [("dynamodb:UpdateItem", "ChallengesTable"), ("dynamodb:GetItem", "ChallengeRequestsTable")]
+    "action,table", [("dynamodb:UpdateItem", "ChallengesTable"), ("dynamodb:GetItem", "RateLimitsTable")]
 )
 def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, records, overdue, without, action, table):
     """It writes challenges' records, and reads when a user has asked for challenges."""
@@ -140,7 +140,7 @@ def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, recor
     overdue(challenge_id)
     error, payload = invoked(aws, function)
     assert error is None, payload
-    assert records.get(challenge_id)["settledBy"] == {"S": "sweep"}
+    assert records.get(challenge_id)["settledBy"] == {"S": "reconcile"}
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_each_permission_is_tried_above(aws, service):
     """What the roles grant, beside logs: whoever grants more has to show here what it is for."""
     iam = aws.client("iam")
     dynamodb = aws.client("dynamodb")
-    tables = {"challenges": "ChallengesTable", "requests": "ChallengeRequestsTable"}
+    tables = {"challenges": "ChallengesTable", "requests": "RateLimitsTable"}
     names = {
         dynamodb.describe_table(TableName=service.resource(table))["Table"]["TableArn"]: name
         for name, table in tables.items()
     }
     [challenges] = [arn for arn, name in names.items() if name == "challenges"]
-    names[f"{challenges}/index/pending-challenges"] = "index"
+    names[f"{challenges}/index/open-challenges"] = "index"
     granted = {}
     for function in [
         "CreateToken",

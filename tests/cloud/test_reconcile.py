@@ -23,8 +23,8 @@ def test_a_challenge_whose_webhook_was_lost_is_settled(aws, circle, service, use
     overdue(challenge_id)
     run(aws, service)
     record = records.get(challenge_id)
-    assert (record["status"], record["settledBy"]) == ({"S": "COMPLETE"}, {"S": "sweep"})
-    assert not {"pendingShard", "nextPollAt"} & set(record)
+    assert (record["status"], record["settledBy"]) == ({"S": "COMPLETE"}, {"S": "reconcile"})
+    assert not {"openShard", "nextCheckAt"} & set(record)
     assert user.challenge(challenge_id)["status"] == "COMPLETE"
 
 
@@ -34,7 +34,7 @@ def test_a_challenge_that_is_open_is_looked_at_again_later(aws, service, user, r
     assert run(aws, service)["open"] == 1
     record = records.get(challenge_id)
     assert record["rank"] == {"N": "0"}
-    assert int(record["nextPollAt"]["N"]) > time.time()
+    assert int(record["nextCheckAt"]["N"]) > time.time()
 
 
 def test_a_user_who_has_just_asked_for_a_challenge_is_left_in_peace(aws, circle, service, user, records, overdue):
@@ -43,7 +43,7 @@ def test_a_user_who_has_just_asked_for_a_challenge_is_left_in_peace(aws, circle,
     overdue(challenge_id)
     user.create_challenge()
     circle.control("DELETE", "/calls")
-    assert run(aws, service)["heldBack"] == 1
+    assert run(aws, service)["deferred"] == 1
     assert circle.control("GET", "/calls") == {}
     overdue(challenge_id)
     assert run(aws, service)["open"] == 1
@@ -66,7 +66,7 @@ def test_its_schedule_starts_it(aws, circle, service, user, records, overdue):
         ActionAfterCompletion="DELETE",
     )
     until("the run has settled it", lambda: records.get(challenge_id)["rank"] == {"N": "2"}, patience=60)
-    assert records.get(challenge_id)["settledBy"] == {"S": "sweep"}
+    assert records.get(challenge_id)["settledBy"] == {"S": "reconcile"}
 
     # The emulator does not ask whether the role may.
     role = schedule["Target"]["RoleArn"].rpartition("/")[2]

@@ -335,7 +335,7 @@ async fn a_call_that_hangs_is_made_again_in_time() {
 #[tokio::test]
 async fn no_caller_waits_longer_than_eight_seconds_or_what_is_set() {
     waits_at_most(8, App::at_noon().await).await;
-    waits_at_most(4, App::at_noon_with([("REQUEST_LIMIT_SECONDS", "4")]).await).await;
+    waits_at_most(4, App::at_noon_with([("REQUEST_TIMEOUT_SECONDS", "4")]).await).await;
 }
 
 async fn waits_at_most(seconds: i64, app: App) {

@@ -72,8 +72,8 @@ async fn a_record_that_a_webhook_made_under_way_becomes_the_creations() {
     item["requestedAt"] = json!("2026-01-01T12:01:00Z");
     item["retentionSeconds"] = json!(90 * 86_400);
     item["expiresAt"] = json!(NOON + 60 + 90 * 86_400);
-    item["pendingShard"] = json!(id.as_bytes()[15] % 8);
-    item["nextPollAt"] = json!(NOON + 60 + 600);
+    item["openShard"] = json!(id.as_bytes()[15] % 8);
+    item["nextCheckAt"] = json!(NOON + 60 + 600);
     assert_eq!(app.item(id).await, item);
 }
 
@@ -127,7 +127,7 @@ async fn a_challenge_can_be_settled_before_circles_answer_is_here() {
     let (created, id) = in_time(async { tokio::join!(create(&app), meanwhile) }).await;
     is_shown(created.is(201), id, "COMPLETE");
     let item = app.item(id).await;
-    let marks = ["requestedAt", "settledBy", "pendingShard", "nextPollAt"].map(|name| &item[name]);
+    let marks = ["requestedAt", "settledBy", "openShard", "nextCheckAt"].map(|name| &item[name]);
     assert_eq!(json!(marks), json!(["2026-01-01T12:00:02Z", "webhook", null, null]));
 }
 

@@ -51,8 +51,8 @@ async fn a_pin_is_changed() {
         "updatedAt": "2026-01-01T12:00:00Z",
         "retentionSeconds": 90 * 86_400,
         "expiresAt": 1_767_268_800 + 90 * 86_400,
-        "pendingShard": id.as_bytes()[15] % 8,
-        "nextPollAt": 1_767_268_800 + 600,
+        "openShard": id.as_bytes()[15] % 8,
+        "nextCheckAt": 1_767_268_800 + 600,
     });
     assert_eq!(app.item(id).await, item);
     circle.set_knobs(|knobs| knobs.webhooks_paused = false);
@@ -85,7 +85,7 @@ async fn a_pin_is_changed() {
     item["expiresAt"] = json!(1_767_268_920 + 90 * 86_400);
     item["notificationId"] = json!(last_notification(&app));
     item["settledBy"] = json!("webhook");
-    item.as_object_mut().unwrap().retain(|name, _| name != "pendingShard" && name != "nextPollAt");
+    item.as_object_mut().unwrap().retain(|name, _| name != "openShard" && name != "nextCheckAt");
     assert_eq!(app.item(id).await, item);
 
     let next = app.challenge().await;

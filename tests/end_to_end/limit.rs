@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use local::circle::{FactorStatus, Fault, UserChange};
-use local::dynamodb::CHALLENGE_REQUESTS_TABLE;
+use local::dynamodb::RATE_LIMITS_TABLE;
 use serde_json::{Value, json};
 use shared::challenge::ChallengeType;
-use shared::challenge_requests::ChallengeRequests;
 use shared::circle::idempotency_key;
 use shared::clock::Clock;
 use shared::identity::UserId;
+use shared::rate_limit::RateLimits;
 use uuid::Uuid;
 
 use crate::support::{Answer, App, MINUTE, NOON, USER, challenge_id, send};
@@ -127,7 +127,7 @@ async fn beyond_the_limit_nothing_else_is_said_and_circle_is_not_waited_for() {
 
 #[tokio::test]
 async fn what_cannot_be_counted_is_not_made() {
-    let app = App::at_noon_with([("CHALLENGE_REQUESTS_TABLE", "no-such-table")]).await;
+    let app = App::at_noon_with([("RATE_LIMITS_TABLE", "no-such-table")]).await;
     let token = app.user_token().await;
     let unavailable = json!({
         "title": "Storage is unavailable",
@@ -167,7 +167,7 @@ async fn what_is_counted_names_no_user() {
 #[tokio::test]
 async fn it_is_known_for_an_hour_whether_a_user_has_asked() {
     let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1")]).await;
-    let requests = ChallengeRequests::new(&app.stack.platform, CHALLENGE_REQUESTS_TABLE.into());
+    let requests = RateLimits::new(&app.stack.platform, RATE_LIMITS_TABLE.into());
     let (alice, bobby) = (UserId::parse(USER).unwrap(), UserId::parse("bobby").unwrap());
     let since = async |ago| {
         let since = app.stack.clock.now() - ago;

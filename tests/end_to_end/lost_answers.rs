@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::dynamodb_proxy::DynamoDbProxy;
 use crate::observed::while_time_passes;
-use crate::reconcile::{ASKS_CIRCLE, FIRST_LOOK, function, run};
+use crate::reconcile::{ASKS_CIRCLE, FIRST_CHECK, function, run};
 use crate::support::{App, DAY, challenge_id, send};
 
 const KEY: &str = "3f2b8a52-6a0e-4d0c-9b57-0d1f6c2f5a11";
@@ -76,10 +76,10 @@ async fn a_look_that_was_claimed_is_taken_and_one_given_up_is_so_once() {
     app.stack.circle.enter_pin(ended, PinEntry::right()).unwrap();
     app.advance(8 * DAY);
     let (summary, writes) = losing(&app, &table, run(&app, &function)).await;
-    assert_eq!((summary.looks, summary.settled, summary.given_up, summary.failed), (2, 1, 1, 0));
+    assert_eq!((summary.checks, summary.settled, summary.abandoned, summary.failed), (2, 1, 1, 0));
     assert_eq!(writes.len(), 8, "{writes:?}");
-    assert_eq!(app.item(ended).await["settledBy"], "sweep");
-    assert_eq!(app.item(open).await["givenUpReason"], "age");
+    assert_eq!(app.item(ended).await["settledBy"], "reconcile");
+    assert_eq!(app.item(open).await["abandonedReason"], "age");
 }
 
 #[tokio::test]
@@ -90,11 +90,11 @@ async fn an_answer_that_a_challenge_is_unknown_counts_once() {
     let path = Some(format!("/v1/w3s/user/challenges/{unknown}"));
     let fault = Fault { path, status: Some(404), code: Some(155_116), ..Fault::default() };
     app.stack.circle.add_fault(fault);
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     let (summary, _) = losing(&app, &table, run(&app, &function)).await;
-    assert_eq!((summary.unknown, summary.open), (1, 1));
-    assert_eq!(app.item(unknown).await["unknownAt"].as_array().unwrap().len(), 1);
-    assert!(app.item(known).await.get("unknownAt").is_none());
+    assert_eq!((summary.not_found, summary.open), (1, 1));
+    assert_eq!(app.item(unknown).await["notFoundAt"].as_array().unwrap().len(), 1);
+    assert!(app.item(known).await.get("notFoundAt").is_none());
 }
 
 fn update(table: &str) -> String {

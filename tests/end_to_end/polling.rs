@@ -36,8 +36,8 @@ async fn what_a_lost_webhook_did_not_say_circle_says_when_asked() {
         "updatedAt": "2026-01-01T12:01:00Z",
         "retentionSeconds": 90 * 86_400,
         "expiresAt": 1_767_268_860 + 90 * 86_400,
-        "pendingShard": id.as_bytes()[15] % 8,
-        "nextPollAt": 1_767_268_800 + 600,
+        "openShard": id.as_bytes()[15] % 8,
+        "nextCheckAt": 1_767_268_800 + 600,
         "polledAt": 1_767_268_860_000_i64,
     });
     let stored = app.item(id).await;
@@ -55,7 +55,7 @@ async fn what_a_lost_webhook_did_not_say_circle_says_when_asked() {
     item["expiresAt"] = json!(1_767_268_920 + 90 * 86_400);
     item["polledAt"] = json!(1_767_268_920_000_i64);
     item["settledBy"] = json!("poll");
-    item.as_object_mut().unwrap().retain(|name, _| name != "pendingShard" && name != "nextPollAt");
+    item.as_object_mut().unwrap().retain(|name, _| name != "openShard" && name != "nextCheckAt");
     let stored = app.item(id).await;
     assert_ne!(stored["claimedBy"], item["claimedBy"], "each claim has an id of its own");
     item["claimedBy"] = stored["claimedBy"].clone();

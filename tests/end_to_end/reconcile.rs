@@ -3,7 +3,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use local::circle::{Expiry, Fault, PinEntry};
 use local::stack::StackOptions;
-use reconcile_challenges::{ReconcileChallenges, Stop, Summary, reconcile};
+use reconcile_challenges::{ReconcileChallenges, StopReason, Summary, reconcile};
 use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock, Deadline};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ pub(crate) const NEW_SESSION: &str = "POST /v1/w3s/users/token";
 pub(crate) const ASKS_CIRCLE: &str = "GET /v1/w3s/user/challenges/{id}";
 
 /// After it the first look at a new challenge is due, and its user is no longer left alone.
-pub(crate) const FIRST_LOOK: Duration = Duration::from_secs(12 * 60);
+pub(crate) const FIRST_CHECK: Duration = Duration::from_secs(12 * 60);
 
 /// An app at noon whose webhooks are all lost and whose scheduled function runs only when a test says so.
 pub(crate) async fn without_webhooks<const N: usize>(settings: [(&str, &str); N]) -> App {
@@ -55,9 +55,9 @@ async fn what_no_webhook_said_a_run_finds_out_and_records() {
     app.stack.circle.reset_call_counts();
     assert_eq!(run(&app, &function).await, Summary::default(), "the first look is not due");
 
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     let summary = run(&app, &function).await;
-    let expected = Summary { due: 1, looks: 1, settled: 1, circle_calls: 2, ..Summary::default() };
+    let expected = Summary { due: 1, checks: 1, settled: 1, circle_calls: 2, ..Summary::default() };
     assert_eq!(summary, expected);
     let mut item = app.item(id).await;
     let claim = item.as_object_mut().unwrap().remove("claimedBy").unwrap();
@@ -76,7 +76,7 @@ async fn what_no_webhook_said_a_run_finds_out_and_records() {
             "createdAt": "2026-01-01T12:00:00Z",
             "requestedAt": "2026-01-01T12:00:00Z",
             "updatedAt": "2026-01-01T12:13:00Z",
-            "settledBy": "sweep",
+            "settledBy": "reconcile",
             "retentionSeconds": 90 * 86_400,
             "expiresAt": 1_767_268_800 + 780 + 90 * 86_400,
         })
@@ -92,15 +92,15 @@ async fn the_looks_at_an_open_challenge_are_further_and_further_apart() {
     let function = function(&app);
     let id = app.challenge().await;
     app.stack.circle.start_challenge(id).unwrap();
-    let mut age = FIRST_LOOK.as_secs();
-    app.advance(FIRST_LOOK);
+    let mut age = FIRST_CHECK.as_secs();
+    app.advance(FIRST_CHECK);
     let mut looks = 0;
     while age < 36 * HOUR.as_secs() {
         let summary = run(&app, &function).await;
         assert_eq!((summary.open, summary.circle_calls), (1, 2));
         looks += 1;
         assert_eq!(run(&app, &function).await, Summary::default(), "the next one is not due yet");
-        let next = app.item(id).await["nextPollAt"].as_i64().unwrap();
+        let next = app.item(id).await["nextCheckAt"].as_i64().unwrap();
         let wait = Duration::from_secs((next - app.stack.clock.now().unix_timestamp()) as u64);
         let expected = Duration::from_secs(age).min(6 * HOUR);
         assert!(
@@ -122,13 +122,13 @@ async fn two_runs_at_once_do_no_look_twice() {
         let id = challenge_of(&app, &format!("user-{user}")).await;
         app.stack.circle.expire_challenge(id, Expiry::Expired).unwrap();
     }
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     app.stack.circle.reset_call_counts();
     let deadline = Deadline::after(&app.stack.clock, MINUTE);
     let runs = join(reconcile(&one, deadline), reconcile(&other, deadline));
     let (one, other) = while_time_passes(&app.stack.clock, runs).await;
     let (one, other) = (one.unwrap(), other.unwrap());
-    assert_eq!(one.looks + other.looks, 20, "{one:?} {other:?}");
+    assert_eq!(one.checks + other.checks, 20, "{one:?} {other:?}");
     assert_eq!(one.settled + other.settled, 20);
     assert_eq!(app.stack.circle.call_count(ASKS_CIRCLE), 20);
 }
@@ -141,7 +141,7 @@ async fn a_user_with_many_challenges_has_one_session_in_a_run() {
         let id = app.challenge().await;
         app.stack.circle.cancel_challenge(id).unwrap();
     }
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     app.stack.circle.reset_call_counts();
     let summary = run(&app, &function).await;
     assert_eq!((summary.settled, summary.circle_calls), (5, 6));
@@ -155,7 +155,7 @@ async fn a_pin_entry_in_its_first_ten_minutes_survives_every_poll_and_run() {
     let circle = &app.stack.circle;
     circle.set_knobs(|knobs| knobs.new_token_ends_old = true);
     let old = app.challenge().await;
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
 
     let created = send(app.request("POST /challenges")).await;
     let (id, token) = (challenge_id(created.is(201)), created.body["session"]["userToken"].clone());
@@ -168,7 +168,7 @@ async fn a_pin_entry_in_its_first_ten_minutes_survives_every_poll_and_run() {
     };
     for _ in 0..10 {
         let summary = run(&app, &function).await;
-        assert_eq!((summary.held_back, summary.looks), (1, 0), "the older challenge has to wait");
+        assert_eq!((summary.deferred, summary.checks), (1, 0), "the older challenge has to wait");
         poll("IN_PROGRESS").await;
         app.advance(Duration::from_secs(59));
     }
@@ -184,7 +184,7 @@ async fn a_pin_entry_in_its_first_ten_minutes_survives_every_poll_and_run() {
     circle.cancel_challenge(old).unwrap();
     app.advance(2 * MINUTE);
     assert_eq!(run(&app, &function).await.settled, 1);
-    assert_eq!(app.item(old).await["settledBy"], "sweep");
+    assert_eq!(app.item(old).await["settledBy"], "reconcile");
 }
 
 #[tokio::test]
@@ -194,15 +194,18 @@ async fn a_challenge_is_given_up_after_a_week_and_settled_all_the_same() {
     let id = app.challenge().await;
     app.advance(7 * DAY - MINUTE);
     assert_eq!(run(&app, &function).await.open, 1);
-    assert!(app.item(id).await.get("givenUpAt").is_none());
+    assert!(app.item(id).await.get("abandonedAt").is_none());
     app.advance(7 * HOUR);
     let log = Log::start();
     let summary = run(&app, &function).await;
-    assert_eq!((summary.open, summary.given_up), (1, 1));
-    assert_eq!(metrics(&log), ["reconcile_gave_up"]);
+    assert_eq!((summary.open, summary.abandoned), (1, 1));
+    assert_eq!(metrics(&log), ["challenge_abandoned"]);
     let item = app.item(id).await;
-    assert_eq!((&item["givenUpAt"], &item["givenUpReason"]), (&json!("2026-01-08T18:59:00Z"), &json!("age")));
-    assert!(item.get("nextPollAt").is_none() && item.get("pendingShard").is_none(), "{item}");
+    assert_eq!(
+        (&item["abandonedAt"], &item["abandonedReason"]),
+        (&json!("2026-01-08T18:59:00Z"), &json!("age"))
+    );
+    assert!(item.get("nextCheckAt").is_none() && item.get("openShard").is_none(), "{item}");
     app.advance(DAY);
     assert_eq!(run(&app, &function).await, Summary::default());
 
@@ -223,20 +226,20 @@ async fn a_challenge_that_circle_does_not_know_is_believed_lost_after_three_answ
         Fault { path: Some(path), times: 1000, status: Some(404), code: Some(155_116), ..Fault::default() };
     app.stack.circle.add_fault(fault);
 
-    app.advance(FIRST_LOOK);
-    assert_eq!(run(&app, &function).await.unknown, 1);
+    app.advance(FIRST_CHECK);
+    assert_eq!(run(&app, &function).await.not_found, 1);
     let mut runs = 1;
-    while app.item(lost).await.get("givenUpAt").is_none() {
-        let misses = app.item(lost).await["unknownAt"].as_array().unwrap().len();
+    while app.item(lost).await.get("abandonedAt").is_none() {
+        let misses = app.item(lost).await["notFoundAt"].as_array().unwrap().len();
         assert_eq!(misses, runs);
         app.advance(7 * HOUR);
         let summary = run(&app, &function).await;
-        assert_eq!((summary.unknown, summary.open), (1, 2));
+        assert_eq!((summary.not_found, summary.open), (1, 2));
         runs += 1;
     }
     assert_eq!(runs, 5, "the third answer came after 14 hours, the first after a day is the fifth");
-    assert_eq!(app.item(lost).await["givenUpReason"], "unknown");
-    assert!(app.item(known[0]).await.get("nextPollAt").is_some());
+    assert_eq!(app.item(lost).await["abandonedReason"], "not_found");
+    assert!(app.item(known[0]).await.get("nextCheckAt").is_some());
 }
 
 #[tokio::test]
@@ -248,12 +251,12 @@ async fn a_challenge_that_circle_knows_after_all_is_not_lost() {
     let path = Some(format!("/v1/w3s/user/challenges/{id}"));
     let unknown = Fault { path, status: Some(404), code: Some(155_116), ..Fault::default() };
     app.stack.circle.add_fault(unknown);
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     run(&app, &function).await;
-    assert_eq!(app.item(id).await["unknownAt"].as_array().unwrap().len(), 1);
+    assert_eq!(app.item(id).await["notFoundAt"].as_array().unwrap().len(), 1);
     app.advance(HOUR);
     assert_eq!(run(&app, &function).await.open, 2);
-    assert!(app.item(id).await.get("unknownAt").is_none());
+    assert!(app.item(id).await.get("notFoundAt").is_none());
 }
 
 #[tokio::test]
@@ -269,12 +272,12 @@ async fn where_most_challenges_are_unknown_none_is_believed_lost_and_somebody_is
     for hours in [1, 8, 16, 24, 32] {
         app.advance(hours * HOUR);
         let log = Log::start();
-        assert_eq!(run(&app, &function).await.unknown, 5);
-        assert_eq!(metrics(&log), ["most_challenges_unknown"]);
+        assert_eq!(run(&app, &function).await.not_found, 5);
+        assert_eq!(metrics(&log), ["most_challenges_not_found"]);
     }
     for id in ids {
         let item = app.item(id).await;
-        assert!(item.get("unknownAt").is_none() && item.get("nextPollAt").is_some(), "{item}");
+        assert!(item.get("notFoundAt").is_none() && item.get("nextCheckAt").is_some(), "{item}");
     }
 }
 
@@ -286,7 +289,7 @@ async fn a_run_makes_no_more_calls_than_it_may_and_runs_take_turns() {
         let id = challenge_of(&app, &format!("user-{user}")).await;
         app.stack.circle.cancel_challenge(id).unwrap();
     }
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     let mut settled = Vec::new();
     for _ in 0..3 {
         app.stack.circle.reset_call_counts();
@@ -296,7 +299,7 @@ async fn a_run_makes_no_more_calls_than_it_may_and_runs_take_turns() {
         assert!(calls <= 20);
         settled.push((summary.settled, summary.stopped));
     }
-    assert_eq!(settled, [(10, Some(Stop::Calls)), (10, Some(Stop::Calls)), (5, None)]);
+    assert_eq!(settled, [(10, Some(StopReason::Calls)), (10, Some(StopReason::Calls)), (5, None)]);
 }
 
 #[tokio::test]
@@ -306,7 +309,7 @@ async fn a_run_ends_with_its_time() {
     for user in 0..40 {
         challenge_of(&app, &format!("user-{user}")).await;
     }
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     // Circle takes a second for each answer.
     app.stack.circle.add_fault(Fault { delay_ms: 1000, times: 10_000, ..Fault::default() });
     let before = app.stack.clock.now();
@@ -314,8 +317,8 @@ async fn a_run_ends_with_its_time() {
     let summary = while_time_passes(&app.stack.clock, reconcile(&function, deadline)).await.unwrap();
     let took = app.stack.clock.now() - before;
     assert!(took <= Duration::from_secs(9), "{took}");
-    assert_eq!(summary.stopped, Some(Stop::Time));
-    assert!(summary.open > 0 && summary.looks < 40, "{summary:?}");
+    assert_eq!(summary.stopped, Some(StopReason::Time));
+    assert!(summary.open > 0 && summary.checks < 40, "{summary:?}");
     app.stack.circle.clear_faults();
     app.advance(6 * MINUTE);
     let rest = run(&app, &function).await;
@@ -329,14 +332,14 @@ async fn on_one_machine_the_runs_come_by_the_clock() {
     app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
     let id = app.challenge().await;
     app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     in_time(async {
         while app.status(id).await["status"] != "COMPLETE" {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert_eq!(app.item(id).await["settledBy"], "sweep");
+    assert_eq!(app.item(id).await["settledBy"], "reconcile");
 }
 
 pub(crate) fn new_session() -> Fault {

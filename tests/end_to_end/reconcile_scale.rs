@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::dynamodb_proxy::DynamoDbProxy;
 use crate::observed::while_time_passes;
-use crate::reconcile::{FIRST_LOOK, challenge_of, function, run, without_webhooks};
+use crate::reconcile::{FIRST_CHECK, challenge_of, function, run, without_webhooks};
 use crate::support::{App, DataFile, HOUR, MINUTE, NOON, challenge_id, send, text};
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn with_no_webhook_at_all_a_thousand_challenges_are_settled() {
     let (late, ended): (Vec<_>, Vec<_>) = ids.iter().enumerate().partition(|(number, _)| number % 10 == 9);
     ended.into_iter().for_each(|(number, id)| end(circle, number, *id));
     circle.reset_call_counts();
-    app.advance(FIRST_LOOK);
+    app.advance(FIRST_CHECK);
     let mut runs = vec![run_until_done(&app, &function).await];
     late.into_iter().for_each(|(number, id)| end(circle, number / 10, *id));
     app.advance(HOUR);
@@ -149,7 +149,7 @@ async fn a_run_reads_what_is_unsettled_and_not_the_table() {
     let summary = run(&app, &function(&app)).await;
     let read = table.items_read();
     println!("of 101,000 records, 1,000 of them unsettled, a run read {read}");
-    assert_eq!((summary.due, summary.looks), (1000, 1000));
+    assert_eq!((summary.due, summary.checks), (1000, 1000));
     assert_eq!(read, 1000);
     app.stack.stop().await;
 }
@@ -175,7 +175,7 @@ async fn run_until_done(app: &App, function: &reconcile_challenges::ReconcileCha
     for runs in 0..20 {
         match run(app, function).await {
             Summary { due: 0, .. } => return runs,
-            summary => assert_eq!((summary.failed, summary.held_back), (0, 0), "{summary:?}"),
+            summary => assert_eq!((summary.failed, summary.deferred), (0, 0), "{summary:?}"),
         }
     }
     panic!("there is no end to it");
@@ -188,7 +188,7 @@ async fn assert_says_what_circle_says(app: &App) {
         let item = app.item(challenge.id).await;
         assert_eq!(item["status"], challenge.status, "{item}");
         assert_eq!(item["errorCode"].as_i64(), challenge.error_code.map(i64::from), "{item}");
-        assert!(item.get("nextPollAt").is_none(), "{item}");
+        assert!(item.get("nextCheckAt").is_none(), "{item}");
     }
     assert!(challenges.iter().all(|one| !["PENDING", "IN_PROGRESS"].contains(&one.status)));
 }
@@ -218,8 +218,8 @@ fn record(number: u32, is_settled: bool) -> HashMap<String, AttributeValue> {
         "retentionSeconds": { "N": "7776000" },
     });
     if !is_settled {
-        item["pendingShard"] = json!({ "N": (number % 8).to_string() });
-        item["nextPollAt"] = json!({ "N": (NOON.unix_timestamp() - 60).to_string() });
+        item["openShard"] = json!({ "N": (number % 8).to_string() });
+        item["nextCheckAt"] = json!({ "N": (NOON.unix_timestamp() - 60).to_string() });
     }
     serde_json::from_value(item).unwrap()
 }
@@ -228,8 +228,7 @@ impl App {
     /// How many records are still on the index.
     async fn unsettled(&self) -> i32 {
         let table = aws_sdk_dynamodb::Client::new(&self.stack.platform.aws);
-        let scan =
-            table.scan().table_name(CHALLENGES_TABLE).filter_expression("attribute_exists(pendingShard)");
+        let scan = table.scan().table_name(CHALLENGES_TABLE).filter_expression("attribute_exists(openShard)");
         scan.send().await.unwrap().count
     }
 }

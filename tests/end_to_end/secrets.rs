@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::Client;
 use local::circle::{Fault, PinEntry};
-use local::dynamodb::{CHALLENGE_REQUESTS_TABLE, CHALLENGES_TABLE};
+use local::dynamodb::{CHALLENGES_TABLE, RATE_LIMITS_TABLE};
 use local::stack::API_KEY_SECRET;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -155,7 +155,7 @@ async fn no_secret_reaches_a_log_a_record_or_an_error() {
         "{problems}"
     );
     secrets.are_not_in("a problem", &problems);
-    for table in [CHALLENGES_TABLE, CHALLENGE_REQUESTS_TABLE] {
+    for table in [CHALLENGES_TABLE, RATE_LIMITS_TABLE] {
         let scan = Client::new(&app.stack.platform.aws).scan().table_name(table);
         let items = scan.send().await.unwrap().items.unwrap();
         assert!(!items.is_empty());

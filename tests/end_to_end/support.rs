@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use local::dynamodb::{CHALLENGE_REQUESTS_TABLE, CHALLENGES_TABLE};
+use local::dynamodb::{CHALLENGES_TABLE, RATE_LIMITS_TABLE};
 use local::stack::{Stack, StackOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ impl App {
 
     /// Every item in which challenge requests are counted.
     pub(crate) async fn counted(&self) -> Vec<Value> {
-        let items = self.table().scan().table_name(CHALLENGE_REQUESTS_TABLE).send().await.unwrap().items;
+        let items = self.table().scan().table_name(RATE_LIMITS_TABLE).send().await.unwrap().items;
         items.unwrap_or_default().into_iter().map(|item| plain(&AttributeValue::M(item))).collect()
     }
 

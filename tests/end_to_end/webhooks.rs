@@ -117,7 +117,7 @@ async fn a_status_never_seen_before_is_kept_as_it_is() {
     assert_eq!(outcome(&app.post(&app.message(id, "PAUSED")).await), "applied");
     assert_eq!(app.status(id).await["status"], "PAUSED");
     let item = app.item(id).await;
-    let marks = ["status", "rank", "settledBy", "nextPollAt"].map(|name| &item[name]);
+    let marks = ["status", "rank", "settledBy", "nextCheckAt"].map(|name| &item[name]);
     assert_eq!(json!(marks), json!(["PAUSED", 1, null, 1_767_268_800 + 600]));
     assert_eq!(outcome(&app.post(&app.message(id, "IN_PROGRESS")).await), "stale");
     assert_eq!(app.status(id).await["status"], "PAUSED");

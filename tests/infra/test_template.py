@@ -8,18 +8,18 @@ from conftest import REQUIRED, ROOT
 
 SECRET = {"Ref": "CircleApiKeySecretArn"}
 TABLE = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
-REQUESTS = {"Fn::GetAtt": ["ChallengeRequestsTable", "Arn"]}
-INDEX = {"Fn::Sub": "${ChallengesTable.Arn}/index/pending-challenges"}
+REQUESTS = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
+INDEX = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
 
 CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
     "CIRCLE_BASE_URL": {"Ref": "CircleBaseUrl"},
     "CIRCLE_ENVIRONMENT": {"Ref": "CircleEnvironment"},
-    "REQUEST_LIMIT_SECONDS": {"Ref": "RequestLimitSeconds"},
+    "REQUEST_TIMEOUT_SECONDS": {"Ref": "RequestTimeoutSeconds"},
 }
 CLAIM = {"USER_ID_CLAIM": {"Ref": "UserIdClaim"}}
 CHALLENGES = {"CHALLENGES_TABLE": {"Ref": "ChallengesTable"}}
-CHALLENGE_REQUESTS = {"CHALLENGE_REQUESTS_TABLE": {"Ref": "ChallengeRequestsTable"}}
+CHALLENGE_REQUESTS = {"RATE_LIMITS_TABLE": {"Ref": "RateLimitsTable"}}
 
 # Of each function: what it may do beside reading the API key and writing its log, and its settings beside Circle's.
 FUNCTIONS = {
@@ -50,7 +50,7 @@ FUNCTIONS = {
         | CHALLENGE_REQUESTS
         | {
             "CIRCLE_CALLS_PER_RUN": {"Ref": "CircleCallsPerRun"},
-            "GIVE_UP_AFTER_DAYS": {"Ref": "GiveUpAfterDays"},
+            "ABANDON_AFTER_DAYS": {"Ref": "AbandonAfterDays"},
         },
     ),
     "manage-subscription": ([], {}),
@@ -212,7 +212,7 @@ def test_a_function_is_set_up(template, deployed, function):
         "ApplicationLogLevel": {"Ref": "LogLevel"},
         "LogGroup": {"Ref": f"{name}LogGroup"},
     }
-    # More than RequestLimitSeconds can be, and less than the thirty seconds that API Gateway waits.
+    # More than RequestTimeoutSeconds can be, and less than the thirty seconds that API Gateway waits.
     timeouts = {"reconcile-challenges": 60, "manage-subscription": 60}
     assert properties["Timeout"] == timeouts.get(function, 10)
     assert deployed[f"{name}LogGroup"]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
@@ -251,10 +251,10 @@ def test_the_table_of_challenges(template):
     assert properties["KeySchema"] == [{"AttributeName": "challengeId", "KeyType": "HASH"}]
     assert properties["GlobalSecondaryIndexes"] == [
         {
-            "IndexName": "pending-challenges",
+            "IndexName": "open-challenges",
             "KeySchema": [
-                {"AttributeName": "pendingShard", "KeyType": "HASH"},
-                {"AttributeName": "nextPollAt", "KeyType": "RANGE"},
+                {"AttributeName": "openShard", "KeyType": "HASH"},
+                {"AttributeName": "nextCheckAt", "KeyType": "RANGE"},
             ],
             "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt"]},
         }
@@ -266,7 +266,7 @@ def test_the_table_of_challenges(template):
 
 
 def test_the_table_of_requests(template):
-    properties = template["Resources"]["ChallengeRequestsTable"]["Properties"]
+    properties = template["Resources"]["RateLimitsTable"]["Properties"]
     assert properties["BillingMode"] == "PAY_PER_REQUEST"
     assert properties["KeySchema"] == [{"AttributeName": "userHour", "KeyType": "HASH"}]
     assert properties["TimeToLiveSpecification"] == {"AttributeName": "expiresAt", "Enabled": True}

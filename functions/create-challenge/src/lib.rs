@@ -11,7 +11,6 @@ use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::{Body, Request, Response};
 use serde::{Deserialize, Serialize};
 use shared::challenge::{ChallengeType, ChallengeView};
-use shared::challenge_requests::{ChallengeRequests, Counted};
 use shared::challenge_store::ChallengeStore;
 use shared::circle::{self, Circle, Session};
 use shared::clock::{Clock, Deadline};
@@ -20,6 +19,7 @@ use shared::identity::UserId;
 use shared::platform::Platform;
 use shared::problem::{self, Code, Problem};
 use shared::random::Random;
+use shared::rate_limit::{RateLimit, RateLimits};
 use shared::{identity, request, response};
 use time::Duration;
 use uuid::Uuid;
@@ -34,10 +34,10 @@ const BODY_LIMIT: usize = 16 * 1024;
 pub struct CreateChallenge {
     circle: Circle,
     challenges: ChallengeStore,
-    requests: ChallengeRequests,
+    requests: RateLimits,
     challenges_per_hour: u32,
     clock: Arc<dyn Clock>,
-    request_limit: std::time::Duration,
+    request_timeout: std::time::Duration,
     random: Arc<Random>,
     retention: Duration,
     user_id_claim: String,
@@ -50,14 +50,14 @@ impl CreateChallenge {
     /// When a setting is missing or bad.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
         let table = config::challenges_table(&platform.environment)?;
-        let requests_table = config::challenge_requests_table(&platform.environment)?;
+        let requests_table = config::rate_limits_table(&platform.environment)?;
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             challenges: ChallengeStore::new(platform, table),
-            requests: ChallengeRequests::new(platform, requests_table),
+            requests: RateLimits::new(platform, requests_table),
             challenges_per_hour: config::challenges_per_hour(&platform.environment)?,
             clock: Arc::clone(&platform.clock),
-            request_limit: config::request_limit(&platform.environment)?,
+            request_timeout: config::request_timeout(&platform.environment)?,
             random: Arc::clone(&platform.random),
             retention: config::challenge_retention(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
@@ -75,7 +75,7 @@ impl CreateChallenge {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &CreateChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
         create_challenge(function, &request, deadline)
     })
     .await)
@@ -119,8 +119,8 @@ async fn create_challenge(
 /// Counts the request against what one user may ask for in an hour.
 async fn count(function: &CreateChallenge, user: &UserId, key: Uuid) -> Result<(), Problem> {
     match function.requests.count(user, key, function.challenges_per_hour).await? {
-        Counted::Within => Ok(()),
-        Counted::Beyond { until } => Err(problem::too_many_challenges(until, function.clock.now())),
+        RateLimit::Allowed => Ok(()),
+        RateLimit::Exceeded { until } => Err(problem::too_many_challenges(until, function.clock.now())),
     }
 }
 

@@ -18,7 +18,7 @@ use shared::{identity, response};
 pub struct CreateToken {
     circle: Circle,
     clock: Arc<dyn Clock>,
-    request_limit: Duration,
+    request_timeout: Duration,
     user_id_claim: String,
 }
 
@@ -31,7 +31,7 @@ impl CreateToken {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             clock: Arc::clone(&platform.clock),
-            request_limit: config::request_limit(&platform.environment)?,
+            request_timeout: config::request_timeout(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -47,7 +47,7 @@ impl CreateToken {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &CreateToken, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
         create_token(function, &request, deadline)
     })
     .await)

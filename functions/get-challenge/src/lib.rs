@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
-use shared::challenge::{Challenge, ChallengeView, SettledBy};
+use shared::challenge::{Challenge, ChallengeView, ReportSource};
 use shared::challenge_store::{ChallengeStore, PollClaim, Settlement};
 use shared::circle::Circle;
 use shared::clock::{Clock, Deadline, timeout};
@@ -26,7 +26,7 @@ pub struct GetChallenge {
     circle: Circle,
     challenges: ChallengeStore,
     clock: Arc<dyn Clock>,
-    request_limit: Duration,
+    request_timeout: Duration,
     user_id_claim: String,
 }
 
@@ -41,7 +41,7 @@ impl GetChallenge {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             challenges: ChallengeStore::new(platform, table),
             clock: Arc::clone(&platform.clock),
-            request_limit: config::request_limit(&platform.environment)?,
+            request_timeout: config::request_timeout(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -57,7 +57,7 @@ impl GetChallenge {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
         get_challenge(function, &request, deadline)
     })
     .await)
@@ -122,10 +122,10 @@ async fn ask_circle(
     token: &UserToken,
     deadline: Deadline,
 ) -> Result<Option<Challenge>, Problem> {
-    if let PollClaim::Refused(record) = function.challenges.claim_poll(record.id).await? {
+    if let PollClaim::Denied(record) = function.challenges.claim_poll(record.id).await? {
         return Ok(record);
     }
-    let report = function.circle.challenge(record, token, SettledBy::Poll, deadline).await?;
+    let report = function.circle.challenge(record, token, ReportSource::Poll, deadline).await?;
     let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {
         return Ok(None);
     };

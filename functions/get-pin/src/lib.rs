@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 pub struct GetPin {
     circle: Circle,
     clock: Arc<dyn Clock>,
-    request_limit: Duration,
+    request_timeout: Duration,
     user_id_claim: String,
 }
 
@@ -33,7 +33,7 @@ impl GetPin {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
             clock: Arc::clone(&platform.clock),
-            request_limit: config::request_limit(&platform.environment)?,
+            request_timeout: config::request_timeout(&platform.environment)?,
             user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
@@ -49,7 +49,7 @@ impl GetPin {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &GetPin, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_limit, &*function.clock, |deadline| {
+    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
         get_pin(function, &request, deadline)
     })
     .await)

@@ -53,8 +53,8 @@ pub(crate) async fn deliver(
             Err(error) => error,
         };
         let wait = random.jitter(FIRST_BACKOFF * 2u32.pow(attempt - 1));
-        let given_up = matches!(error, DeliveryError::Refused(status) if !status.is_server_error());
-        if given_up || attempt == MAX_ATTEMPTS || wait >= deadline.remaining(clock) {
+        let is_final = matches!(error, DeliveryError::Refused(status) if !status.is_server_error());
+        if is_final || attempt == MAX_ATTEMPTS || wait >= deadline.remaining(clock) {
             return Err(error);
         }
         clock.sleep(wait).await;

@@ -27,7 +27,7 @@ fn advice(failure: &Failure) -> String {
             ApiKeyError::Unavailable { .. } => {
                 format!("There is no Circle API key: {error}. Deploy again later.")
             }
-            ApiKeyError::Refused { .. } => {
+            ApiKeyError::Rejected { .. } => {
                 format!(
                     "There is no Circle API key: {error}. Make sure that the secret exists, then deploy again."
                 )
@@ -36,14 +36,14 @@ fn advice(failure: &Failure) -> String {
                 format!("There is no usable Circle API key: {error}. Correct the secret, then deploy again.")
             }
         },
-        Failure::Circle(CircleError::Refused { status: status @ (401 | 403), code, .. }) => format!(
+        Failure::Circle(CircleError::Response { status: status @ (401 | 403), code, .. }) => format!(
             "Circle refuses the API key ({}). Put one into the secret that may manage webhook subscriptions, then deploy again.",
             numbers(*status, *code)
         ),
-        Failure::Circle(CircleError::Refused { status: status @ (429 | 500..), code, .. }) => {
+        Failure::Circle(CircleError::Response { status: status @ (429 | 500..), code, .. }) => {
             format!("Circle cannot take the call just now ({}). Deploy again later.", numbers(*status, *code))
         }
-        Failure::Circle(CircleError::Refused { status, code, .. }) => format!(
+        Failure::Circle(CircleError::Response { status, code, .. }) => format!(
             "Circle refuses the subscription ({}). It has to be able to reach the Endpoint, which answers HEAD with 200.",
             numbers(*status, *code)
         ),

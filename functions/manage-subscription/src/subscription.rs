@@ -92,9 +92,9 @@ fn choose(all: Vec<Subscription>, endpoint: &Url, own: Option<Uuid>) -> Option<S
 fn may_pass(error: &CircleError) -> bool {
     match error {
         CircleError::ApiKey(error) => {
-            matches!(error, ApiKeyError::Refused { .. } | ApiKeyError::Unavailable { .. })
+            matches!(error, ApiKeyError::Rejected { .. } | ApiKeyError::Unavailable { .. })
         }
-        CircleError::Refused { status, .. } => !matches!(status, 401 | 403),
+        CircleError::Response { status, .. } => !matches!(status, 401 | 403),
         _ => true,
     }
 }

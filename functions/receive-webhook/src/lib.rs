@@ -27,7 +27,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 /// What the function keeps between requests.
 pub struct ReceiveWebhook {
     clock: Arc<dyn Clock>,
-    request_limit: Duration,
+    request_timeout: Duration,
     challenges: ChallengeStore,
     public_keys: PublicKeys,
     source_ips: Option<Vec<IpAddr>>,
@@ -44,7 +44,7 @@ impl ReceiveWebhook {
         let circle = Circle::new(platform, CircleSettings::read(&platform.environment)?);
         Ok(Self {
             clock: Arc::clone(&platform.clock),
-            request_limit: config::request_limit(&platform.environment)?,
+            request_timeout: config::request_timeout(&platform.environment)?,
             challenges: ChallengeStore::new(platform, table),
             public_keys: PublicKeys::new(Arc::new(circle), Arc::clone(&platform.clock)),
             source_ips: config::circle_source_ips(&platform.environment)?,
@@ -71,7 +71,7 @@ enum Outcome {
 /// # Errors
 /// Never: a failure is an answer too.
 pub async fn handle(function: &ReceiveWebhook, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_limit, &*function.clock, |_| {
+    Ok(response::answer(&request, function.request_timeout, &*function.clock, |_| {
         receive_webhook(function, &request)
     })
     .await)

@@ -13,18 +13,18 @@ use std::sync::{Arc, Mutex};
 
 use lambda_runtime::LambdaEvent;
 use serde::de::IgnoredAny;
-use shared::challenge_requests::ChallengeRequests;
 use shared::challenge_store::ChallengeStore;
 use shared::circle::Circle;
 use shared::clock::{Clock, Deadline};
 use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
 use shared::random::Random;
+use shared::rate_limit::RateLimits;
 use shared::request;
 use time::{Duration, OffsetDateTime};
 
 pub use self::run::RunError;
-pub use self::summary::{Stop, Summary};
+pub use self::summary::{StopReason, Summary};
 
 /// The longest that a run may take, inside the function's own time limit.
 pub const RUN_LIMIT: std::time::Duration = std::time::Duration::from_secs(55);
@@ -34,11 +34,11 @@ pub const RUN_LIMIT: std::time::Duration = std::time::Duration::from_secs(55);
 pub struct ReconcileChallenges {
     circle: Circle,
     challenges: ChallengeStore,
-    requests: ChallengeRequests,
+    requests: RateLimits,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
     calls_per_run: u32,
-    give_up_after: Duration,
+    abandon_after: Duration,
     /// Until when Circle asked not to be called.
     quiet_until: Mutex<Option<OffsetDateTime>>,
 }
@@ -53,11 +53,11 @@ impl ReconcileChallenges {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(environment)?),
             challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
-            requests: ChallengeRequests::new(platform, config::challenge_requests_table(environment)?),
+            requests: RateLimits::new(platform, config::rate_limits_table(environment)?),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
             calls_per_run: config::circle_calls_per_run(environment)?,
-            give_up_after: config::give_up_after(environment)?,
+            abandon_after: config::abandon_after(environment)?,
             quiet_until: Mutex::default(),
         })
     }

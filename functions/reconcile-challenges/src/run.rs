@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use shared::api_key::ApiKeyError;
-use shared::challenge_store::{DueChallenge, GivenUp, Look, PENDING_SHARDS, StoreError};
+use shared::challenge_store::{AbandonReason, Check, DueChallenge, OPEN_SHARDS, StoreError};
 use shared::circle::CircleError;
 use shared::clock::Deadline;
 use shared::identity::UserId;
@@ -14,13 +14,13 @@ use shared::telemetry::Chain;
 use time::OffsetDateTime;
 
 use crate::turn::Turn;
-use crate::{ReconcileChallenges, Stop, Summary};
+use crate::{ReconcileChallenges, StopReason, Summary};
 
 /// How many users, and how many writes at the end, are looked after at once.
 pub(crate) const CONCURRENCY: usize = 8;
 
 /// What a look may cost: a session and a question.
-pub(crate) const CALLS_PER_LOOK: u32 = 2;
+pub(crate) const CALLS_PER_CHECK: u32 = 2;
 
 /// What is kept of the invocation's time to write down what the last looks showed: an operation of the table's takes
 /// 4 seconds at most.
@@ -36,7 +36,7 @@ pub struct RunError(#[source] StoreError);
 
 /// Why a look came to nothing.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LookError {
+pub(crate) enum CheckError {
     #[error(transparent)]
     Circle(#[from] CircleError),
     #[error(transparent)]
@@ -45,9 +45,9 @@ pub(crate) enum LookError {
     NoStatus,
 }
 
-impl LookError {
+impl CheckError {
     /// Whether no challenge has a part in it.
-    pub(crate) fn is_the_services(&self) -> bool {
+    pub(crate) fn is_systemic(&self) -> bool {
         match self {
             Self::Circle(error) => error.is_rate_limited() || error.is_api_key_unusable(),
             Self::Store(_) => true,
@@ -57,7 +57,7 @@ impl LookError {
 
     /// Whether Circle may be down; a single challenge can meet that too.
     pub(crate) fn is_outage(&self) -> bool {
-        matches!(self, Self::Circle(error) if error.is_transient() || error.says_nothing())
+        matches!(self, Self::Circle(error) if error.is_transient() || error.is_unrecognized())
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct State {
     /// What the run has seen of each user, by id.
     pub(crate) turns: HashMap<String, Turn>,
     /// Looks at challenges that Circle does not know. What they mean shows at the end of the run.
-    pub(crate) unknown: Vec<Look>,
+    pub(crate) unknown: Vec<Check>,
     /// Calls to Circle that failed in a row, and calls to the table.
     pub(crate) circle_failures: u32,
     pub(crate) table_failures: u32,
@@ -105,16 +105,16 @@ impl<'a> Run<'a> {
     pub(crate) async fn finish(self) -> Result<Summary, RunError> {
         let quiet_until = *lock(&self.function.quiet_until);
         if quiet_until.is_some_and(|until| until > self.started) {
-            self.state().summary.stopped = Some(Stop::RateLimited);
+            self.state().summary.stopped = Some(StopReason::RateLimited);
         } else if let Err(error) = self.function.circle.read_api_key().await {
             self.fail(error, None);
         }
         // Where calls run short, no shard is always the last.
-        let first = self.function.random.uuid().as_bytes()[0] % PENDING_SHARDS;
-        for shard in 0..PENDING_SHARDS {
-            self.shard((first + shard) % PENDING_SHARDS).await;
+        let first = self.function.random.uuid().as_bytes()[0] % OPEN_SHARDS;
+        for shard in 0..OPEN_SHARDS {
+            self.shard((first + shard) % OPEN_SHARDS).await;
         }
-        self.judge_unknown().await;
+        self.resolve_not_found().await;
         let State { summary, table_error, .. } =
             self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let summary_text = serde_json::to_string(&summary).expect("numbers and words can be written as JSON");
@@ -158,43 +158,43 @@ impl<'a> Run<'a> {
         users
     }
 
-    pub(crate) fn note_given_up(&self, look: &Look, why: GivenUp) {
-        self.state().summary.given_up += 1;
-        let challenge_id = look.challenge.id;
+    pub(crate) fn record_abandoned(&self, check: &Check, why: AbandonReason) {
+        self.state().summary.abandoned += 1;
+        let challenge_id = check.challenge.id;
         tracing::warn!(
-            metric = "reconcile_gave_up", %challenge_id, why = why.as_str(),
+            metric = "challenge_abandoned", %challenge_id, why = why.as_str(),
             "the challenge is not looked at again; a webhook or a poll still settles it"
         );
     }
 
     /// Logs and counts a failure, and ends the run where more calls would be in vain.
-    pub(crate) fn fail(&self, error: impl Into<LookError>, challenge_id: Option<&str>) {
+    pub(crate) fn fail(&self, error: impl Into<CheckError>, challenge_id: Option<&str>) {
         let error = error.into();
-        tracing::warn!(metric = "reconcile_failed", challenge_id, error = %Chain(&error), "a look came to nothing");
+        tracing::warn!(metric = "check_failed", challenge_id, error = %Chain(&error), "a look came to nothing");
         let mut state = self.state();
         state.summary.failed += 1;
         let is_outage = error.is_outage();
         let stop = match error {
-            LookError::Circle(CircleError::ApiKey(ApiKeyError::Unavailable { .. })) => {
-                Some(Stop::ApiKeyUnavailable)
+            CheckError::Circle(CircleError::ApiKey(ApiKeyError::Unavailable { .. })) => {
+                Some(StopReason::ApiKeyUnavailable)
             }
-            LookError::Circle(error) if error.is_api_key_unusable() => Some(Stop::ApiKey),
-            LookError::Circle(error) => {
+            CheckError::Circle(error) if error.is_api_key_unusable() => Some(StopReason::ApiKey),
+            CheckError::Circle(error) => {
                 let quiet_until = error.retry_after().map(|wait| self.function.clock.now() + wait);
                 let kept = &mut *lock(&self.function.quiet_until);
                 *kept = quiet_until.max(*kept);
                 state.circle_failures += u32::from(is_outage);
                 let is_down = quiet_until.is_some() || state.circle_failures >= FAILURES_IN_A_ROW;
-                let limited = error.is_rate_limited().then_some(Stop::RateLimited);
-                limited.or(is_down.then_some(Stop::CircleUnavailable))
+                let limited = error.is_rate_limited().then_some(StopReason::RateLimited);
+                limited.or(is_down.then_some(StopReason::CircleUnavailable))
             }
-            LookError::Store(error @ StoreError::Unavailable { .. }) => {
+            CheckError::Store(error @ StoreError::Unavailable { .. }) => {
                 state.table_failures += 1;
                 let is_down = state.table_failures >= FAILURES_IN_A_ROW && state.summary.stopped.is_none();
                 state.table_error = Some(error).filter(|_| is_down).or(state.table_error.take());
-                is_down.then_some(Stop::TableUnavailable)
+                is_down.then_some(StopReason::TableUnavailable)
             }
-            LookError::Store(_) | LookError::NoStatus => None,
+            CheckError::Store(_) | CheckError::NoStatus => None,
         };
         if let Some(stop) = stop.filter(|_| state.summary.stopped.is_none()) {
             state.summary.stopped = Some(stop);
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
     pub(crate) fn has_stopped(&self) -> bool {
         let stopped = &mut self.state().summary.stopped;
         if stopped.is_none() && self.is_out_of_time() {
-            *stopped = Some(Stop::Time);
+            *stopped = Some(StopReason::Time);
         }
         stopped.is_some()
     }
@@ -215,15 +215,15 @@ impl<'a> Run<'a> {
         self.deadline.remaining(&*self.function.clock).is_zero()
     }
 
-    /// Takes the calls of one look, if there are as many left and the run is not over.
+    /// Takes the calls of one check, if there are as many left and the run is not over.
     pub(crate) fn takes_calls(&self) -> bool {
         if self.has_stopped() {
             return false;
         }
         let mut state = self.state();
-        match state.calls_left.checked_sub(CALLS_PER_LOOK) {
+        match state.calls_left.checked_sub(CALLS_PER_CHECK) {
             Some(left) => state.calls_left = left,
-            None => state.summary.stopped = Some(Stop::Calls),
+            None => state.summary.stopped = Some(StopReason::Calls),
         }
         state.summary.stopped.is_none()
     }

@@ -10,29 +10,29 @@ pub struct Summary {
     /// Items read from the index: those that were due.
     pub due: u32,
     /// Left alone because their user asked for a challenge just now: a new user token might end a PIN entry.
-    pub held_back: u32,
+    pub deferred: u32,
     /// Looks that were taken.
-    pub looks: u32,
+    pub checks: u32,
     /// Found settled, and recorded.
     pub settled: u32,
     /// Not settled yet, says Circle.
     pub open: u32,
     /// Not known to Circle.
-    pub unknown: u32,
+    pub not_found: u32,
     /// Looks, users and pages that came to nothing; each has a line in the log.
     pub failed: u32,
     /// Not looked at again from now on.
-    pub given_up: u32,
+    pub abandoned: u32,
     /// Calls to Circle, without repeats of a call that failed.
     pub circle_calls: u32,
-    /// Why the run ended before all that was due had its look.
-    pub stopped: Option<Stop>,
+    /// Why the run ended before all that was due had its check.
+    pub stopped: Option<StopReason>,
 }
 
 /// Why a run ended early. The next one takes up the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stop {
+pub enum StopReason {
     /// The invocation's time is up.
     Time,
     /// The run has made the calls to Circle that it may make (`CIRCLE_CALLS_PER_RUN`).
@@ -49,7 +49,7 @@ pub enum Stop {
     TableUnavailable,
 }
 
-impl Stop {
+impl StopReason {
     /// What is counted in the log: the word that stands for the same in the answers to callers.
     pub(crate) fn metric(self) -> &'static str {
         let code = match self {

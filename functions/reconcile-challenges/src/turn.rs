@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use shared::challenge::SettledBy;
-use shared::challenge_store::{DueChallenge, FIRST_LOOK, GivenUp, Look, StoreError};
+use shared::challenge::ReportSource;
+use shared::challenge_store::{AbandonReason, Check, DueChallenge, FIRST_CHECK, StoreError};
 use shared::circle::CircleError;
 use shared::clock::Deadline;
 use shared::identity::UserId;
 use shared::secrets::UserToken;
 use time::OffsetDateTime;
 
-use crate::run::{CALLS_PER_LOOK, LookError, Run};
+use crate::run::{CALLS_PER_CHECK, CheckError, Run};
 
 /// How many looks one user may have in a run, so that none fills it.
-const LOOKS_PER_USER: u32 = 20;
+const CHECKS_PER_USER: u32 = 20;
 
 /// The longest that a question to Circle is waited for.
 const QUESTION_LIMIT: Duration = Duration::from_secs(8);
@@ -32,16 +32,16 @@ const GRACE: time::Duration = time::Duration::DAY;
 pub(crate) struct Turn {
     /// The one session that the user has in the run.
     token: Option<UserToken>,
-    looks_left: u32,
+    checks_left: u32,
     /// Whether Circle knows one of the challenges.
     pub(crate) has_known: bool,
     /// Whether Circle does not know one of them.
-    pub(crate) has_unknown: bool,
+    pub(crate) has_not_found: bool,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { token: None, looks_left: LOOKS_PER_USER, has_known: false, has_unknown: false }
+        Self { token: None, checks_left: CHECKS_PER_USER, has_known: false, has_not_found: false }
     }
 }
 
@@ -51,25 +51,25 @@ impl Run<'_> {
         if self.has_stopped() {
             return;
         }
-        let since = self.function.clock.now() - FIRST_LOOK - CREATION_TIME;
+        let since = self.function.clock.now() - FIRST_CHECK - CREATION_TIME;
         match self.function.requests.requested_since(&user, since).await {
             Ok(false) => {}
-            Ok(true) => return self.hold_back(due).await,
+            Ok(true) => return self.defer(due).await,
             Err(error) => return self.fail(error, None),
         }
         for due in due {
-            if !self.takes_look(&user) {
+            if !self.takes_check(&user) {
                 return;
             }
-            let claimed = self.function.challenges.claim_look(&due).await;
+            let claimed = self.function.challenges.claim_check(&due).await;
             if !matches!(claimed, Ok(Some(_))) {
-                self.state().calls_left += CALLS_PER_LOOK;
+                self.state().calls_left += CALLS_PER_CHECK;
             }
             match claimed {
-                Ok(look) => {
+                Ok(check) => {
                     self.state().table_failures = 0;
-                    if let Some(look) = look {
-                        self.look(&user, look).await;
+                    if let Some(check) = check {
+                        self.check(&user, check).await;
                     }
                 }
                 Err(error) => self.fail(error, Some(&due.id.to_string())),
@@ -78,42 +78,42 @@ impl Run<'_> {
     }
 
     /// Leaves the challenges for a later run, but for those that it is too late for.
-    async fn hold_back(&self, due: Vec<DueChallenge>) {
+    async fn defer(&self, due: Vec<DueChallenge>) {
         for due in due {
-            self.state().summary.held_back += 1;
+            self.state().summary.deferred += 1;
             if !self.is_old(due.created_at + GRACE) || self.has_stopped() {
                 continue;
             }
-            let given_up = match self.function.challenges.claim_look(&due).await {
-                Ok(Some(look)) => self.give_up(&look).await,
+            let abandoned = match self.function.challenges.claim_check(&due).await {
+                Ok(Some(check)) => self.abandon(&check).await,
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
-            if let Err(error) = given_up {
+            if let Err(error) = abandoned {
                 self.fail(error, Some(&due.id.to_string()));
             }
         }
     }
 
-    async fn look(&self, user: &UserId, look: Look) {
-        self.state().summary.looks += 1;
-        let error = match self.ask(user, &look).await {
+    async fn check(&self, user: &UserId, check: Check) {
+        self.state().summary.checks += 1;
+        let error = match self.ask(user, &check).await {
             Ok(()) => {
                 self.state().circle_failures = 0;
                 return;
             }
-            Err(LookError::Circle(error)) if error.is_not_found() => {
+            Err(CheckError::Circle(error)) if error.is_not_found() => {
                 let mut state = self.state();
                 state.circle_failures = 0;
-                state.summary.unknown += 1;
-                state.turns.entry(user.as_str().to_owned()).or_default().has_unknown = true;
-                state.unknown.push(look);
+                state.summary.not_found += 1;
+                state.turns.entry(user.as_str().to_owned()).or_default().has_not_found = true;
+                state.unknown.push(check);
                 return;
             }
             Err(error) => error,
         };
-        let id = look.challenge.id.to_string();
-        let written = self.after_failure(&error, &look).await;
+        let id = check.challenge.id.to_string();
+        let written = self.after_failure(&error, &check).await;
         // A call that was cut short by the run's own end says nothing about Circle.
         if !(error.is_outage() && self.is_out_of_time()) {
             self.fail(error, Some(&id));
@@ -125,27 +125,27 @@ impl Run<'_> {
 
     /// Makes the look due again soon where it may do better then; otherwise the next one comes at its own time. A
     /// challenge whose looks have only failed for long enough is given up, but not over an outage.
-    async fn after_failure(&self, error: &LookError, look: &Look) -> Result<(), StoreError> {
-        let is_too_late = self.is_old(look.challenge.created_at + GRACE);
-        if error.is_the_services() || error.is_outage() && (self.has_stopped() || !is_too_late) {
-            return self.function.challenges.put_back(look).await;
+    async fn after_failure(&self, error: &CheckError, check: &Check) -> Result<(), StoreError> {
+        let is_too_late = self.is_old(check.challenge.created_at + GRACE);
+        if error.is_systemic() || error.is_outage() && (self.has_stopped() || !is_too_late) {
+            return self.function.challenges.reschedule(check).await;
         }
-        if is_too_late { self.give_up(look).await } else { Ok(()) }
+        if is_too_late { self.abandon(check).await } else { Ok(()) }
     }
 
     /// Asks Circle how the challenge stands, and records what is new.
-    async fn ask(&self, user: &UserId, look: &Look) -> Result<(), LookError> {
+    async fn ask(&self, user: &UserId, check: &Check) -> Result<(), CheckError> {
         let Self { function, .. } = self;
-        let challenge = &look.challenge;
+        let challenge = &check.challenge;
         let token = self.token(user).await?;
         self.state().summary.circle_calls += 1;
         let deadline = self.call_deadline(QUESTION_LIMIT);
-        let report = function.circle.challenge(challenge, &token, SettledBy::Sweep, deadline).await;
+        let report = function.circle.challenge(challenge, &token, ReportSource::Reconcile, deadline).await;
         // A token that was ended in the meantime was ended by a newer one, which must not be ended in turn.
-        if report.as_ref().is_err_and(CircleError::is_user_token_refused) {
+        if report.as_ref().is_err_and(CircleError::is_user_token_rejected) {
             self.end_turn(user);
         }
-        let report = report?.ok_or(LookError::NoStatus)?;
+        let report = report?.ok_or(CheckError::NoStatus)?;
         self.state().turns.entry(user.as_str().to_owned()).or_default().has_known = true;
         let is_final = report.status.is_final();
         if report.status.rank() > challenge.status.rank() {
@@ -157,8 +157,8 @@ impl Run<'_> {
             return Ok(());
         }
         self.state().summary.open += 1;
-        function.challenges.note_known(look).await?;
-        Ok(self.give_up_if_old(look).await?)
+        function.challenges.clear_not_found(check).await?;
+        Ok(self.abandon_if_old(check).await?)
     }
 
     /// The user's token of this run. Where none is to be had, the user's turn is over.
@@ -183,32 +183,32 @@ impl Run<'_> {
     }
 
     /// Takes a look of the user's, and the calls that it may cost, if there are any left.
-    fn takes_look(&self, user: &UserId) -> bool {
-        let looks_left = self.state().turns.entry(user.as_str().to_owned()).or_default().looks_left;
-        if looks_left == 0 || !self.takes_calls() {
+    fn takes_check(&self, user: &UserId) -> bool {
+        let checks_left = self.state().turns.entry(user.as_str().to_owned()).or_default().checks_left;
+        if checks_left == 0 || !self.takes_calls() {
             return false;
         }
-        self.state().turns.entry(user.as_str().to_owned()).or_default().looks_left = looks_left - 1;
+        self.state().turns.entry(user.as_str().to_owned()).or_default().checks_left = checks_left - 1;
         true
     }
 
     fn end_turn(&self, user: &UserId) {
-        self.state().turns.entry(user.as_str().to_owned()).or_default().looks_left = 0;
+        self.state().turns.entry(user.as_str().to_owned()).or_default().checks_left = 0;
     }
 
-    pub(crate) async fn give_up_if_old(&self, look: &Look) -> Result<(), StoreError> {
-        if self.is_old(look.challenge.created_at) { self.give_up(look).await } else { Ok(()) }
+    pub(crate) async fn abandon_if_old(&self, check: &Check) -> Result<(), StoreError> {
+        if self.is_old(check.challenge.created_at) { self.abandon(check).await } else { Ok(()) }
     }
 
-    async fn give_up(&self, look: &Look) -> Result<(), StoreError> {
-        if self.function.challenges.give_up(look, GivenUp::Age).await? {
-            self.note_given_up(look, GivenUp::Age);
+    async fn abandon(&self, check: &Check) -> Result<(), StoreError> {
+        if self.function.challenges.abandon(check, AbandonReason::Age).await? {
+            self.record_abandoned(check, AbandonReason::Age);
         }
         Ok(())
     }
 
     fn is_old(&self, created_at: OffsetDateTime) -> bool {
-        self.function.clock.now() - created_at >= self.function.give_up_after
+        self.function.clock.now() - created_at >= self.function.abandon_after
     }
 
     fn call_deadline(&self, limit: Duration) -> Deadline {

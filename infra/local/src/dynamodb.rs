@@ -21,10 +21,10 @@ use crate::server::Server;
 pub const CHALLENGES_TABLE: &str = "challenges";
 
 /// The name of the sparse index of the challenges that are not final.
-pub const PENDING_CHALLENGES_INDEX: &str = "pending-challenges";
+pub const PENDING_CHALLENGES_INDEX: &str = "open-challenges";
 
 /// The name of the table in which challenge requests are counted.
-pub const CHALLENGE_REQUESTS_TABLE: &str = "challenge-requests";
+pub const RATE_LIMITS_TABLE: &str = "challenge-requests";
 
 /// How often expired items are removed. In the cloud it happens within a few days of their expiry.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -117,28 +117,28 @@ fn create_tables(database: &Database) -> dynoxide::Result<()> {
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [
             { "AttributeName": "challengeId", "AttributeType": "S" },
-            { "AttributeName": "pendingShard", "AttributeType": "N" },
-            { "AttributeName": "nextPollAt", "AttributeType": "N" },
+            { "AttributeName": "openShard", "AttributeType": "N" },
+            { "AttributeName": "nextCheckAt", "AttributeType": "N" },
         ],
         "KeySchema": [{ "AttributeName": "challengeId", "KeyType": "HASH" }],
         "GlobalSecondaryIndexes": [{
             "IndexName": PENDING_CHALLENGES_INDEX,
             "KeySchema": [
-                { "AttributeName": "pendingShard", "KeyType": "HASH" },
-                { "AttributeName": "nextPollAt", "KeyType": "RANGE" },
+                { "AttributeName": "openShard", "KeyType": "HASH" },
+                { "AttributeName": "nextCheckAt", "KeyType": "RANGE" },
             ],
             "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt"] },
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
     });
-    let challenge_requests = json!({
-        "TableName": CHALLENGE_REQUESTS_TABLE,
+    let rate_limit = json!({
+        "TableName": RATE_LIMITS_TABLE,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{ "AttributeName": "userHour", "AttributeType": "S" }],
         "KeySchema": [{ "AttributeName": "userHour", "KeyType": "HASH" }],
     });
     create_table(database, CHALLENGES_TABLE, challenges)?;
-    create_table(database, CHALLENGE_REQUESTS_TABLE, challenge_requests)
+    create_table(database, RATE_LIMITS_TABLE, rate_limit)
 }
 
 fn create_table(database: &Database, name: &str, definition: serde_json::Value) -> dynoxide::Result<()> {

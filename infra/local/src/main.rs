@@ -77,17 +77,17 @@ async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if functions_elsewhere {
         eprintln!("Circle subscribes the webhook route once the functions answer");
     }
-    told_to_stop().await?;
+    shutdown_signal().await?;
     eprintln!("stopping");
     tokio::select! {
         () = stack.stop() => {}
-        again = told_to_stop() => again?,
+        again = shutdown_signal() => again?,
     }
     Ok(())
 }
 
 /// Completes with Ctrl-C, or with the signal that a process manager sends.
-async fn told_to_stop() -> std::io::Result<()> {
+async fn shutdown_signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::circle::{CircleOptions, CircleSimulator, UserChange};
-use crate::dynamodb::{self, CHALLENGE_REQUESTS_TABLE, CHALLENGES_TABLE, DynamoDb, DynamoDbError};
+use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError, RATE_LIMITS_TABLE};
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
 use crate::issuer::Issuer;
 use crate::scheduler::Scheduler;
@@ -175,7 +175,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url()),
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager.url()),
             ("CHALLENGES_TABLE", CHALLENGES_TABLE),
-            ("CHALLENGE_REQUESTS_TABLE", CHALLENGE_REQUESTS_TABLE),
+            ("RATE_LIMITS_TABLE", RATE_LIMITS_TABLE),
             ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
             ("CIRCLE_BASE_URL", &circle.url()),
             ("CIRCLE_SOURCE_IPS", "127.0.0.1"),

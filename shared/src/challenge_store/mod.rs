@@ -4,11 +4,11 @@
 //! back. Under any mix of duplicates, reordering, concurrency, crashes and retries the rank never falls and
 //! a final status never changes.
 //!
-//! The table's partition key is `challengeId`. While a requested challenge is not final, `pendingShard` and
-//! `nextPollAt` put it into the sparse index `pending-challenges`.
+//! The table's partition key is `challengeId`. While a requested challenge is not final, `openShard` and
+//! `nextCheckAt` put it into the sparse index `open-challenges`.
 
 mod item;
-mod pending;
+mod open;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use self::pending::{DueChallenge, DuePage, GivenUp, Look, PageKey};
+pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 
 pub(crate) use self::item::{Update, Written, milliseconds, number, text, unavailable, unreadable};
 use self::item::{challenge, timestamp};
@@ -34,13 +34,13 @@ use crate::random::Random;
 const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long after a challenge's creation the first look for a lost webhook is due.
-pub const FIRST_LOOK: time::Duration = time::Duration::minutes(10);
+pub const FIRST_CHECK: time::Duration = time::Duration::minutes(10);
 
 /// The least time between two questions to Circle about one challenge by polling callers.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Partitions of the sparse index. A constant: records carry the number.
-pub const PENDING_SHARDS: u8 = 8;
+pub const OPEN_SHARDS: u8 = 8;
 
 /// The table of challenge records.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub enum PollClaim {
     Granted,
     /// Somebody has just asked, or there is nothing to ask about. The record, if there is one, is as given: it may be
     /// further along than when it was read.
-    Refused(Option<Challenge>),
+    Denied(Option<Challenge>),
 }
 
 /// Why the table gave no answer.
@@ -144,7 +144,7 @@ impl ChallengeStore {
         if report.status.is_final() {
             update = update
                 .set("settledBy = :settledBy", ":settledBy", text(report.settled_by.as_str()))
-                .clause("REMOVE pendingShard, nextPollAt");
+                .clause("REMOVE openShard, nextCheckAt");
         }
         if report.status == Status::Failed {
             let reason = Failure::from(report.error_code).reason;
@@ -179,17 +179,17 @@ impl ChallengeStore {
         retention: time::Duration,
     ) -> Result<Challenge, StoreError> {
         let now = self.clock.now();
-        let first_look = (now + FIRST_LOOK).unix_timestamp();
-        let shard = challenge_id.as_bytes()[15] % PENDING_SHARDS;
+        let first_check = (now + FIRST_CHECK).unix_timestamp();
+        let shard = challenge_id.as_bytes()[15] % OPEN_SHARDS;
         let create = self
             .creation(challenge_id, user, challenge_type, retention, now)
             .set("#status = if_not_exists(#status, :pending)", ":pending", text(Status::Pending.as_str()))
             .set("#rank = if_not_exists(#rank, :zero)", ":zero", number(0))
-            .set("pendingShard = if_not_exists(pendingShard, :shard)", ":shard", number(shard))
-            .set("nextPollAt = if_not_exists(nextPollAt, :firstLook)", ":firstLook", number(first_look))
+            .set("openShard = if_not_exists(openShard, :shard)", ":shard", number(shard))
+            .set("nextCheckAt = if_not_exists(nextCheckAt, :firstCheck)", ":firstCheck", number(first_check))
             .value(":final", number(FINAL_RANK))
             // It is looked at again, whatever became of that before.
-            .clause("REMOVE givenUpAt, givenUpReason, unknownAt")
+            .clause("REMOVE abandonedAt, abandonedReason, notFoundAt")
             .condition("attribute_not_exists(#rank) OR #rank < :final");
         let settled = match create.send().await? {
             Written::Yes(new) => return challenge(&new),
@@ -243,8 +243,8 @@ impl ChallengeStore {
             .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
         Ok(match self.claim(claim).await? {
             Written::Yes(_) => PollClaim::Granted,
-            Written::No(item) if item.is_empty() => PollClaim::Refused(None),
-            Written::No(item) => PollClaim::Refused(Some(challenge(&item)?)),
+            Written::No(item) if item.is_empty() => PollClaim::Denied(None),
+            Written::No(item) => PollClaim::Denied(Some(challenge(&item)?)),
         })
     }
 

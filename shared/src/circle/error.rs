@@ -20,7 +20,7 @@ pub enum CircleError {
         code.map_or("none".into(), |code| code.to_string()),
         message.as_deref().unwrap_or("no message")
     )]
-    Refused {
+    Response {
         /// The call, as Circle's reference names it.
         call: &'static str,
         /// The HTTP status.
@@ -75,7 +75,7 @@ impl CircleError {
     /// Circle's code, where Circle gave one.
     pub fn code(&self) -> Option<i64> {
         match self {
-            Self::Refused { code, .. } => *code,
+            Self::Response { code, .. } => *code,
             _ => None,
         }
     }
@@ -83,7 +83,7 @@ impl CircleError {
     /// How long Circle asked to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Response { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -94,7 +94,7 @@ impl CircleError {
     }
 
     /// Whether Circle does not take the user token: it has ended, is not known or not valid.
-    pub fn is_user_token_refused(&self) -> bool {
+    pub fn is_user_token_rejected(&self) -> bool {
         matches!(self.code(), Some(155_103..=155_105))
     }
 
@@ -102,39 +102,39 @@ impl CircleError {
     pub fn is_not_found(&self) -> bool {
         matches!(
             self,
-            Self::Refused { code: Some(155_102 | 155_116), .. }
-                | Self::Refused { status: 404, code: Some(2), .. }
+            Self::Response { code: Some(155_102 | 155_116), .. }
+                | Self::Response { status: 404, code: Some(2), .. }
         )
     }
 
     /// Whether the answer is none of Circle's own: a page of some gateway's, say.
-    pub fn says_nothing(&self) -> bool {
-        matches!(self, Self::Unreadable { .. } | Self::Refused { code: None, .. })
+    pub fn is_unrecognized(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Response { code: None, .. })
     }
 
     /// Whether Circle takes no more calls from the account just now.
     pub fn is_rate_limited(&self) -> bool {
-        matches!(self, Self::Refused { status: 429, .. } | Self::Refused { code: Some(429), .. })
+        matches!(self, Self::Response { status: 429, .. } | Self::Response { code: Some(429), .. })
     }
 
     /// Whether there is no API key, or Circle refuses it altogether or for this call.
     pub fn is_api_key_unusable(&self) -> bool {
         let is_refused_here = self.code() == Some(API_KEY_NOT_ALLOWED);
-        matches!(self, Self::ApiKey(_)) || self.is_api_key_refused() || is_refused_here
+        matches!(self, Self::ApiKey(_)) || self.is_api_key_rejected() || is_refused_here
     }
 
     /// Whether Circle refuses the API key: 401 with code 4 or 401, or with no code at all. Other codes come
     /// with 401 too (155103, user token not found).
-    pub(super) fn is_api_key_refused(&self) -> bool {
-        matches!(self, Self::Refused { status: 401, code: None | Some(4 | 401), .. })
+    pub(super) fn is_api_key_rejected(&self) -> bool {
+        matches!(self, Self::Response { status: 401, code: None | Some(4 | 401), .. })
     }
 
     /// Whether the same call may fare better in a moment.
     pub fn is_transient(&self) -> bool {
         match self {
             // A rate limit is waited out only where Circle says how long.
-            Self::Refused { status: 429, retry_after, .. } => retry_after.is_some(),
-            Self::Refused { status, .. } => *status >= 500,
+            Self::Response { status: 429, retry_after, .. } => retry_after.is_some(),
+            Self::Response { status, .. } => *status >= 500,
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             Self::Unreadable { .. } | Self::ApiKey(_) => false,
         }

@@ -24,7 +24,7 @@ pub use self::wire::{EndUser, LockDetails, PinStatus, PublicKey};
 use self::send::{Call, RetryBudget};
 use self::wire::{ChallengeCreated, ChallengeFound, SessionCreated, UserFound};
 use crate::api_key::ApiKeySecret;
-use crate::challenge::{Challenge, ChallengeType, Report, SettledBy};
+use crate::challenge::{Challenge, ChallengeType, Report, ReportSource};
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
 use crate::identity::UserId;
@@ -172,7 +172,7 @@ impl Circle {
         &self,
         challenge: &Challenge,
         token: &UserToken,
-        asked_by: SettledBy,
+        asked_by: ReportSource,
         deadline: Deadline,
     ) -> Result<Option<Report>, CircleError> {
         let id = challenge.id.to_string();
@@ -200,7 +200,7 @@ impl Circle {
         let call = Call::new("GET /v2/notifications/publicKey/{keyId}").id(&id);
         match self.send(call, deadline).await {
             Ok(answer) => Ok(Some(answer.data)),
-            Err(CircleError::Refused { status: 404, .. }) => Ok(None),
+            Err(CircleError::Response { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::{Circle, CircleError};
 use crate::api_key::ApiKeyError;
 use crate::clock::{Deadline, timeout};
-use crate::secrets::{ApiKey, UserToken, without_long_words};
+use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
 
 /// The longest that one attempt may take unless the call says so, so that a lost answer leaves time for another.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
@@ -124,8 +124,8 @@ impl Circle {
     ) -> Result<Answer<T>, CircleError> {
         let key = self.key_in_time(&call, deadline, self.api_key.get()).await?;
         match self.send_with(&key, &call, deadline).await {
-            Err(error) if error.is_api_key_refused() => {
-                match self.key_in_time(&call, deadline, self.api_key.after_refusal(&key)).await? {
+            Err(error) if error.is_api_key_rejected() => {
+                match self.key_in_time(&call, deadline, self.api_key.after_rejection(&key)).await? {
                     Some(key) => self.send_with(&key, &call, deadline).await,
                     None => Err(error),
                 }
@@ -244,11 +244,11 @@ impl Circle {
             message: Option<String>,
         }
         let Refusal { code, message } = serde_json::from_slice(&body).unwrap_or_default();
-        Err(CircleError::Refused {
+        Err(CircleError::Response {
             call: call.name,
             status: status.as_u16(),
             code,
-            message: message.map(|message| without_secrets(&message, key, call.user_token)),
+            message: message.map(|message| redact_secrets(&message, key, call.user_token)),
             request_id,
             retry_after,
         })
@@ -293,7 +293,7 @@ fn sensitive(text: &str) -> HeaderValue {
 
 /// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out, whole or in
 /// parts, and so is everything as long as a secret.
-fn without_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
+fn redact_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
     let mut message = message.to_owned();
     if let Some(token) = token {
         message = message.replace(token.expose_secret(), "[user token]");
@@ -302,7 +302,7 @@ fn without_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> St
     if let Some(secret) = key.expose_secret().rsplit(':').next() {
         message = message.replace(secret, "[API key]");
     }
-    without_long_words(&message)
+    redact_long_tokens(&message)
 }
 
 #[cfg(test)]
@@ -323,7 +323,7 @@ mod tests {
     fn a_message_that_quotes_a_secret_is_cleaned() {
         let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
         let token = UserToken::parse("token-value").unwrap();
-        let message = without_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));
+        let message = redact_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));
         assert_eq!(message, "[API key] and [user token]");
     }
 }

@@ -116,7 +116,7 @@ impl Circle {
         let id = id.to_string();
         let call = Call::new("DELETE /v2/notifications/subscriptions/{id}").id(&id);
         match self.send::<IgnoredAny>(call, deadline).await {
-            Ok(_) | Err(CircleError::Refused { status: 404, .. }) => Ok(()),
+            Ok(_) | Err(CircleError::Response { status: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

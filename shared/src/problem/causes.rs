@@ -18,7 +18,7 @@ impl From<CircleError> for Problem {
         let circle_code = error.code();
         let retry_after = error.retry_after();
         let problem = match &error {
-            CircleError::Refused { status, .. } => of_refusal(*status, circle_code),
+            CircleError::Response { status, .. } => of_refusal(*status, circle_code),
             CircleError::Unreachable { .. } => Self::new(
                 Code::CircleUnavailable,
                 "Circle could not be reached. Try again, with the same Idempotency-Key if there was one.",

@@ -22,7 +22,7 @@ pub use self::causes::{
     too_many_challenges, user_disabled,
 };
 pub use self::code::Code;
-use self::user_message::{moment, user_message};
+use self::user_message::{format_utc, user_message};
 use crate::telemetry::Chain;
 
 /// What a caller is told, and beside it what only the log is told.
@@ -141,7 +141,7 @@ impl Problem {
         let after = |wait: Duration| now.saturating_add(wait.try_into().unwrap_or(time::Duration::MAX));
         let worth_a_look_at_the_clock = self.retry_after.filter(|wait| *wait >= Duration::from_secs(60));
         let instant = self.retry_at.or(worth_a_look_at_the_clock.map(after));
-        instant.map(|instant| moment(instant, now))
+        instant.map(|instant| format_utc(instant, now))
     }
 }
 

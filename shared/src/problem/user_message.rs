@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::Code;
 
 /// The sentences for the user of the app; `None` for what only a sender of webhooks meets. `when` says when it
-/// makes sense to try again, in words like those of [`moment`], where that is known.
+/// makes sense to try again, in words like those of [`format_utc`], where that is known.
 pub(super) fn user_message(code: Code, when: Option<&str>) -> Option<String> {
     let try_again = |otherwise| when.unwrap_or(otherwise);
     let sentences = match code {
@@ -73,7 +73,7 @@ pub(super) fn user_message(code: Code, when: Option<&str>) -> Option<String> {
 
 /// The first full minute from which on `instant` has passed, in UTC: "at 12:30 UTC", with the date if that is
 /// not today.
-pub(super) fn moment(instant: OffsetDateTime, now: OffsetDateTime) -> String {
+pub(super) fn format_utc(instant: OffsetDateTime, now: OffsetDateTime) -> String {
     const TIME: &[BorrowedFormatItem<'_>] = format_description!("at [hour]:[minute] UTC");
     const DATE_AND_TIME: &[BorrowedFormatItem<'_>] =
         format_description!("on [day padding:none] [month repr:long] [year] at [hour]:[minute] UTC");
@@ -98,7 +98,7 @@ mod tests {
             (datetime!(2026-01-01 23:59:59 UTC), "on 2 January 2026 at 00:00 UTC"),
             (datetime!(9999-12-31 23:59:59 UTC), "on 31 December 9999 at 23:59 UTC"),
         ] {
-            assert_eq!(moment(instant, now), words);
+            assert_eq!(format_utc(instant, now), words);
         }
     }
 

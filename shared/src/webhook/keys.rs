@@ -17,10 +17,10 @@ use uuid::Uuid;
 use crate::circle::{Circle, CircleError};
 use crate::clock::{Clock, Deadline};
 
-/// How many known keys are kept; Circle has a handful. Beyond it the oldest goes.
+/// How many known keys are kept; Circle has a handful. Exceeded it the oldest goes.
 const KNOWN_LIMIT: usize = 32;
 
-/// How many unknown ids are remembered; the rate of fetches keeps it well below that. Beyond it the oldest goes.
+/// How many unknown ids are remembered; the rate of fetches keeps it well below that. Exceeded it the oldest goes.
 const UNKNOWN_LIMIT: usize = 256;
 
 /// How long an id that Circle does not know is remembered.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::challenge::{ChallengeType, Report, SettledBy};
+use crate::challenge::{ChallengeType, Report, ReportSource};
 
 /// What a webhook says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Notification {
             .as_str()
             .and_then(|id| Uuid::try_parse(id).ok())
             .ok_or(UnreadableNotification("id"))?;
-        Report::read(id, challenge_type, notification, SettledBy::Webhook, text("notificationId"))
+        Report::read(id, challenge_type, notification, ReportSource::Webhook, text("notificationId"))
             .map(Self::Challenge)
             .ok_or(UnreadableNotification("status"))
     }
@@ -101,7 +101,7 @@ mod tests {
             error_code: Some(155_112),
             error_message: Some("incorrect".into()),
             correlation_ids: vec!["a".into(), "b".into()],
-            settled_by: SettledBy::Webhook,
+            settled_by: ReportSource::Webhook,
             notification_id: Some("n-1".into()),
         };
         assert_eq!(read, expected);

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use dynoxide::Database;
-use shared::challenge::{Challenge, ChallengeType, Report, SettledBy, Status};
+use shared::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
 use shared::challenge_store::{ChallengeStore, PollClaim, Settlement, StoreError};
 use shared::clock::AdjustableClock;
 use shared::identity::UserId;
@@ -86,7 +86,7 @@ fn webhook(id: Uuid, status: Status) -> Report {
         error_code: None,
         error_message: None,
         correlation_ids: Vec::new(),
-        settled_by: SettledBy::Webhook,
+        settled_by: ReportSource::Webhook,
     }
 }
 
@@ -129,8 +129,8 @@ async fn a_requested_challenge_is_stored_whole() {
             ("updatedAt", "2026-01-01T12:00:00Z"),
             ("retentionSeconds", &(90 * DAY).to_string()),
             ("expiresAt", &(noon + 90 * DAY).to_string()),
-            ("pendingShard", "3"),
-            ("nextPollAt", &(noon + 600).to_string()),
+            ("openShard", "3"),
+            ("nextCheckAt", &(noon + 600).to_string()),
         ])
     );
 }
@@ -200,7 +200,7 @@ async fn a_webhook_before_its_record_makes_one_that_nobody_sees() {
     assert!(created.is_visible_to(&user()));
     let stored = table.item(id()).await;
     assert_eq!(stored["expiresAt"], (noon + 90 * DAY).to_string());
-    assert_eq!(stored["pendingShard"], "3");
+    assert_eq!(stored["openShard"], "3");
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn a_final_webhook_before_the_record_is_what_the_creation_answers_with() {
     assert!(created.is_visible_to(&user()));
     let stored = table.item(id()).await;
     assert_eq!(stored["expiresAt"], (NOON.unix_timestamp() + 90 * DAY).to_string());
-    assert!(!stored.contains_key("pendingShard") && !stored.contains_key("nextPollAt"));
+    assert!(!stored.contains_key("openShard") && !stored.contains_key("nextCheckAt"));
     table.clock.advance(Duration::from_secs(5));
     assert_eq!(table.create(id()).await, created, "a repeat changes nothing");
     assert_eq!(table.item(id()).await, stored);
@@ -257,7 +257,7 @@ async fn every_order_of_reports_and_creation_ends_complete() {
             assert_eq!(record.status, Status::Complete, "{order:?} with the creation at {creation_at}");
             assert!(record.is_visible_to(&user()));
             let stored = table.item(id).await;
-            assert!(!stored.contains_key("pendingShard") && !stored.contains_key("nextPollAt"), "{stored:?}");
+            assert!(!stored.contains_key("openShard") && !stored.contains_key("nextCheckAt"), "{stored:?}");
         }
     }
 }
@@ -320,7 +320,7 @@ async fn a_status_never_seen_is_kept_until_a_final_one() {
     table.store.settle(&webhook(id(), Status::Unknown("PAUSED".into()))).await.unwrap();
     let stored = table.item(id()).await;
     assert_eq!((stored["status"].as_str(), stored["rank"].as_str()), ("PAUSED", "1"));
-    assert!(stored.contains_key("pendingShard"), "an unknown status is not final");
+    assert!(stored.contains_key("openShard"), "an unknown status is not final");
     table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
     assert_eq!(table.item(id()).await["status"], "COMPLETE");
 }
@@ -341,7 +341,7 @@ async fn one_caller_in_three_seconds_claims_the_poll() {
     }
     assert_eq!(granted, 1);
     table.clock.advance(Duration::from_millis(2999));
-    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Refused(Some(pending)));
+    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Denied(Some(pending)));
     table.clock.advance(Duration::from_millis(1));
     assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Granted);
 }
@@ -354,9 +354,9 @@ async fn a_claim_on_what_has_been_settled_since_shows_how_it_ended() {
     else {
         panic!("not applied")
     };
-    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Refused(Some(settled)));
+    assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Denied(Some(settled)));
     let missing = table.store.claim_poll(Uuid::from_u128(99)).await.unwrap();
-    assert_eq!(missing, PollClaim::Refused(None), "there is no record");
+    assert_eq!(missing, PollClaim::Denied(None), "there is no record");
 }
 
 #[tokio::test]
@@ -388,7 +388,7 @@ async fn any_mix_of_writes_keeps_the_invariants() {
                 && after.requested_at.is_some()
             {
                 assert_eq!(after.user_id.as_deref(), Some("user-1"), "seed {seed}");
-                let indexed = table.item(id).await.contains_key("nextPollAt");
+                let indexed = table.item(id).await.contains_key("nextCheckAt");
                 assert_eq!(indexed, !after.status.is_final(), "seed {seed}");
             }
             before = after;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::challenge::{Challenge, ChallengeType, SettledBy, Status};
+use shared::challenge::{Challenge, ChallengeType, ReportSource, Status};
 use shared::circle::{Circle, CircleError, PinStatus};
 use shared::clock::{AdjustableClock, Clock};
 use shared::identity::UserId;
@@ -106,13 +106,16 @@ async fn a_challenge_is_read_as_a_report() {
     ]);
     let record = record();
     let report =
-        circle.challenge(&record, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap().unwrap();
+        circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_id, report.status), (record.id, Status::Failed));
     assert_eq!((report.error_code, report.error_message.as_deref()), (Some(155_119), Some("locked")));
     assert_eq!(report.correlation_ids, ["a"]);
-    assert_eq!(circle.challenge(&record, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap(), None);
+    assert_eq!(
+        circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap(),
+        None
+    );
     let report =
-        circle.challenge(&record, &token(), SettledBy::Poll, deadline(&clock)).await.unwrap().unwrap();
+        circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_type, report.status), (ChallengeType::RestorePin, Status::Complete));
 }
 
@@ -221,7 +224,7 @@ async fn after_three_attempts_the_last_error_stands() {
     let (server, circle, clock) = start().await;
     server.answers([Drop, Json(502, json!({})), Json(500, json!({ "code": -1 }))]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
-    assert!(matches!(error, CircleError::Refused { status: 500, .. }), "{error}");
+    assert!(matches!(error, CircleError::Response { status: 500, .. }), "{error}");
     assert_eq!(Problem::from(error).code(), Code::CircleUnavailable);
     server.answers([Drop, Drop, Drop]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
@@ -279,7 +282,7 @@ async fn redirects_are_not_followed() {
     let (server, circle, clock) = start().await;
     server.answers([Raw(307, vec![("location", "/elsewhere")], String::new())]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
-    assert!(matches!(error, CircleError::Refused { status: 307, code: None, .. }), "{error}");
+    assert!(matches!(error, CircleError::Response { status: 307, code: None, .. }), "{error}");
     assert_eq!(server.requests().len(), 1);
 }
 

@@ -80,7 +80,7 @@ async fn one_is_enabled_under_a_name_and_removed_without_a_body() {
     circle.delete_subscription(id, deadline(&clock)).await.unwrap();
     server.answers([Json(403, json!({ "code": 3 }))]);
     let refused = circle.delete_subscription(id, deadline(&clock)).await.unwrap_err();
-    assert!(matches!(refused, CircleError::Refused { status: 403, code: Some(3), .. }), "{refused:?}");
+    assert!(matches!(refused, CircleError::Response { status: 403, code: Some(3), .. }), "{refused:?}");
 
     let patch = |name| ("PATCH".into(), path.clone(), format!(r#"{{"enabled":true,"name":"{name}"}}"#));
     let delete = ("DELETE".to_owned(), path.clone(), String::new());

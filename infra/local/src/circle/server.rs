@@ -81,7 +81,7 @@ impl CircleSimulator {
         };
         let mut response = match fault {
             None => self.perform(call, parts, &body).await,
-            Some(fault) => self.suffer(&fault, call, parts, &body, connection).await,
+            Some(fault) => self.apply_fault(&fault, call, parts, &body, connection).await,
         };
         let request_id = parts.headers.get("X-Request-Id").cloned();
         let made =
@@ -104,7 +104,7 @@ impl CircleSimulator {
         }
     }
 
-    async fn suffer(
+    async fn apply_fault(
         &self,
         fault: &Fault,
         call: Result<Call, NoCall>,

@@ -66,8 +66,8 @@ async fn the_table_is_as_in_the_cloud() {
         attributes,
         [
             ("challengeId", ScalarAttributeType::S),
-            ("nextPollAt", ScalarAttributeType::N),
-            ("pendingShard", ScalarAttributeType::N),
+            ("nextCheckAt", ScalarAttributeType::N),
+            ("openShard", ScalarAttributeType::N),
         ]
     );
     let billing = table.billing_mode_summary().unwrap().billing_mode();
@@ -76,8 +76,8 @@ async fn the_table_is_as_in_the_cloud() {
     assert!(stream.stream_enabled());
     assert_eq!(stream.stream_view_type(), Some(&StreamViewType::NewAndOldImages));
     let [index] = table.global_secondary_indexes() else { panic!("one index") };
-    assert_eq!(index.index_name(), Some("pending-challenges"));
-    assert_eq!(index.key_schema(), [key("pendingShard", KeyType::Hash), key("nextPollAt", KeyType::Range)]);
+    assert_eq!(index.index_name(), Some("open-challenges"));
+    assert_eq!(index.key_schema(), [key("openShard", KeyType::Hash), key("nextCheckAt", KeyType::Range)]);
     let projection = index.projection().unwrap();
     assert_eq!(projection.projection_type(), Some(&ProjectionType::Include));
     assert_eq!(projection.non_key_attributes(), ["userId", "createdAt"]);
@@ -91,7 +91,7 @@ async fn the_table_is_as_in_the_cloud() {
 #[tokio::test]
 async fn the_table_of_challenge_requests_is_as_in_the_cloud() {
     let (database, client) = database(None, clock()).await;
-    let table = client.describe_table().table_name(CHALLENGE_REQUESTS_TABLE).send().await.unwrap();
+    let table = client.describe_table().table_name(RATE_LIMITS_TABLE).send().await.unwrap();
     let table = table.table.unwrap();
     let key = KeySchemaElement::builder().attribute_name("userHour").key_type(KeyType::Hash);
     assert_eq!(table.key_schema(), [key.build().unwrap()]);
@@ -100,7 +100,7 @@ async fn the_table_of_challenge_requests_is_as_in_the_cloud() {
     assert_eq!(table.billing_mode_summary().unwrap().billing_mode(), Some(&BillingMode::PayPerRequest));
     assert!(table.stream_specification().is_none_or(|stream| !stream.stream_enabled()));
     assert!(table.global_secondary_indexes().is_empty());
-    let expiry = client.describe_time_to_live().table_name(CHALLENGE_REQUESTS_TABLE).send().await.unwrap();
+    let expiry = client.describe_time_to_live().table_name(RATE_LIMITS_TABLE).send().await.unwrap();
     let expiry = expiry.time_to_live_description.unwrap();
     assert_eq!(expiry.attribute_name(), Some("expiresAt"));
     assert_eq!(expiry.time_to_live_status(), Some(&TimeToLiveStatus::Enabled));
@@ -112,15 +112,15 @@ async fn the_index_holds_only_items_with_its_keys() {
     let (_database, client) = database(None, clock()).await;
     put(&client, "final", &[("userId", text("user-1"))]).await;
     for (id, at) in [("later", 200), ("sooner", 100)] {
-        let keys = [("pendingShard", number(3)), ("nextPollAt", number(at)), ("userId", text("user-2"))];
+        let keys = [("openShard", number(3)), ("nextCheckAt", number(at)), ("userId", text("user-2"))];
         put(&client, id, &keys).await;
-        put(&client, &format!("{id}-elsewhere"), &[("pendingShard", number(4)), keys[1].clone()]).await;
+        put(&client, &format!("{id}-elsewhere"), &[("openShard", number(4)), keys[1].clone()]).await;
     }
     let found = client
         .query()
         .table_name(CHALLENGES_TABLE)
         .index_name(PENDING_CHALLENGES_INDEX)
-        .key_condition_expression("pendingShard = :shard AND nextPollAt <= :now")
+        .key_condition_expression("openShard = :shard AND nextCheckAt <= :now")
         .expression_attribute_values(":shard", number(3))
         .expression_attribute_values(":now", number(150))
         .send()
@@ -128,8 +128,8 @@ async fn the_index_holds_only_items_with_its_keys() {
         .unwrap();
     let expected = [
         ("challengeId".to_owned(), text("sooner")),
-        ("pendingShard".to_owned(), number(3)),
-        ("nextPollAt".to_owned(), number(100)),
+        ("openShard".to_owned(), number(3)),
+        ("nextCheckAt".to_owned(), number(100)),
         ("userId".to_owned(), text("user-2")),
     ];
     assert_eq!(found.items(), [expected.into()]);

@@ -5,12 +5,12 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::item::{Item, Update, Written, challenge, number, text, timestamp, unavailable, unreadable};
-use super::{ChallengeStore, FIRST_LOOK, StoreError};
+use super::{ChallengeStore, FIRST_CHECK, StoreError};
 use crate::challenge::{Challenge, FINAL_RANK};
 use crate::identity::UserId;
 
 /// The sparse index of requested challenges that are not final.
-const INDEX: &str = "pending-challenges";
+const INDEX: &str = "open-challenges";
 
 /// How many challenges are read at once.
 const PAGE: i32 = 100;
@@ -34,7 +34,7 @@ pub struct DueChallenge {
     pub user_id: UserId,
     /// When the record was made.
     pub created_at: OffsetDateTime,
-    next_poll_at: i64,
+    next_check_at: i64,
 }
 
 /// A part of what is due, those that have waited longest first.
@@ -52,36 +52,36 @@ pub struct PageKey(Item);
 
 /// A look that was claimed: nobody else takes one until the next is due.
 #[derive(Debug)]
-pub struct Look {
+pub struct Check {
     /// The record.
     pub challenge: Challenge,
     /// When the next look is due.
-    next_poll_at: i64,
+    next_check_at: i64,
     /// Whether Circle has said before that it does not know the challenge.
-    was_unknown: bool,
+    was_not_found: bool,
 }
 
 /// Why a challenge is no longer looked at. A webhook or a caller's poll still settles it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GivenUp {
+pub enum AbandonReason {
     /// It has not been settled for too long.
     Age,
     /// Circle does not know it.
-    Unknown,
+    NotFound,
 }
 
-impl GivenUp {
+impl AbandonReason {
     /// The word that is stored.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
-            Self::Unknown => "unknown",
+            Self::NotFound => "not_found",
         }
     }
 }
 
 impl ChallengeStore {
-    /// The challenges of one shard of the index (from 0 to [`PENDING_SHARDS`](super::PENDING_SHARDS)) whose look was
+    /// The challenges of one shard of the index (from 0 to [`OPEN_SHARDS`](super::OPEN_SHARDS)) whose look was
     /// due by `by`. One call.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl ChallengeStore {
             .query()
             .table_name(&self.table)
             .index_name(INDEX)
-            .key_condition_expression("pendingShard = :shard AND nextPollAt <= :by")
+            .key_condition_expression("openShard = :shard AND nextCheckAt <= :by")
             .expression_attribute_values(":shard", number(shard))
             .expression_attribute_values(":by", number(by.unix_timestamp()))
             .set_exclusive_start_key(from.map(|key| key.0))
@@ -119,21 +119,21 @@ impl ChallengeStore {
     ///
     /// # Errors
     /// When the table gave no answer.
-    pub async fn claim_look(&self, due: &DueChallenge) -> Result<Option<Look>, StoreError> {
+    pub async fn claim_check(&self, due: &DueChallenge) -> Result<Option<Check>, StoreError> {
         let now = self.clock.now();
-        let wait = (now - due.created_at).clamp(FIRST_LOOK, LONGEST_WAIT);
-        let next_poll_at = (now + wait + self.random.jitter(wait.unsigned_abs() / 10)).unix_timestamp();
+        let wait = (now - due.created_at).clamp(FIRST_CHECK, LONGEST_WAIT);
+        let next_check_at = (now + wait + self.random.jitter(wait.unsigned_abs() / 10)).unix_timestamp();
         let claim = Update::new(self.update(due.id))
-            .set("nextPollAt = :next", ":next", number(next_poll_at))
+            .set("nextCheckAt = :next", ":next", number(next_check_at))
             .name("#rank")
             .value(":final", number(FINAL_RANK))
-            .value(":seen", number(due.next_poll_at))
-            .condition("nextPollAt = :seen AND #rank < :final");
+            .value(":seen", number(due.next_check_at))
+            .condition("nextCheckAt = :seen AND #rank < :final");
         let Written::Yes(item) = self.claim(claim).await? else { return Ok(None) };
-        Ok(Some(Look {
+        Ok(Some(Check {
             challenge: challenge(&item)?,
-            next_poll_at,
-            was_unknown: item.contains_key("unknownAt"),
+            next_check_at,
+            was_not_found: item.contains_key("notFoundAt"),
         }))
     }
 
@@ -141,9 +141,9 @@ impl ChallengeStore {
     ///
     /// # Errors
     /// When the table gave no answer; the next look then comes at its own time.
-    pub async fn put_back(&self, look: &Look) -> Result<(), StoreError> {
+    pub async fn reschedule(&self, check: &Check) -> Result<(), StoreError> {
         let soon = self.clock.now() + WAIT_AFTER_FAILURE;
-        let update = self.after(look).set("nextPollAt = :soon", ":soon", number(soon.unix_timestamp()));
+        let update = self.after(check).set("nextCheckAt = :soon", ":soon", number(soon.unix_timestamp()));
         update.send().await.map(drop)
     }
 
@@ -152,30 +152,30 @@ impl ChallengeStore {
     ///
     /// # Errors
     /// When the table gave no answer; the call may be repeated.
-    pub async fn note_unknown(&self, look: &Look) -> Result<bool, StoreError> {
+    pub async fn record_not_found(&self, check: &Check) -> Result<bool, StoreError> {
         let now = self.clock.now().unix_timestamp();
         // A set: an answer that is noted twice counts once.
         let update = self
-            .after(look)
-            .clause("ADD unknownAt :now")
+            .after(check)
+            .clause("ADD notFoundAt :now")
             .value(":now", AttributeValue::Ns(vec![now.to_string()]));
         let Written::Yes(item) = update.send().await? else { return Ok(false) };
-        let misses = item.get("unknownAt").and_then(|misses| misses.as_ns().ok());
+        let misses = item.get("notFoundAt").and_then(|misses| misses.as_ns().ok());
         let misses: Vec<i64> = misses.into_iter().flatten().filter_map(|miss| miss.parse().ok()).collect();
         let over = now - misses.iter().min().unwrap_or(&now);
         if misses.len() < MISSES || over < MISSES_OVER.whole_seconds() {
             return Ok(false);
         }
-        self.give_up(look, GivenUp::Unknown).await
+        self.abandon(check, AbandonReason::NotFound).await
     }
 
     /// Notes that Circle knows the challenge, after all where it did not before. One call there, else none.
     ///
     /// # Errors
     /// When the table gave no answer; the call may be repeated.
-    pub async fn note_known(&self, look: &Look) -> Result<(), StoreError> {
-        if look.was_unknown {
-            self.after(look).clause("REMOVE unknownAt").send().await?;
+    pub async fn clear_not_found(&self, check: &Check) -> Result<(), StoreError> {
+        if check.was_not_found {
+            self.after(check).clause("REMOVE notFoundAt").send().await?;
         }
         Ok(())
     }
@@ -185,27 +185,27 @@ impl ChallengeStore {
     ///
     /// # Errors
     /// When the table gave no answer; the call may be repeated.
-    pub async fn give_up(&self, look: &Look, why: GivenUp) -> Result<bool, StoreError> {
+    pub async fn abandon(&self, check: &Check, why: AbandonReason) -> Result<bool, StoreError> {
         let now = timestamp(self.clock.now());
         let update = self
-            .after(look)
-            .set("givenUpAt = :now", ":now", now.clone())
-            .set("givenUpReason = :why", ":why", text(why.as_str()))
-            .clause("REMOVE pendingShard, nextPollAt");
+            .after(check)
+            .set("abandonedAt = :now", ":now", now.clone())
+            .set("abandonedReason = :why", ":why", text(why.as_str()))
+            .clause("REMOVE openShard, nextCheckAt");
         Ok(match update.send().await? {
             Written::Yes(_) => true,
             // Our own write whose answer was lost.
-            Written::No(old) => old.get("givenUpAt") == Some(&now),
+            Written::No(old) => old.get("abandonedAt") == Some(&now),
         })
     }
 
-    /// A write after a look, for as long as the look is the last one and the challenge is not final.
-    fn after(&self, look: &Look) -> Update {
-        Update::new(self.update(look.challenge.id))
+    /// A write after a check, for as long as the look is the last one and the challenge is not final.
+    fn after(&self, check: &Check) -> Update {
+        Update::new(self.update(check.challenge.id))
             .name("#rank")
             .value(":final", number(FINAL_RANK))
-            .value(":claimed", number(look.next_poll_at))
-            .condition("nextPollAt = :claimed AND #rank < :final")
+            .value(":claimed", number(check.next_check_at))
+            .condition("nextCheckAt = :claimed AND #rank < :final")
     }
 }
 
@@ -217,11 +217,11 @@ fn id(item: &Item) -> String {
 fn due_challenge(item: &Item) -> Result<DueChallenge, StoreError> {
     let text =
         |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).ok_or(unreadable(attribute));
-    let next_poll_at = item.get("nextPollAt").and_then(|value| value.as_n().ok());
+    let next_check_at = item.get("nextCheckAt").and_then(|value| value.as_n().ok());
     Ok(DueChallenge {
         id: text("challengeId")?.parse().map_err(|_| unreadable("challengeId"))?,
         user_id: UserId::parse(text("userId")?).ok_or(unreadable("userId"))?,
         created_at: super::item::instant(item, "createdAt")?,
-        next_poll_at: next_poll_at.and_then(|at| at.parse().ok()).ok_or(unreadable("nextPollAt"))?,
+        next_check_at: next_check_at.and_then(|at| at.parse().ok()).ok_or(unreadable("nextCheckAt"))?,
     })
 }

@@ -29,7 +29,7 @@ const SECONDS_PER_HOUR: i64 = 3600;
 
 /// The table of challenge requests.
 #[derive(Debug, Clone)]
-pub struct ChallengeRequests {
+pub struct RateLimits {
     client: Client,
     table: String,
     clock: Arc<dyn Clock>,
@@ -37,17 +37,17 @@ pub struct ChallengeRequests {
 
 /// Whether a request is within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
+pub enum RateLimit {
     /// It is, and has been counted; or it repeats one that was.
-    Within,
+    Allowed,
     /// It is not, and a new challenge has to wait.
-    Beyond {
+    Exceeded {
         /// The end of the hour, when the user may ask for new challenges again.
         until: OffsetDateTime,
     },
 }
 
-impl ChallengeRequests {
+impl RateLimits {
     /// Counts in the given table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self { client: Client::new(&platform.aws), table, clock: Arc::clone(&platform.clock) }
@@ -59,7 +59,7 @@ impl ChallengeRequests {
     ///
     /// # Errors
     /// When the table gave no answer.
-    pub async fn count(&self, user: &UserId, key: Uuid, per_hour: u32) -> Result<Counted, StoreError> {
+    pub async fn count(&self, user: &UserId, key: Uuid, per_hour: u32) -> Result<RateLimit, StoreError> {
         let now = self.clock.now();
         let hour = Hour::of(now);
         let key = key.to_string();
@@ -76,8 +76,8 @@ impl ChallengeRequests {
             .value(":limit", number(per_hour))
             .condition("attribute_not_exists(#keys) OR contains(#keys, :key) OR size(#keys) < :limit");
         Ok(match update.send().await? {
-            Written::Yes(_) => Counted::Within,
-            Written::No(_) => Counted::Beyond { until: hour.end() },
+            Written::Yes(_) => RateLimit::Allowed,
+            Written::No(_) => RateLimit::Exceeded { until: hour.end() },
         })
     }
 
@@ -131,7 +131,7 @@ impl Hour {
 
     /// The partition key of the user's item.
     fn of_user(self, user: &UserId) -> String {
-        let mut input = b"circle-pin-reset/challenge-requests/1".to_vec();
+        let mut input = b"circle-pin-reset/rate-limit/1".to_vec();
         input.extend((user.as_str().len() as u64).to_be_bytes());
         input.extend(user.as_str().as_bytes());
         input.extend(self.0.to_be_bytes());
