@@ -152,7 +152,7 @@ mod tests {
         let user = |id| UserId::parse(id).unwrap();
         let hour = Hour::of(datetime!(2026-01-01 12:59:59.999 UTC));
         let key = hour.of_user(&user("alice"));
-        assert_eq!(key, "05ced817832aa65d2d7ded6d4c7083451ceef46161cbe68709ce2688b5ae4dc4");
+        assert_eq!(key, "c96ad15abfdcca1b77d9a51838259723a582e7313277c274ad3e269bd4b4dcec");
         assert_eq!(key, Hour::of(datetime!(2026-01-01 12:00 UTC)).of_user(&user("alice")));
         assert_ne!(key, hour.of_user(&user("bobby")));
         assert_ne!(key, hour.before().of_user(&user("alice")));

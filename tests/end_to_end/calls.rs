@@ -10,7 +10,7 @@ use crate::support::{App, MINUTE, NOON, challenge_id, send};
 
 const KEY: &str = "3f2b8a52-6a0e-4d0c-9b57-0d1f6c2f5a11";
 
-const COUNTS: &str = "UpdateItem challenge-requests";
+const COUNTS: &str = "UpdateItem rate-limits";
 const READS: &str = "GetItem challenges";
 // What is written differs; the call is the same.
 const CREATES: &str = "UpdateItem challenges";

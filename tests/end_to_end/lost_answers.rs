@@ -25,7 +25,7 @@ async fn a_challenge_is_recorded_and_counted_once() {
     let request = app.request("POST /challenges").header("idempotency-key", KEY);
     let (answer, writes) = losing(&app, &table, send(request)).await;
     let id = challenge_id(answer.is(201));
-    assert_eq!(writes, ["challenge-requests", "challenge-requests", "challenges", "challenges"].map(update));
+    assert_eq!(writes, ["rate-limits", "rate-limits", "challenges", "challenges"].map(update));
     let item = app.item(id).await;
     assert_eq!((&item["status"], &item["userId"]), (&json!("PENDING"), &json!("alice")));
     assert_eq!(app.stack.circle.call_count("PUT /v1/w3s/user/pin"), 1);

@@ -24,7 +24,7 @@ pub const CHALLENGES_TABLE: &str = "challenges";
 pub const PENDING_CHALLENGES_INDEX: &str = "open-challenges";
 
 /// The name of the table in which challenge requests are counted.
-pub const RATE_LIMITS_TABLE: &str = "challenge-requests";
+pub const RATE_LIMITS_TABLE: &str = "rate-limits";
 
 /// How often expired items are removed. In the cloud it happens within a few days of their expiry.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
