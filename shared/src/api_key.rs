@@ -1,4 +1,4 @@
-//! The Circle API key: read from Secrets Manager, kept, and read again when Circle refuses it.
+//! The Circle API key: read from Secrets Manager, kept, and read again if Circle rejects it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,20 +8,19 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::RequestId;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use secrecy::ExposeSecret;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::secrets::ApiKey;
+use crate::secrets::{ApiKey, CircleEnvironment};
 
-/// How long after a re-read the secret is not read again, however often Circle refuses the key.
+/// How long the secret is not read again after a re-read, however often Circle rejects the key.
 const REREAD_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same after a re-read that gave no key, which may be mended at any moment.
+/// The same after a re-read that failed, because an operator may fix the secret at any moment.
 const FAILED_REREAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The API key in its secret. One read serves the life of the process, until the key is refused.
+/// The API key in its secret. It is read once in the life of the process, and again if Circle rejects it.
 #[derive(Debug)]
 pub struct ApiKeySecret {
     client: Client,
@@ -29,41 +28,6 @@ pub struct ApiKeySecret {
     environment: Option<CircleEnvironment>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-}
-
-/// One of Circle's two environments. They share nothing, and an API key says with its prefix which one it is for
-/// (`https://developers.circle.com/w3s/keys`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CircleEnvironment {
-    /// Test networks: `TEST_API_KEY:...`.
-    Test,
-    /// Main networks, with money: `LIVE_API_KEY:...`.
-    Live,
-}
-
-impl CircleEnvironment {
-    /// Reads Circle's word, `TEST` or `LIVE`.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "TEST" => Some(Self::Test),
-            "LIVE" => Some(Self::Live),
-            _ => None,
-        }
-    }
-
-    /// Circle's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Test => "TEST",
-            Self::Live => "LIVE",
-        }
-    }
-
-    /// The environment that a key is for; `None` if its prefix does not say.
-    fn of(key: &ApiKey) -> Option<Self> {
-        let (word, _) = key.expose_secret().split(':').next()?.split_once('_')?;
-        Self::parse(word)
-    }
 }
 
 #[derive(Debug, Default)]
@@ -76,29 +40,31 @@ struct State {
 /// Why there is no API key. The messages name the secret, never its value.
 #[derive(thiserror::Error)]
 pub enum ApiKeyError {
-    /// Secrets Manager did not answer, failed, or takes no more calls just now.
-    #[error("the secret {secret_id} cannot be read from Secrets Manager just now (request id {request_id})")]
+    /// Secrets Manager did not respond, failed, or throttled the call.
+    #[error(
+        "the secret {secret_id} cannot be read from Secrets Manager at the moment (request id {request_id})"
+    )]
     Unavailable {
         /// Name or ARN of the secret.
         secret_id: String,
-        /// The id that AWS's support asks for; `none` where there was no answer.
+        /// The id that AWS support asks for; `none` if there was no response.
         request_id: String,
         /// What the AWS SDK said.
         #[source]
         source: Box<aws_sdk_secretsmanager::Error>,
     },
-    /// Secrets Manager does not give the secret: it is not there, or this function may not read it.
+    /// Secrets Manager rejected the call: the secret does not exist, or this function may not read it.
     #[error("the secret {secret_id} could not be read from Secrets Manager (request id {request_id})")]
     Rejected {
         /// Name or ARN of the secret.
         secret_id: String,
-        /// The id that AWS's support asks for.
+        /// The id that AWS support asks for.
         request_id: String,
         /// What the AWS SDK said.
         #[source]
         source: Box<aws_sdk_secretsmanager::Error>,
     },
-    /// The secret does not hold a key.
+    /// The secret does not hold an API key.
     #[error(
         "the secret {secret_id} must hold a Circle API key, PREFIX:ID:SECRET, as text or as JSON {{\"apiKey\": ...}}"
     )]
@@ -106,23 +72,23 @@ pub enum ApiKeyError {
         /// Name or ARN of the secret.
         secret_id: String,
     },
-    /// The secret holds a key for another of Circle's environments than this service is set up for.
+    /// The secret holds a key for another Circle environment than this service is configured for.
     #[error(
-        "the secret {secret_id} holds {}, and CIRCLE_ENVIRONMENT asks for a {} one",
-        found.map_or("a Circle API key of no known environment".into(), |found| format!("a {} Circle API key", found.as_str())),
+        "the secret {secret_id} holds {}, but CIRCLE_ENVIRONMENT is {}",
+        found.map_or("a Circle API key for an unknown environment".into(), |found| format!("a {} Circle API key", found.as_str())),
         wanted.as_str()
     )]
     WrongEnvironment {
         /// Name or ARN of the secret.
         secret_id: String,
-        /// The environment of the key, where its prefix says.
+        /// The environment of the key, if its prefix says.
         found: Option<CircleEnvironment>,
-        /// The environment that the settings ask for.
+        /// The environment that is configured.
         wanted: CircleEnvironment,
     },
 }
 
-/// As the message: the SDK's own would show the bytes of an answer, and so the secret.
+/// The same as the message. The SDK's own `Debug` would show the bytes of a response, and so the secret.
 impl fmt::Debug for ApiKeyError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
@@ -130,7 +96,7 @@ impl fmt::Debug for ApiKeyError {
 }
 
 impl ApiKeySecret {
-    /// A key that is read with its first use, and taken if it is for the environment; any is without one.
+    /// A key that is read on its first use. It is accepted if it is for `environment`, or if that is `None`.
     pub fn new(
         client: Client,
         secret_id: String,
@@ -140,10 +106,10 @@ impl ApiKeySecret {
         Self { client, secret_id, environment, clock, state: Mutex::default() }
     }
 
-    /// The key, from memory if it is there.
+    /// The key, from memory if it has been read.
     ///
     /// # Errors
-    /// When it had to be read and could not be.
+    /// If it has to be read and cannot be.
     pub async fn get(&self) -> Result<ApiKey, ApiKeyError> {
         let mut state = self.state.lock().await;
         if let Some(key) = &state.key {
@@ -154,19 +120,18 @@ impl ApiKeySecret {
         Ok(key)
     }
 
-    /// A key to use after Circle refused `refused`: one that somebody else has read since, or one read
-    /// now. `None` if the secret was read again less than 30 seconds ago (1 second, where that gave no key) or
-    /// still holds the refused key.
+    /// The key to use after Circle rejected `rejected`: the key that another request has read since, or one read now. `None`
+    /// if the secret was read again less than 30 seconds ago (1 second if that failed), or still holds the rejected key.
     ///
     /// # Errors
-    /// When it had to be read and could not be.
-    pub async fn after_rejection(&self, refused: &ApiKey) -> Result<Option<ApiKey>, ApiKeyError> {
+    /// If it has to be read and cannot be.
+    pub async fn after_rejection(&self, rejected: &ApiKey) -> Result<Option<ApiKey>, ApiKeyError> {
         let mut state = self.state.lock().await;
-        if let Some(key) = state.key.as_ref().filter(|key| *key != refused) {
+        if let Some(key) = state.key.as_ref().filter(|key| *key != rejected) {
             return Ok(Some(key.clone()));
         }
         let now = self.clock.now();
-        // A clock that was set back must not keep the key away for as long.
+        // If the clock was set back, the next read must not have to wait until it catches up.
         if state.no_reread_until.is_some_and(|until| until > now && until - now <= REREAD_INTERVAL) {
             return Ok(None);
         }
@@ -174,16 +139,16 @@ impl ApiKeySecret {
         let key = self.read().await?;
         state.no_reread_until = Some(now + REREAD_INTERVAL);
         state.key = Some(key.clone());
-        Ok(Some(key).filter(|key| key != refused))
+        Ok(Some(key).filter(|key| key != rejected))
     }
 
     async fn read(&self) -> Result<ApiKey, ApiKeyError> {
         let secret = self.client.get_secret_value().secret_id(&self.secret_id).send().await;
         let secret = secret.map_err(|error| {
-            let (secret_id, is_refused) = (self.secret_id.clone(), is_refused(&error));
+            let (secret_id, is_rejected) = (self.secret_id.clone(), is_rejected(&error));
             let request_id = error.request_id().unwrap_or("none").to_owned();
             let source = Box::new(error.into());
-            if is_refused {
+            if is_rejected {
                 ApiKeyError::Rejected { secret_id, request_id, source }
             } else {
                 ApiKeyError::Unavailable { secret_id, request_id, source }
@@ -193,7 +158,7 @@ impl ApiKeySecret {
             .secret_string()
             .and_then(ApiKey::from_secret)
             .ok_or_else(|| ApiKeyError::Malformed { secret_id: self.secret_id.clone() })?;
-        let found = CircleEnvironment::of(&key);
+        let found = key.environment();
         match self.environment {
             Some(wanted) if found != Some(wanted) => {
                 Err(ApiKeyError::WrongEnvironment { secret_id: self.secret_id.clone(), found, wanted })
@@ -203,9 +168,9 @@ impl ApiKeySecret {
     }
 }
 
-/// Whether Secrets Manager answered, and asking again would not help
+/// Whether Secrets Manager rejected the call, so that a retry does not help
 /// (`https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html`).
-fn is_refused(error: &SdkError<GetSecretValueError>) -> bool {
+fn is_rejected(error: &SdkError<GetSecretValueError>) -> bool {
     matches!(
         error.code(),
         Some(
@@ -225,30 +190,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prefix_of_a_key_says_its_environment() {
-        let of = |key| CircleEnvironment::of(&ApiKey::from_secret(key).unwrap());
-        assert_eq!(of("TEST_API_KEY:id:value"), Some(CircleEnvironment::Test));
-        assert_eq!(of("LIVE_API_KEY:id:value"), Some(CircleEnvironment::Live));
-        for other in
-            ["TEST:id:value", "TESTING_API_KEY:id:value", "API_KEY:LIVE_id:value", "test_api_key:id:value"]
-        {
-            assert_eq!(of(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_key_of_another_environment_is_named_by_its_secret_alone() {
+    fn a_key_for_another_environment_is_named_by_its_secret_only() {
         let error = |found| {
             let wanted = CircleEnvironment::Live;
             ApiKeyError::WrongEnvironment { secret_id: "circle".into(), found, wanted }.to_string()
         };
         assert_eq!(
             error(Some(CircleEnvironment::Test)),
-            "the secret circle holds a TEST Circle API key, and CIRCLE_ENVIRONMENT asks for a LIVE one"
+            "the secret circle holds a TEST Circle API key, but CIRCLE_ENVIRONMENT is LIVE"
         );
         assert_eq!(
             error(None),
-            "the secret circle holds a Circle API key of no known environment, and CIRCLE_ENVIRONMENT asks for a LIVE one"
+            "the secret circle holds a Circle API key for an unknown environment, but CIRCLE_ENVIRONMENT is LIVE"
         );
     }
 }

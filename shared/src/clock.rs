@@ -14,9 +14,9 @@ use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// What the time is, and a way to let some of it pass.
+/// The time, and a way to wait.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The time now, in UTC.
+    /// The current time in UTC.
     fn now(&self) -> OffsetDateTime;
 
     /// Completes once `duration` has passed on this clock.
@@ -39,9 +39,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that can be moved forward by hand, and that either runs in between or stands still.
+/// A clock that can be advanced by hand, and that otherwise either runs or stands still.
 ///
-/// The local stack runs on one, so that a developer can let an hour pass at once; tests hold one still.
+/// The local stack uses a running one, so that a developer can let an hour pass at once. Tests use a frozen one.
 #[derive(Debug, Clone)]
 pub struct AdjustableClock {
     shared: Arc<Adjustment>,
@@ -49,14 +49,14 @@ pub struct AdjustableClock {
 
 #[derive(Debug)]
 struct Adjustment {
-    /// What the clock counts from: the machine's clock, or a fixed instant for one that stands still.
+    /// The instant that a frozen clock started from; `None` for a clock that runs with the machine's.
     base: Option<OffsetDateTime>,
     added: Mutex<Duration>,
     moved: watch::Sender<()>,
 }
 
 impl AdjustableClock {
-    /// A clock that starts with the machine's time and runs at its pace.
+    /// A clock that starts at the machine's time and runs at its pace.
     pub fn running() -> Self {
         Self::from(None)
     }
@@ -72,8 +72,7 @@ impl AdjustableClock {
         Self { shared: Arc::new(adjustment) }
     }
 
-    /// Moves the clock forward, to the end of the year 9999 at most, and wakes every sleeper whose time has
-    /// come.
+    /// Advances the clock, at most to the end of the year 9999, and wakes every sleeper whose time has come.
     pub fn advance(&self, by: Duration) {
         let mut added = self.shared.added.lock().unwrap_or_else(PoisonError::into_inner);
         *added = added.saturating_add(by);
@@ -112,12 +111,12 @@ impl Clock for AdjustableClock {
     }
 }
 
-/// `instant` moved by `duration`, as far as dates go.
+/// `instant` plus `duration`, at most the last instant that a date can hold.
 fn later(instant: OffsetDateTime, duration: Duration) -> OffsetDateTime {
     instant.saturating_add(duration.try_into().unwrap_or(time::Duration::MAX))
 }
 
-/// The time limit of [`timeout`] has passed.
+/// The limit of [`timeout`] has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the time limit has passed")]
 pub struct Elapsed;
@@ -131,7 +130,7 @@ pub async fn timeout<F: Future>(clock: &dyn Clock, limit: Duration, future: F) -
     }
 }
 
-/// The instant by which a piece of work has to be done.
+/// The instant by which something has to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(OffsetDateTime);
 
@@ -162,7 +161,7 @@ pub fn time_source(clock: Arc<dyn Clock>) -> SharedTimeSource {
     SharedTimeSource::new(SdkClock(clock))
 }
 
-/// The clock as the AWS SDK's way to wait.
+/// The clock as the AWS SDK's sleep.
 pub fn async_sleep(clock: Arc<dyn Clock>) -> SharedAsyncSleep {
     SharedAsyncSleep::new(SdkClock(clock))
 }
@@ -182,7 +181,7 @@ impl AsyncSleep for SdkClock {
     }
 }
 
-/// The SDK wants a sleep that is `Sync`; a boxed future is only `Send`.
+/// The SDK requires a sleep that is `Sync`; a boxed future is only `Send`.
 struct SyncFuture(Mutex<BoxFuture<'static, ()>>);
 
 impl Future for SyncFuture {
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_duration_is_too_long() {
+    async fn no_duration_overflows() {
         let clock = AdjustableClock::frozen(NOON);
         let mut sleep = clock.sleep(Duration::MAX);
         assert!(poll!(&mut sleep).is_pending());
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn timeout_gives_the_output_or_says_that_time_is_up() {
+    async fn timeout_returns_the_output_or_elapsed() {
         let clock = AdjustableClock::frozen(NOON);
         assert_eq!(timeout(&clock, Duration::ZERO, async { 7 }).await, Ok(7));
         let waiting = timeout(&clock, Duration::from_secs(1), std::future::pending::<()>());

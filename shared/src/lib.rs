@@ -1,19 +1,39 @@
-//! What the functions of circle-pin-reset share: challenges and their records, Circle's API and webhooks,
-//! callers and their errors.
+//! What the functions of circle-pin-reset share: challenges and their records, Circle's API and webhooks, callers and
+//! their errors.
+//!
+//! The modules form layers. A module uses only modules of the layers above its own in this list; a test keeps it so.
+//!
+//! 1. `user_id`, `circle_code`, `clock`, `metric`, `random`, `secrets`, `telemetry`: plain values, time and randomness
+//! 2. `config`, `failure`, `retry`: settings, failure reasons, when to retry
+//! 3. `challenge`, `platform`: the rules of challenges; what every function runs on
+//! 4. `api_key`, `dynamodb`: the API key in Secrets Manager, conditional writes
+//! 5. `circle`, `challenge_store`: Circle's API, the records
+//! 6. `rate_limit`, `webhook`: limits per user, the signature check
+//! 7. `problem`: every error that a caller can receive
+//! 8. `request`, `response`: HTTP events and responses
+//! 9. `identity`: who is calling
+//! 10. `api`: what every function of the API shares
 
+pub mod api;
 pub mod api_key;
 pub mod challenge;
 pub mod challenge_store;
 pub mod circle;
+pub mod circle_code;
 pub mod clock;
 pub mod config;
+pub mod dynamodb;
+pub mod failure;
 pub mod identity;
+pub mod metric;
 pub mod platform;
 pub mod problem;
 pub mod random;
 pub mod rate_limit;
 pub mod request;
 pub mod response;
+pub mod retry;
 pub mod secrets;
 pub mod telemetry;
+pub mod user_id;
 pub mod webhook;

@@ -1,4 +1,4 @@
-//! What every function stands on: its settings, AWS, time and randomness.
+//! What every function runs on: settings, AWS, time and randomness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::config::Environment;
 use crate::random::Random;
 use crate::telemetry;
 
-/// The seams of the service, each with one door: a test or a local stack brings its own.
+/// The seams of the service. Tests and the local stack bring their own.
 #[derive(Clone)]
 pub struct Platform {
     /// The settings.
     pub environment: Environment,
-    /// How to reach AWS; endpoint variables such as `AWS_ENDPOINT_URL_DYNAMODB` are honoured.
+    /// How to reach AWS. Endpoint variables such as `AWS_ENDPOINT_URL_DYNAMODB` apply.
     pub aws: SdkConfig,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -27,7 +27,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// The platform of a Lambda function, with logging started for the function's crate.
+    /// The platform of a Lambda function. Starts logging for the function's crate.
     pub async fn start(own_crate: &'static str) -> Self {
         let environment = Environment::of_process();
         telemetry::start(environment.log_level(), own_crate);
@@ -37,11 +37,11 @@ impl Platform {
     }
 }
 
-/// The HTTP client's settings that hold everywhere: it goes where it is told and nowhere else, once. Limits and
-/// repeats are the caller's, on our clock.
+/// The HTTP client of the project: no redirects, no retries, no proxy. Timeouts and retries are the caller's, on the
+/// project's clock.
 ///
 /// # Panics
-/// When the client cannot be built, which these settings always can.
+/// If the client cannot be built, which these settings always can.
 pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder()
         .user_agent(concat!("circle-pin-reset/", env!("CARGO_PKG_VERSION")))
@@ -52,10 +52,10 @@ pub fn http_client() -> reqwest::Client {
         .expect("an HTTP client can be built from these settings")
 }
 
-/// The AWS SDK's settings that hold everywhere: our clock, and limits that leave room for an answer.
+/// The AWS SDK's settings: the project's clock, and timeouts that leave time for a response.
 ///
-/// One attempt takes 1.5 s at most and an operation with its repeats 4 s, well inside the time that API
-/// Gateway and Circle wait. The connect timeout is the SDK's own, inside the attempt's.
+/// One attempt takes at most 1.5 s, and an operation with its retries 4 s, well within the time that API Gateway and
+/// Circle wait. The connect timeout is the SDK's own, within that of the attempt.
 pub fn aws_defaults(clock: Arc<dyn Clock>) -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_millis(1500))

@@ -7,9 +7,9 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, RngExt, SeedableRng};
 use uuid::Uuid;
 
-/// A random number generator, seeded by the operating system or, for a run that can be repeated, by hand.
+/// A random number generator, seeded by the operating system or, for a run that can be reproduced, by hand.
 ///
-/// It makes request ids, idempotency keys and jitter. It makes no secrets.
+/// It generates request ids, idempotency keys and jitter, and no secrets.
 #[derive(Debug)]
 pub struct Random(Mutex<StdRng>);
 
@@ -17,12 +17,12 @@ impl Random {
     /// Seeded by the operating system.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give.
+    /// If the operating system provides no randomness.
     pub fn from_system() -> Self {
-        Self(Mutex::new(StdRng::try_from_rng(&mut SysRng).expect("the operating system gives randomness")))
+        Self(Mutex::new(StdRng::try_from_rng(&mut SysRng).expect("the operating system provides randomness")))
     }
 
-    /// Gives the same sequence for the same seed.
+    /// The same seed gives the same sequence.
     pub fn from_seed(seed: u64) -> Self {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
     }
@@ -34,7 +34,7 @@ impl Random {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// A duration between zero and `limit`, evenly spread ("full jitter").
+    /// A duration between zero and `limit`, evenly distributed.
     pub fn jitter(&self, limit: Duration) -> Duration {
         limit.mul_f64(self.generator().random_range(0.0..=1.0))
     }

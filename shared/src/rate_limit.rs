@@ -1,33 +1,31 @@
-//! How many challenges each user asks for, in DynamoDB: a guard, so that one user, or a stolen login, cannot
-//! spend the rate limit that the whole account has at Circle.
+//! How many challenges each user may create, in DynamoDB: a limit, so that one user, or a stolen login, cannot spend the
+//! rate limit that the whole account has at Circle.
 //!
-//! The table has one item for each user and hour. Its partition key `userHour` is a hash, so that no user id
-//! stands in it; `keys` is the set of the idempotency keys that go to Circle, `requestedAt` the time of the last
-//! request that was let through (epoch milliseconds), `expiresAt` the time to live (epoch seconds).
+//! The table has one item per user and hour. Its partition key `userHour` is a hash, so the table holds no user id. `keys`
+//! is the set of idempotency keys that went to Circle, `requestedAt` the time of the last request that was allowed (epoch
+//! milliseconds), `expiresAt` the time to live (epoch seconds).
 
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
-use time::{Duration, OffsetDateTime};
-use uuid::Uuid;
+use time::OffsetDateTime;
 
-use crate::challenge_store::{
-    StoreError, Update, Written, milliseconds, number, text, unavailable, unreadable,
-};
+use crate::circle::CircleIdempotencyKey;
 use crate::clock::Clock;
-use crate::identity::UserId;
+use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, unavailable, unreadable};
 use crate::platform::Platform;
+use crate::user_id::UserId;
 
-/// How long an item is kept after its hour: longer than anybody looks back.
-const RETENTION: Duration = Duration::hours(2);
+/// How long an item is kept after its hour: longer than anything reads it.
+const RETENTION: Duration = Duration::from_secs(2 * 3600);
 
 const SECONDS_PER_HOUR: i64 = 3600;
 
-/// The table of challenge requests.
+/// The table of rate limits.
 #[derive(Debug, Clone)]
 pub struct RateLimits {
     client: Client,
@@ -35,42 +33,46 @@ pub struct RateLimits {
     clock: Arc<dyn Clock>,
 }
 
-/// Whether a request is within the limit.
+/// Whether a request is within the user's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimit {
-    /// It is, and has been counted; or it repeats one that was.
+    /// It is, and has been counted; or it repeats a request that was.
     Allowed,
-    /// It is not, and a new challenge has to wait.
+    /// It is not: a new challenge has to wait.
     Exceeded {
-        /// The end of the hour, when the user may ask for new challenges again.
+        /// The end of the hour, when the user may create new challenges again.
         until: OffsetDateTime,
     },
 }
 
 impl RateLimits {
-    /// Counts in the given table.
+    /// Limits that are counted in this table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self { client: Client::new(&platform.aws), table, clock: Arc::clone(&platform.clock) }
     }
 
-    /// Counts the user's request that Circle will get under `key`, if fewer than `per_hour` have been counted in
-    /// this hour of the clock. A key that has been counted passes again: so the caller may repeat a request, and
-    /// the AWS SDK this call. One call, safe under any concurrency by its condition alone.
+    /// Counts the user's request that Circle will get under `key`, if fewer than `per_hour` have been counted in this hour
+    /// of the clock. A key that has been counted is allowed again, so the caller may retry the request, and the AWS SDK
+    /// this call. One call; its condition alone makes it safe under any concurrency.
     ///
     /// # Errors
-    /// When the table gave no answer.
-    pub async fn count(&self, user: &UserId, key: Uuid, per_hour: u32) -> Result<RateLimit, StoreError> {
+    /// If the table cannot be reached.
+    pub async fn check(
+        &self,
+        user: &UserId,
+        key: &CircleIdempotencyKey,
+        per_hour: u32,
+    ) -> Result<RateLimit, StoreError> {
         let now = self.clock.now();
         let hour = Hour::of(now);
-        let key = key.to_string();
+        let key = key.as_uuid().to_string();
         let item =
             self.client.update_item().table_name(&self.table).key("userHour", text(&hour.of_user(user)));
         let update = Update::new(item)
             .set("requestedAt = :now", ":now", number(milliseconds(now)))
             .set("expiresAt = :until", ":until", number((hour.end() + RETENTION).unix_timestamp()))
+            .reserved(&["#keys"])
             .clause("ADD #keys :keys")
-            // A word that DynamoDB reserves.
-            .name("#keys")
             .value(":key", text(&key))
             .value(":keys", AttributeValue::Ss(vec![key]))
             .value(":limit", number(per_hour))
@@ -81,11 +83,11 @@ impl RateLimits {
         })
     }
 
-    /// Whether a request of the user was let through at `since` or later, which is an hour back at most. Read
-    /// consistently, in one round trip.
+    /// Whether a request of the user was allowed at `since` or later, which is at most an hour ago. Reads consistently, in
+    /// one round trip.
     ///
     /// # Errors
-    /// When the table gave no answer or an item is not readable.
+    /// If the table cannot be reached, or an item is not readable.
     pub async fn requested_since(&self, user: &UserId, since: OffsetDateTime) -> Result<bool, StoreError> {
         let hour = Hour::of(self.clock.now());
         let (this, last) =
@@ -93,7 +95,7 @@ impl RateLimits {
         Ok(this.max(last).is_some_and(|last| last >= milliseconds(since)))
     }
 
-    /// When the user's last request in the hour was let through, in epoch milliseconds.
+    /// When the user's last request in the hour was allowed, in epoch milliseconds.
     async fn last_request(&self, user: &UserId, hour: Hour) -> Result<Option<i128>, StoreError> {
         let get = self
             .client
@@ -126,7 +128,7 @@ impl Hour {
     }
 
     fn end(self) -> OffsetDateTime {
-        OffsetDateTime::UNIX_EPOCH + Duration::hours(self.0 + 1)
+        OffsetDateTime::UNIX_EPOCH + time::Duration::hours(self.0 + 1)
     }
 
     /// The partition key of the user's item.
@@ -135,10 +137,7 @@ impl Hour {
         input.extend((user.as_str().len() as u64).to_be_bytes());
         input.extend(user.as_str().as_bytes());
         input.extend(self.0.to_be_bytes());
-        digest(&SHA256, &input).as_ref().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex::encode(digest(&SHA256, &input))
     }
 }
 
@@ -148,8 +147,8 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn each_user_and_hour_has_a_key_of_its_own_that_names_neither() {
-        let user = |id| UserId::parse(id).unwrap();
+    fn each_user_and_hour_has_its_own_opaque_key() {
+        let user = |id: &str| id.parse().unwrap();
         let hour = Hour::of(datetime!(2026-01-01 12:59:59.999 UTC));
         let key = hour.of_user(&user("alice"));
         assert_eq!(key, "c96ad15abfdcca1b77d9a51838259723a582e7313277c274ad3e269bd4b4dcec");

@@ -1,4 +1,4 @@
-//! What a function reads off its event.
+//! What a function reads from its event.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use lambda_http::{Context, Request, RequestExt};
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, Deadline};
-use crate::problem::{Code, Problem};
+use crate::problem::{Cause, Problem};
 
-/// What is kept of Lambda's own time limit to write the answer in.
-const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+/// Time reserved for the response before Lambda ends the invocation.
+const RESPONSE_TIME: Duration = Duration::from_millis(500);
 
 /// API Gateway's context of the request: who called, from where, and under which id.
 pub fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
-    // A match would be irrefutable with one event type enabled, and break where another crate enables more.
+    // Only one event type is enabled here, but another crate of the build may enable more.
     #[allow(irrefutable_let_patterns)]
     if let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() {
         Some(context)
@@ -25,44 +25,40 @@ pub fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
     }
 }
 
-/// The id of the request that API Gateway gave it and returns as `apigw-requestid`.
+/// The id that API Gateway gave the request, and returns as `apigw-requestid`.
 pub fn id(request: &Request) -> &str {
     context(request).and_then(|context| context.request_id.as_deref()).unwrap_or("unknown")
 }
 
-/// The address that the request came from, as API Gateway saw it. A header would be the sender's word.
+/// The source address of the request as API Gateway saw it. A header could be forged.
 pub fn source_ip(request: &Request) -> Option<IpAddr> {
     context(request)?.http.source_ip.as_deref()?.parse().ok()
 }
 
-/// When the answer has to be there: `limit` from now, or half a second before Lambda ends the
-/// invocation if that is sooner.
-pub fn deadline(request: &Request, limit: Duration, clock: &dyn Clock) -> Deadline {
-    invocation_deadline(request.lambda_context_ref(), limit, clock)
+/// The deadline of the response: `timeout` from now, or half a second before Lambda ends the invocation if that is sooner.
+pub fn deadline(request: &Request, timeout: Duration, clock: &dyn Clock) -> Deadline {
+    invocation_deadline(request.lambda_context_ref(), timeout, clock)
 }
 
-/// When an invocation has to be done: `limit` from now, or half a second before Lambda ends it if that is sooner. A
-/// time limit of Lambda's in the past is none: cargo-lambda sends one.
-pub fn invocation_deadline(context: Option<&Context>, limit: Duration, clock: &dyn Clock) -> Deadline {
-    let own = Deadline::after(clock, limit);
+/// The deadline of an invocation: `timeout` from now, or half a second before Lambda ends it if that is sooner. A Lambda
+/// deadline in the past is ignored, because cargo-lambda sends one.
+pub fn invocation_deadline(context: Option<&Context>, timeout: Duration, clock: &dyn Clock) -> Deadline {
+    let own = Deadline::after(clock, timeout);
     let lambda = context.and_then(|context| {
         let nanoseconds = i128::from(context.deadline) * 1_000_000;
         let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
-        (instant > clock.now()).then(|| Deadline::at(instant - ANSWER_MARGIN))
+        (instant > clock.now()).then(|| Deadline::at(instant - RESPONSE_TIME))
     });
     lambda.map_or(own, |lambda| own.min(lambda))
 }
 
-/// A header's text, if the header is there.
+/// A header's text, if the request has the header.
 ///
 /// # Errors
-/// With `code` where it is there but is not printable ASCII.
-pub fn header<'a>(request: &'a Request, name: &str, code: Code) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = request.headers().get(name) else { return Ok(None) };
-    match value.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(Problem::new(code, format!("The header {name} has to be printable ASCII."))),
-    }
+/// A problem with the given cause if the text is not printable ASCII.
+pub fn header<'a>(request: &'a Request, name: &str, cause: Cause) -> Result<Option<&'a str>, Problem> {
+    let text = request.headers().get(name).map(|value| value.to_str());
+    text.transpose().map_err(|_| Problem::new(cause))
 }
 
 #[cfg(test)]
@@ -72,24 +68,24 @@ mod tests {
     use lambda_http::Body;
     use time::macros::datetime;
 
-    const LIMIT: Duration = Duration::from_secs(8);
+    const TIMEOUT: Duration = Duration::from_secs(8);
 
     #[test]
-    fn the_nearer_limit_counts_and_one_in_the_past_does_not() {
+    fn the_nearer_deadline_counts_and_a_past_one_is_ignored() {
         let now = datetime!(2026-01-01 12:00 UTC);
         let clock = AdjustableClock::frozen(now);
         let remaining = |lambda: Option<OffsetDateTime>| {
             let mut context = Context::default();
             context.deadline = lambda.map_or(0, |at| (at.unix_timestamp_nanos() / 1_000_000) as u64);
             let request = Request::new(Body::Empty).with_lambda_context(context);
-            deadline(&request, LIMIT, &clock).remaining(&clock)
+            deadline(&request, TIMEOUT, &clock).remaining(&clock)
         };
         assert_eq!(remaining(None), Duration::from_secs(8));
         assert_eq!(remaining(Some(now + Duration::from_secs(30))), Duration::from_secs(8));
         assert_eq!(remaining(Some(now + Duration::from_secs(3))), Duration::from_millis(2500));
         assert_eq!(remaining(Some(now - Duration::from_secs(3))), Duration::from_secs(8));
         assert_eq!(
-            deadline(&Request::new(Body::Empty), LIMIT, &clock).remaining(&clock),
+            deadline(&Request::new(Body::Empty), TIMEOUT, &clock).remaining(&clock),
             Duration::from_secs(8)
         );
     }

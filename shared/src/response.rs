@@ -1,23 +1,20 @@
-//! Answers: what every function does around its own work.
+//! Responses: JSON, and problem documents (RFC 9457).
 
-use std::time::Duration;
-
-use lambda_http::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use lambda_http::http::{HeaderValue, StatusCode};
-use lambda_http::{Body, Request, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use lambda_http::{Body, Response};
 use serde::Serialize;
-use tracing::Instrument;
+use time::OffsetDateTime;
 
-use crate::clock::{Clock, Deadline, timeout};
-use crate::problem::{self, Problem};
-use crate::request;
+use crate::circle_code::CircleCode;
+use crate::problem::Problem;
 
-/// A JSON answer, which no cache may keep: it is one user's, and may carry tokens.
+/// A JSON response. No cache may store it: it belongs to one user, and may carry tokens.
 ///
 /// # Panics
-/// When `body` cannot be written as JSON, which our own types always can.
+/// If `body` cannot be serialized, which our own types always can.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    let body = serde_json::to_string(body).expect("our own types can be written as JSON");
+    let body = serde_json::to_string(body).expect("our own types can be serialized");
     let mut response = Response::new(Body::Text(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -25,37 +22,87 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     response
 }
 
-/// What is kept of a request's time for the table, once Circle has had its part.
-const TABLE_PART: Duration = Duration::from_secs(1);
-
-/// The boundary of a function: runs its work under the request's id and within the request's time, and turns a
-/// problem into its answer and its one log line. The work is told by when Circle has to have answered.
-pub async fn answer<W>(
-    request: &Request,
-    limit: Duration,
-    clock: &dyn Clock,
-    work: impl FnOnce(Deadline) -> W,
-) -> Response<Body>
-where
-    W: Future<Output = Result<Response<Body>, Problem>>,
-{
-    let request_id = request::id(request);
-    let span = tracing::info_span!("request", request_id);
-    let deadline = request::deadline(request, limit, clock);
-    async {
-        let work = work(deadline.earlier(TABLE_PART));
-        let done = timeout(clock, deadline.remaining(clock), work).await;
-        match done.unwrap_or_else(|elapsed| Err(problem::timeout().because(elapsed))) {
-            Ok(response) => {
-                tracing::info!(status = response.status().as_u16(), "answered");
-                response
-            }
-            Err(problem) => {
-                problem.log();
-                problem.into_response(request_id, clock.now())
-            }
-        }
+/// The problem document of a request that failed at `now`.
+pub fn problem(problem: &Problem, request_id: &str, now: OffsetDateTime) -> Response<Body> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        r#type: String,
+        title: &'a str,
+        status: u16,
+        detail: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_message: Option<String>,
+        code: &'a str,
+        request_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        circle_code: Option<CircleCode>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_seconds: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+        locked_until: Option<OffsetDateTime>,
     }
-    .instrument(span)
-    .await
+
+    let code = problem.code();
+    let retry_after_seconds = problem.retry_after_seconds();
+    let document = Document {
+        r#type: format!("urn:circle-pin-reset:problem:{}", code.as_str()),
+        title: code.title(),
+        status: code.status().as_u16(),
+        detail: problem.cause().detail(),
+        user_message: problem.user_message(now),
+        code: code.as_str(),
+        request_id,
+        circle_code: problem.circle_code(),
+        retry_after_seconds,
+        locked_until: problem.lock_opens_at(),
+    };
+    let mut response = json(code.status(), &document);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Cause;
+    use time::macros::datetime;
+
+    #[test]
+    fn a_document_has_every_member_that_applies() {
+        let now = datetime!(2026-01-01 12:00 UTC);
+        let until = datetime!(2026-01-01 12:29:59.5 UTC);
+        let response = problem(&Problem::new(Cause::PinLocked).locked_until(until, now), "request-1", now);
+        assert_eq!(response.status(), 423);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(response.headers()["retry-after"], "1800");
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "type": "urn:circle-pin-reset:problem:pin_locked",
+                "title": "PIN locked",
+                "status": 423,
+                "detail": Cause::PinLocked.detail(),
+                "userMessage": crate::problem::user_message(crate::problem::Code::PinLocked, Some(until), now),
+                "code": "pin_locked",
+                "requestId": "request-1",
+                "retryAfterSeconds": 1800,
+                "lockedUntil": "2026-01-01T12:29:59.5Z",
+            })
+        );
+    }
+
+    #[test]
+    fn the_source_of_a_problem_stays_out_of_the_response() {
+        let secret = Problem::new(Cause::RecordUnreadable).because("what a third party said");
+        let response = problem(&secret, "request-1", OffsetDateTime::UNIX_EPOCH);
+        let body = String::from_utf8(response.body().to_vec()).unwrap();
+        assert!(!body.contains("third party"), "{body}");
+        assert!(!response.headers().contains_key("retry-after"));
+    }
 }

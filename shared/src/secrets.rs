@@ -1,7 +1,7 @@
 //! Secret values, in types that cannot print.
 //!
-//! Each is a [`SecretString`]: its `Debug` is redacted, it is wiped when dropped, and reading it takes a
-//! call of [`ExposeSecret::expose_secret`] that a reviewer can find.
+//! Each is a [`SecretString`]: its `Debug` is redacted, its memory is wiped when it is dropped, and only
+//! [`ExposeSecret::expose_secret`] reads it, which a reviewer can search for.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,9 +15,8 @@ use uuid::Uuid;
 pub struct ApiKey(SecretString);
 
 impl ApiKey {
-    /// Takes the content of the secret: the key as plain text, or JSON `{"apiKey": "..."}`.
-    ///
-    /// `None` if neither holds a key of three parts in printable ASCII.
+    /// Reads the content of the secret: the key as plain text, or JSON `{"apiKey": "..."}`. `None` if it holds no key of
+    /// three parts in printable ASCII.
     pub fn from_secret(content: &str) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -32,11 +31,37 @@ impl ApiKey {
             content.into()
         };
         let parts: Vec<&str> = key.expose_secret().split(':').collect();
-        // A quotation mark shows JSON of another shape.
+        // A quotation mark means JSON of another shape.
         let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
         let well_formed =
             parts.len() == 3 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(fits));
         well_formed.then_some(Self(key))
+    }
+}
+
+/// One of Circle's two environments. They share nothing, and an API key's prefix says which one it is for
+/// (`https://developers.circle.com/w3s/keys`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE")]
+pub enum CircleEnvironment {
+    /// Test networks: `TEST_API_KEY:...`.
+    Test,
+    /// Main networks, with money: `LIVE_API_KEY:...`.
+    Live,
+}
+
+impl CircleEnvironment {
+    /// Circle's name: `TEST` or `LIVE`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl ApiKey {
+    /// The environment that the key is for; `None` if its prefix does not say.
+    pub(crate) fn environment(&self) -> Option<CircleEnvironment> {
+        let (name, _) = self.expose_secret().split(':').next()?.split_once('_')?;
+        name.parse().ok()
     }
 }
 
@@ -52,18 +77,18 @@ impl PartialEq for ApiKey {
     }
 }
 
-/// A Circle user token: half of a session, a JWT that is good for 60 minutes. Printable ASCII, so that it
-/// can be sent in a header.
+/// A Circle user token: half of a session, a JWT that is valid for 60 minutes. It is printable ASCII, so that it can be
+/// sent in a header.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "SecretString")]
 pub struct UserToken(SecretString);
 
-/// What a user token says of itself. Nothing here is verified: Circle is the one that verifies a token.
+/// The claims of a user token. They are not verified here: Circle verifies the token.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct UserTokenClaims {
-    /// The Circle user id that the token is for.
+    /// The Circle user id of the token's user.
     pub sub: String,
-    /// When it ends, in seconds since the Unix epoch; whatever type it is, it is not judged here.
+    /// When it expires, in seconds since the Unix epoch. Any JSON value is accepted.
     #[serde(default)]
     pub exp: serde_json::Value,
 }
@@ -85,7 +110,7 @@ impl UserToken {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
     }
 
-    /// When the token ends, by its own claim.
+    /// When the token expires, by its own claim.
     pub fn expires_at(&self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp(self.claims()?.exp.as_f64()? as i64).ok()
     }
@@ -127,28 +152,28 @@ impl ExposeSecret<str> for EncryptionKey {
     }
 }
 
-/// The longest word of a third party's that is kept, in bytes. The shortest of Circle's secrets, the last part of an
+/// The longest token of a third party's text that is kept, in bytes. The shortest of Circle's secrets, the last part of an
 /// API key, has 32.
-const WORD_LIMIT: usize = 30;
+const TOKEN_LIMIT: usize = 30;
 
-/// The longest text of a third party's that is kept, in characters.
+/// The longest third-party text that is kept, in characters.
 const TEXT_LIMIT: usize = 500;
 
-/// A third party's text without what is as long as a secret: of the long words only ids (UUIDs) are kept, and the
-/// white space between words becomes single spaces.
+/// A third party's text without any token that is as long as a secret, except for UUIDs. White space becomes single
+/// spaces.
 pub(crate) fn redact_long_tokens(text: &str) -> String {
-    let is_id = |word: &str| {
-        let word = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
-        word.len() == 36 && Uuid::try_parse(word).is_ok()
+    let is_id = |token: &str| {
+        let token = token.trim_matches(|character: char| !character.is_ascii_alphanumeric());
+        token.len() == 36 && Uuid::try_parse(token).is_ok()
     };
-    let keep = |word| if str::len(word) <= WORD_LIMIT || is_id(word) { word } else { "[long word]" };
+    let keep = |token| if str::len(token) <= TOKEN_LIMIT || is_id(token) { token } else { "[redacted]" };
     text.split_whitespace().map(keep).collect::<Vec<_>>().join(" ").chars().take(TEXT_LIMIT).collect()
 }
 
-/// Writes a secret into an answer that is meant to carry it (`#[serde(serialize_with)]`).
+/// Serializes a secret into a response that is meant to carry it (`#[serde(serialize_with)]`).
 ///
 /// # Errors
-/// As the serializer's.
+/// The serializer's.
 pub fn expose<S: Serializer>(secret: &impl ExposeSecret<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose_secret())
 }
@@ -171,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_shape_is_no_key() {
+    fn a_secret_of_another_shape_is_not_a_key() {
         for content in [
             r#"{"name":"one","other":"two"}"#,
             r#"{"apikey":"TEST_API_KEY:id:value"}"#,
@@ -184,15 +209,27 @@ mod tests {
     }
 
     #[test]
-    fn of_long_words_only_ids_are_kept() {
+    fn the_prefix_of_a_key_names_its_environment() {
+        let environment = |key| ApiKey::from_secret(key).unwrap().environment();
+        assert_eq!(environment("TEST_API_KEY:id:value"), Some(CircleEnvironment::Test));
+        assert_eq!(environment("LIVE_API_KEY:id:value"), Some(CircleEnvironment::Live));
+        for other in
+            ["TEST:id:value", "TESTING_API_KEY:id:value", "API_KEY:LIVE_id:value", "test_api_key:id:value"]
+        {
+            assert_eq!(environment(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn long_tokens_are_redacted_except_for_uuids() {
         let id = "b04046ff-3aac-4ae1-ac07-7eb0d7892520";
         let (short, long) = ("x".repeat(30), "x".repeat(31));
         assert_eq!(
             redact_long_tokens(&format!("no  challenge\n({id}), {short} key={long} '{long}'")),
-            format!("no challenge ({id}), {short} [long word] [long word]")
+            format!("no challenge ({id}), {short} [redacted] [redacted]")
         );
         let without_hyphens = id.replace('-', "");
-        assert_eq!(redact_long_tokens(&without_hyphens), "[long word]");
+        assert_eq!(redact_long_tokens(&without_hyphens), "[redacted]");
         assert_eq!(redact_long_tokens(""), "");
     }
 

@@ -1,10 +1,8 @@
 //! Logging: JSON lines on standard output, as CloudWatch reads them.
 //!
-//! Rules: what a caller sees is written by us, what Circle or AWS said goes to the log with its request id; a
-//! failure is logged once, at the boundary; no secret is ever a field. Dependencies log at WARN at most,
-//! whatever the environment says, because the runtime and HTTP crates trace whole requests.
-//!
-//! A line with a `metric` field counts something (a metric filter turns it into a CloudWatch metric).
+//! Rules: callers read texts of this project only, and what Circle or AWS said goes to the log with its request id; a
+//! failure is logged once, at the boundary; no secret is ever a field. Dependencies log at WARN at most, whatever the
+//! environment says, because the runtime and HTTP crates trace whole requests.
 
 use std::error::Error;
 use std::fmt;
@@ -16,15 +14,15 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts logging for the life of the process. `level` is for the lines of this crate and of `own_crate`.
+/// Starts logging for the life of the process. `level` applies to this crate and to `own_crate`.
 ///
 /// # Panics
-/// When it was started before.
+/// If logging was started before.
 pub fn start(level: LevelFilter, own_crate: &'static str) {
     subscriber(level, &[own_crate], std::io::stdout).init();
 }
 
-/// The subscriber behind [`start`], with a writer of the caller's choice.
+/// The subscriber of [`start`], for any writer.
 pub fn subscriber<W>(
     level: LevelFilter,
     own_crates: &[&'static str],
@@ -42,7 +40,7 @@ where
     tracing_subscriber::registry().with(lines.with_filter(filter.with_max_level_hint(level)))
 }
 
-/// An error and its sources, on one line: what a log line holds of a failure.
+/// An error and its sources on one line, for the log.
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {

@@ -164,10 +164,10 @@ fn is_problem(response: &Response<Body>, status: u16, title: &str, code: &str, d
 async fn past_the_authorizer_nobody_is_signed_in() {
     let app = App::start().await;
     let platform = &app.stack.platform;
-    let create_token = create_token::CreateToken::new(platform).unwrap();
+    let create_token = shared::api::Api::new(platform).unwrap();
     let create_challenge = create_challenge::CreateChallenge::new(platform).unwrap();
     let get_challenge = get_challenge::GetChallenge::new(platform).unwrap();
-    let get_pin = get_pin::GetPin::new(platform).unwrap();
+    let get_pin = shared::api::Api::new(platform).unwrap();
     let iam = json!({
         "accessKey": "", "accountId": "000000000000", "callerId": USER, "cognitoIdentity": null,
         "principalOrgId": null, "userArn": USER, "userId": USER,

@@ -3,8 +3,8 @@ use std::time::Duration;
 use local::circle::{Fault, PinEntry};
 use serde_json::{Value, json};
 use shared::challenge::ChallengeType;
-use shared::circle::idempotency_key;
-use shared::identity::UserId;
+use shared::circle::CircleIdempotencyKey;
+use shared::user_id::UserId;
 use uuid::Uuid;
 
 use crate::support::{Answer, App, MINUTE, USER, challenge_id, eventually, in_time, send, text};
@@ -205,8 +205,9 @@ async fn made_at_circle(app: &App) -> Uuid {
 /// this service derives of the caller's.
 async fn made_at_circle_with(app: &App, key: Uuid) -> Uuid {
     let token = app.user_token().await;
-    let user = UserId::parse(USER).unwrap();
-    let key = idempotency_key(&user, ChallengeType::ChangePin, key);
+    let user: UserId = USER.parse().unwrap();
+    let key = key.to_string().parse().unwrap();
+    let key = CircleIdempotencyKey::derive(&user, ChallengeType::ChangePin, key);
     let request = reqwest::Client::builder()
         .no_proxy()
         .build()

@@ -5,10 +5,10 @@ use local::circle::{FactorStatus, Fault, UserChange};
 use local::dynamodb::RATE_LIMITS_TABLE;
 use serde_json::{Value, json};
 use shared::challenge::ChallengeType;
-use shared::circle::idempotency_key;
+use shared::circle::CircleIdempotencyKey;
 use shared::clock::Clock;
-use shared::identity::UserId;
 use shared::rate_limit::RateLimits;
+use shared::user_id::UserId;
 use uuid::Uuid;
 
 use crate::support::{Answer, App, MINUTE, NOON, USER, challenge_id, send};
@@ -151,12 +151,13 @@ async fn what_is_counted_names_no_user() {
     create().await.is(201);
     app.advance(MINUTE);
     create().await.is(200);
-    let user = UserId::parse(USER).unwrap();
-    let key = idempotency_key(&user, ChallengeType::ChangePin, callers_key);
+    let user: UserId = USER.parse().unwrap();
+    let key = callers_key.to_string().parse().unwrap();
+    let key = CircleIdempotencyKey::derive(&user, ChallengeType::ChangePin, key);
     assert_eq!(
         app.counted().await,
         [json!({
-            "userHour": "05ced817832aa65d2d7ded6d4c7083451ceef46161cbe68709ce2688b5ae4dc4",
+            "userHour": "c96ad15abfdcca1b77d9a51838259723a582e7313277c274ad3e269bd4b4dcec",
             "keys": [key],
             "requestedAt": NOON.unix_timestamp() * 1000 + 61_234,
             "expiresAt": NOON.unix_timestamp() + 3 * 3600,
@@ -168,7 +169,8 @@ async fn what_is_counted_names_no_user() {
 async fn it_is_known_for_an_hour_whether_a_user_has_asked() {
     let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1")]).await;
     let requests = RateLimits::new(&app.stack.platform, RATE_LIMITS_TABLE.into());
-    let (alice, bobby) = (UserId::parse(USER).unwrap(), UserId::parse("bobby").unwrap());
+    let user = |id: &str| id.parse::<UserId>().unwrap();
+    let (alice, bobby) = (user(USER), user("bobby"));
     let since = async |ago| {
         let since = app.stack.clock.now() - ago;
         let [alices, bobbys] =

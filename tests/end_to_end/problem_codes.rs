@@ -1,4 +1,5 @@
 use shared::problem::Code;
+use strum::IntoEnumIterator;
 
 /// The README lists every error that a caller can meet, with its status, and none besides.
 #[test]
@@ -13,7 +14,7 @@ fn the_readme_lists_every_code_with_its_status() {
         })
         .collect();
     let mut expected: Vec<String> =
-        Code::ALL.iter().map(|code| format!("{} {}", code.word(), code.status().as_u16())).collect();
+        Code::iter().map(|code| format!("{} {}", code.as_str(), code.status().as_u16())).collect();
     let mut sorted = listed.clone();
     sorted.sort();
     expected.sort();

@@ -163,10 +163,10 @@ async fn no_secret_reaches_a_log_a_record_or_an_error() {
     }
     let platform = &app.stack.platform;
     app.stack.secrets_manager.put(API_KEY_SECRET, &circle.api_key());
-    let create_token = create_token::CreateToken::new(platform).unwrap();
+    let create_token = shared::api::Api::new(platform).unwrap();
     let create_challenge = create_challenge::CreateChallenge::new(platform).unwrap();
     let get_challenge = get_challenge::GetChallenge::new(platform).unwrap();
-    let get_pin = get_pin::GetPin::new(platform).unwrap();
+    let get_pin = shared::api::Api::new(platform).unwrap();
     let reads = app.stack.secrets_manager.reads();
     tokio::join!(
         create_token.warm_up(),

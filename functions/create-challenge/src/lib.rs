@@ -1,84 +1,71 @@
 //! `POST /challenges`: a challenge with which the caller changes or restores the PIN.
 
+mod body;
 mod pin_state;
 mod user_session;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::http::StatusCode;
-use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::{Body, Request, Response};
-use serde::{Deserialize, Serialize};
-use shared::challenge::{ChallengeType, ChallengeView};
+use serde::Serialize;
+use shared::api::Api;
+use shared::challenge::ChallengeView;
 use shared::challenge_store::ChallengeStore;
-use shared::circle::{self, Circle, Session};
-use shared::clock::{Clock, Deadline};
-use shared::config::{self, CircleSettings, SettingError};
-use shared::identity::UserId;
+use shared::circle::{CircleIdempotencyKey, IdempotencyKey, Session};
+use shared::clock::Deadline;
+use shared::config::{self, SettingError};
 use shared::platform::Platform;
-use shared::problem::{self, Code, Problem};
+use shared::problem::{Cause, Problem};
 use shared::random::Random;
 use shared::rate_limit::{RateLimit, RateLimits};
+use shared::user_id::UserId;
 use shared::{identity, request, response};
-use time::Duration;
-use uuid::Uuid;
 
 use crate::user_session::UserSession;
-
-/// The largest body that is read, in bytes.
-const BODY_LIMIT: usize = 16 * 1024;
 
 /// What the function keeps between requests.
 #[derive(Debug)]
 pub struct CreateChallenge {
-    circle: Circle,
+    api: Api,
     challenges: ChallengeStore,
-    requests: RateLimits,
+    rate_limits: RateLimits,
     challenges_per_hour: u32,
-    clock: Arc<dyn Clock>,
-    request_timeout: std::time::Duration,
-    random: Arc<Random>,
     retention: Duration,
-    user_id_claim: String,
+    random: Arc<Random>,
 }
 
 impl CreateChallenge {
-    /// The function, set up as the environment says.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// When a setting is missing or bad.
+    /// If a setting is missing or invalid.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
-        let table = config::challenges_table(&platform.environment)?;
-        let requests_table = config::rate_limits_table(&platform.environment)?;
+        let environment = &platform.environment;
         Ok(Self {
-            circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
-            challenges: ChallengeStore::new(platform, table),
-            requests: RateLimits::new(platform, requests_table),
-            challenges_per_hour: config::challenges_per_hour(&platform.environment)?,
-            clock: Arc::clone(&platform.clock),
-            request_timeout: config::request_timeout(&platform.environment)?,
+            api: Api::new(platform)?,
+            challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
+            rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
+            challenges_per_hour: config::challenges_per_hour(environment)?,
+            retention: config::challenge_retention(environment)?,
             random: Arc::clone(&platform.random),
-            retention: config::challenge_retention(&platform.environment)?,
-            user_id_claim: config::user_id_claim(&platform.environment),
         })
     }
 
     /// Reads the API key ahead of the first request.
     pub async fn warm_up(&self) {
-        self.circle.warm_up().await;
+        self.api.warm_up().await;
     }
 }
 
-/// Answers a request.
+/// Responds to a request.
 ///
 /// # Errors
-/// Never: a failure is an answer too.
+/// Never: a failure is a response too.
 pub async fn handle(function: &CreateChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
-        create_challenge(function, &request, deadline)
-    })
-    .await)
+    function.api.respond(&request, |deadline| create_challenge(function, &request, deadline)).await
 }
 
 async fn create_challenge(
@@ -86,21 +73,21 @@ async fn create_challenge(
     request: &Request,
     deadline: Deadline,
 ) -> Result<Response<Body>, Problem> {
-    let user = identity::caller(request, &function.user_id_claim)?;
-    let challenge_type = challenge_type(request)?;
+    let user = function.api.caller(request)?;
+    let challenge_type = body::challenge_type(request)?;
     let callers_key = idempotency_key(request)?;
     let callers_token = identity::user_token(request, &user)?;
 
-    let key = callers_key.map_or_else(
-        || function.random.uuid(),
-        |callers| circle::idempotency_key(&user, challenge_type, callers),
-    );
-    let allowed = count(function, &user, key);
+    let key = match callers_key {
+        Some(callers_key) => CircleIdempotencyKey::derive(&user, challenge_type, callers_key),
+        None => CircleIdempotencyKey::random(&function.random),
+    };
+    let rate_limit = check_rate_limit(function, &user, &key);
     let (mut session, end_user) =
-        UserSession::open(&function.circle, &user, callers_token, allowed, deadline).await?;
-    pin_state::check(&end_user, challenge_type, function.clock.now())?;
+        UserSession::open(&function.api.circle, &user, callers_token, rate_limit, deadline).await?;
+    pin_state::check(&end_user, challenge_type, function.api.clock.now())?;
 
-    let created = session.create_challenge(challenge_type, key).await?;
+    let created = session.create_challenge(challenge_type, &key).await?;
     let record = function.challenges.create(created.id, &user, challenge_type, function.retention).await?;
 
     #[derive(Serialize)]
@@ -110,74 +97,29 @@ async fn create_challenge(
         #[serde(skip_serializing_if = "Option::is_none")]
         session: Option<Session>,
     }
-    // Without a key of the caller's own, only our own repeat can have used it before.
-    let status = if created.repeated && callers_key.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    // Without a caller's key, only a retry of our own can have used the key before.
+    let is_replay = created.is_replay && callers_key.is_some();
+    let status = if is_replay { StatusCode::OK } else { StatusCode::CREATED };
     let body = Created { challenge: ChallengeView::from(&record), session: session.into_new() };
     Ok(response::json(status, &body))
 }
 
-/// Counts the request against what one user may ask for in an hour.
-async fn count(function: &CreateChallenge, user: &UserId, key: Uuid) -> Result<(), Problem> {
-    match function.requests.count(user, key, function.challenges_per_hour).await? {
+/// Counts the request against the user's limit.
+async fn check_rate_limit(
+    function: &CreateChallenge,
+    user: &UserId,
+    key: &CircleIdempotencyKey,
+) -> Result<(), Problem> {
+    match function.rate_limits.check(user, key, function.challenges_per_hour).await? {
         RateLimit::Allowed => Ok(()),
-        RateLimit::Exceeded { until } => Err(problem::too_many_challenges(until, function.clock.now())),
+        RateLimit::Exceeded { until } => {
+            Err(Problem::new(Cause::TooManyChallenges).retry_at(until, function.api.clock.now()))
+        }
     }
 }
 
-/// The type that the body asks for; CHANGE_PIN where there is no body or no `type`.
-fn challenge_type(request: &Request) -> Result<ChallengeType, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        #[serde(default = "change_pin")]
-        r#type: serde_json::Value,
-    }
-
-    fn change_pin() -> serde_json::Value {
-        ChallengeType::ChangePin.as_str().into()
-    }
-
-    let body: &[u8] = request.body().as_ref();
-    if body.is_empty() {
-        return Ok(ChallengeType::ChangePin);
-    }
-    if body.len() > BODY_LIMIT {
-        return Err(Problem::new(Code::BodyTooLarge, "The body may have 16 KiB at most."));
-    }
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::new(
-            Code::UnsupportedMediaType,
-            "Send the body as JSON, with the header Content-Type: application/json.",
-        ));
-    }
-    let invalid = || {
-        Problem::new(
-            Code::InvalidBody,
-            "The body has to be a JSON object with no other member than type, like {\"type\": \"CHANGE_PIN\"}.",
-        )
-    };
-    // serde reads a struct from an array too.
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(invalid());
-    }
-    let body: Body = serde_json::from_slice(body).map_err(|_| invalid())?;
-    body.r#type.as_str().and_then(ChallengeType::parse).ok_or_else(|| {
-        Problem::new(Code::InvalidChallengeType, "The member type has to be CHANGE_PIN or RESTORE_PIN.")
-    })
-}
-
-/// The caller's own key, if one was sent.
-fn idempotency_key(request: &Request) -> Result<Option<Uuid>, Problem> {
-    let key = request::header(request, "idempotency-key", Code::InvalidIdempotencyKey)?;
-    key.map(|key| {
-        Uuid::try_parse(key).map_err(|_| {
-            Problem::new(
-                Code::InvalidIdempotencyKey,
-                "The header Idempotency-Key has to be a UUID: a new one for each intended challenge, the same for its repeats.",
-            )
-        })
-    })
-    .transpose()
+/// The caller's own idempotency key, if one was sent.
+fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
+    let key = request::header(request, "idempotency-key", Cause::InvalidIdempotencyKey)?;
+    key.map(|key| key.parse().map_err(|_| Problem::new(Cause::InvalidIdempotencyKey))).transpose()
 }

@@ -1,12 +1,12 @@
-//! Whether a challenge can succeed at all, before one is made.
+//! Whether a challenge can succeed at all, before one is created.
 
 use shared::challenge::ChallengeType;
 use shared::circle::{EndUser, LockDetails, PinStatus};
-use shared::problem::{self, Problem};
+use shared::problem::{Cause, Problem};
 use time::OffsetDateTime;
 
-/// Stops a challenge that the user's state at Circle rules out. A state that is missing or unknown stops
-/// nothing: Circle is asked and decides.
+/// Rejects a challenge that the user's state at Circle rules out. A missing or unknown state rejects nothing: Circle then
+/// decides.
 ///
 /// # Errors
 /// `user_disabled`, `pin_not_set`, `pin_locked`, `security_questions_not_set`, `security_answers_locked`.
@@ -16,38 +16,40 @@ pub(crate) fn check(
     now: OffsetDateTime,
 ) -> Result<(), Problem> {
     if user.is_disabled() {
-        return Err(problem::user_disabled());
+        return Err(Problem::new(Cause::UserDisabled));
     }
     if user.pin_status == Some(PinStatus::Unset) {
-        return Err(problem::pin_not_set());
+        return Err(Problem::new(Cause::PinNotSet));
     }
     match challenge_type {
-        ChallengeType::ChangePin => open_lock(&user.pin_status, &user.pin_details, problem::pin_locked, now),
-        // Recovery is what helps when the PIN is locked.
+        ChallengeType::ChangePin => check_lock(&user.pin_status, &user.pin_details, Cause::PinLocked, now),
+        // A locked PIN is no obstacle: restoring it is the way out.
         ChallengeType::RestorePin if user.security_question_status == Some(PinStatus::Unset) => {
-            Err(problem::security_questions_not_set())
+            Err(Problem::new(Cause::SecurityQuestionsNotSet))
         }
-        ChallengeType::RestorePin => open_lock(
+        ChallengeType::RestorePin => check_lock(
             &user.security_question_status,
             &user.security_question_details,
-            problem::security_answers_locked,
+            Cause::SecurityAnswersLocked,
             now,
         ),
     }
 }
 
-fn open_lock(
+fn check_lock(
     status: &Option<PinStatus>,
     details: &Option<LockDetails>,
-    locked: fn() -> Problem,
+    locked: Cause,
     now: OffsetDateTime,
 ) -> Result<(), Problem> {
-    let until = details.as_ref().and_then(|details| details.locked_expiry_date);
-    match until {
-        _ if *status != Some(PinStatus::Locked) => Ok(()),
-        None => Err(locked()),
-        Some(until) => Err(locked().locked_until(until, now)),
+    if *status != Some(PinStatus::Locked) {
+        return Ok(());
     }
+    let problem = Problem::new(locked);
+    Err(match details.as_ref().and_then(|details| details.locked_expiry_date) {
+        Some(until) => problem.locked_until(until, now),
+        None => problem,
+    })
 }
 
 #[cfg(test)]
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_looks_at_what_it_needs() {
+    fn each_type_depends_on_its_own_lock() {
         use ChallengeType::{ChangePin, RestorePin};
         use PinStatus::{Enabled, Locked, Unset};
         for (pin, questions, change, restore) in [
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_user_is_stopped_and_an_unknown_state_is_not() {
+    fn a_disabled_user_is_rejected_and_an_unknown_state_is_not() {
         let mut user = EndUser::default();
         assert_eq!(code(&user, ChallengeType::ChangePin), None);
         assert_eq!(code(&user, ChallengeType::RestorePin), None);

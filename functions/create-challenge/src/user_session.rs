@@ -1,14 +1,13 @@
-//! With which user token Circle is called: the caller's own, or one made on the way.
+//! The user token that Circle is called with: the caller's own, or one of a session created for this request.
 
 use shared::challenge::ChallengeType;
-use shared::circle::{Circle, CircleError, CreatedChallenge, EndUser, Session};
+use shared::circle::{Circle, CircleError, CircleIdempotencyKey, CreatedChallenge, EndUser, Session};
 use shared::clock::Deadline;
-use shared::identity::UserId;
 use shared::problem::Problem;
 use shared::secrets::UserToken;
-use uuid::Uuid;
+use shared::user_id::UserId;
 
-/// A user token in use, and how to replace it once.
+/// A user token in use, which can be replaced once.
 pub(crate) struct UserSession<'a> {
     circle: &'a Circle,
     user: &'a UserId,
@@ -18,23 +17,22 @@ pub(crate) struct UserSession<'a> {
 }
 
 impl<'a> UserSession<'a> {
-    /// Takes the caller's token, or makes a session where there is none, and finds out how the user stands
-    /// at Circle, while it is found out whether the request is `allowed`. A refusal of that is the answer at
-    /// once and whatever else fails.
+    /// Takes the caller's token, or creates a session if there is none, and reads the user's state at Circle. `rate_limit`
+    /// runs at the same time; if it fails, its problem is returned at once, whatever else fails.
     ///
-    /// A session is made for an allowed request only, because a new user token might end an older one in
-    /// use (Circle does not document it). The user's state is asked for without waiting for anything: a
-    /// question changes nothing, and it takes the longest.
+    /// A session is created only after the rate limit has allowed the request, because a new user token might end an older
+    /// one in use (Circle does not document it). Reading the user's state changes nothing and takes the longest, so it
+    /// starts at once.
     pub(crate) async fn open(
         circle: &'a Circle,
         user: &'a UserId,
-        callers: Option<UserToken>,
-        allowed: impl Future<Output = Result<(), Problem>>,
+        callers_token: Option<UserToken>,
+        rate_limit: impl Future<Output = Result<(), Problem>>,
         deadline: Deadline,
     ) -> Result<(Self, EndUser), Problem> {
-        let Some(token) = callers else {
+        let Some(token) = callers_token else {
             let session = async {
-                allowed.await?;
+                rate_limit.await?;
                 Ok::<_, Problem>(circle.create_session(user, deadline).await)
             };
             let end_user = async { Ok(circle.user(user, deadline).await) };
@@ -45,7 +43,7 @@ impl<'a> UserSession<'a> {
         };
         let mut session = Self { circle, user, deadline, token, new: None };
         let end_user = async { Ok(circle.user_of_token(&session.token, deadline).await) };
-        let ((), end_user) = tokio::try_join!(allowed, end_user)?;
+        let ((), end_user) = tokio::try_join!(rate_limit, end_user)?;
         let end_user = match end_user {
             Err(error) => {
                 session.replace_expired(error).await?;
@@ -56,11 +54,11 @@ impl<'a> UserSession<'a> {
         Ok((session, end_user))
     }
 
-    /// Makes the challenge at Circle.
+    /// Creates the challenge at Circle.
     pub(crate) async fn create_challenge(
         &mut self,
         challenge_type: ChallengeType,
-        key: Uuid,
+        key: &CircleIdempotencyKey,
     ) -> Result<CreatedChallenge, CircleError> {
         let Self { circle, deadline, .. } = *self;
         match circle.create_challenge(challenge_type, &self.token, key, deadline).await {
@@ -72,8 +70,8 @@ impl<'a> UserSession<'a> {
         }
     }
 
-    /// After a failed call: makes a new session if what failed was the caller's expired token, so that the
-    /// call can be repeated, once. Any other error stays one.
+    /// Creates a new session after a call has failed because the caller's token has expired, so that the call can be
+    /// retried once. Any other error is returned.
     async fn replace_expired(&mut self, error: CircleError) -> Result<(), CircleError> {
         if !error.is_user_token_expired() || self.new.is_some() {
             return Err(error);
@@ -84,7 +82,7 @@ impl<'a> UserSession<'a> {
         Ok(())
     }
 
-    /// The session, if one was made: the caller needs it to run the challenge.
+    /// The session, if one was created: the caller needs it to run the challenge.
     pub(crate) fn into_new(self) -> Option<Session> {
         self.new
     }

@@ -1,13 +1,13 @@
 //! The Lambda binary: wiring only.
 
+use create_token::handle;
 use lambda_http::service_fn;
+use shared::api::Api;
 use shared::platform::Platform;
-
-use create_token::{CreateToken, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let function = CreateToken::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
-    function.warm_up().await;
-    lambda_http::run(service_fn(|request| handle(&function, request))).await
+    let api = Api::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
+    api.warm_up().await;
+    lambda_http::run(service_fn(|request| handle(&api, request))).await
 }

@@ -1,66 +1,53 @@
-//! `GET /challenges/{challengeId}`: how a challenge of the caller stands.
+//! `GET /challenges/{challengeId}`: the status of one of the caller's challenges.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response};
+use shared::api::Api;
 use shared::challenge::{Challenge, ChallengeView, ReportSource};
-use shared::challenge_store::{ChallengeStore, PollClaim, Settlement};
-use shared::circle::Circle;
-use shared::clock::{Clock, Deadline, timeout};
-use shared::config::{self, CircleSettings, SettingError};
+use shared::challenge_store::{ChallengeStore, PollClaim};
+use shared::clock::{Deadline, timeout};
+use shared::config::{self, SettingError};
 use shared::platform::Platform;
-use shared::problem::{self, Code, Problem};
+use shared::problem::{Cause, Problem};
 use shared::secrets::UserToken;
 use shared::{identity, response};
 use uuid::Uuid;
 
-/// How long a caller whose record has been read waits for Circle to say something newer.
-const POLL_LIMIT: Duration = Duration::from_secs(3);
+/// How long a caller whose record has been read waits for Circle to report something newer.
+const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the function keeps between requests.
 #[derive(Debug)]
 pub struct GetChallenge {
-    circle: Circle,
+    api: Api,
     challenges: ChallengeStore,
-    clock: Arc<dyn Clock>,
-    request_timeout: Duration,
-    user_id_claim: String,
 }
 
 impl GetChallenge {
-    /// The function, set up as the environment says.
+    /// Reads the settings.
     ///
     /// # Errors
-    /// When a setting is missing or bad.
+    /// If a setting is missing or invalid.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
         let table = config::challenges_table(&platform.environment)?;
-        Ok(Self {
-            circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
-            challenges: ChallengeStore::new(platform, table),
-            clock: Arc::clone(&platform.clock),
-            request_timeout: config::request_timeout(&platform.environment)?,
-            user_id_claim: config::user_id_claim(&platform.environment),
-        })
+        Ok(Self { api: Api::new(platform)?, challenges: ChallengeStore::new(platform, table) })
     }
 
     /// Reads the API key ahead of the first request.
     pub async fn warm_up(&self) {
-        self.circle.warm_up().await;
+        self.api.warm_up().await;
     }
 }
 
-/// Answers a request.
+/// Responds to a request.
 ///
 /// # Errors
-/// Never: a failure is an answer too.
+/// Never: a failure is a response too.
 pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
-        get_challenge(function, &request, deadline)
-    })
-    .await)
+    function.api.respond(&request, |deadline| get_challenge(function, &request, deadline)).await
 }
 
 async fn get_challenge(
@@ -68,14 +55,14 @@ async fn get_challenge(
     request: &Request,
     deadline: Deadline,
 ) -> Result<Response<Body>, Problem> {
-    let user = identity::caller(request, &function.user_id_claim)?;
+    let user = function.api.caller(request)?;
     let challenge_id = challenge_id(request)?;
     let token = identity::user_token(request, &user)?;
 
     let record = function.challenges.get(challenge_id).await?;
     let record = record
         .filter(|record| record.is_visible_to(&user))
-        .ok_or_else(|| Problem::new(Code::ChallengeNotFound, "The signed-in user has no such challenge."))?;
+        .ok_or_else(|| Problem::new(Cause::ChallengeNotFound))?;
     let record = match token {
         Some(token) if !record.status.is_final() => poll(function, record, &token, deadline).await,
         _ => record,
@@ -86,28 +73,24 @@ async fn get_challenge(
 fn challenge_id(request: &Request) -> Result<Uuid, Problem> {
     let parameters = request.path_parameters_ref();
     let id = parameters.and_then(|parameters| parameters.first("challengeId"));
-    id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
-        Problem::new(
-            Code::InvalidChallengeId,
-            "The challenge id in the path has to be a UUID, as POST /challenges returned it.",
-        )
-    })
+    id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| Problem::new(Cause::InvalidChallengeId))
 }
 
-/// Asks Circle, if nobody has just done so, and keeps the answer. What is on record stands wherever that
-/// fails: a caller who can be told something is told it.
+/// Asks Circle, unless another caller has just done so, and stores what it says. If that fails, the caller still gets the
+/// record.
 async fn poll(
     function: &GetChallenge,
     record: Challenge,
     token: &UserToken,
     deadline: Deadline,
 ) -> Challenge {
-    // An expired token would only keep others from asking.
-    if token.expires_at().is_some_and(|at| at <= function.clock.now()) {
+    let clock = &*function.api.clock;
+    // An expired token would only use up the claim, and so keep other callers from asking.
+    if token.expires_at().is_some_and(|at| at <= clock.now()) {
         return record;
     }
-    let asked = timeout(&*function.clock, POLL_LIMIT, ask_circle(function, &record, token, deadline)).await;
-    match asked.unwrap_or_else(|elapsed| Err(problem::timeout().because(elapsed))) {
+    let asked = timeout(clock, POLL_TIMEOUT, ask_circle(function, &record, token, deadline)).await;
+    match asked.unwrap_or_else(|late| Err(late.into())) {
         Ok(newer) => newer.unwrap_or(record),
         Err(problem) => {
             problem.log();
@@ -125,13 +108,9 @@ async fn ask_circle(
     if let PollClaim::Denied(record) = function.challenges.claim_poll(record.id).await? {
         return Ok(record);
     }
-    let report = function.circle.challenge(record, token, ReportSource::Poll, deadline).await?;
+    let report = function.api.circle.challenge(record, token, ReportSource::Poll, deadline).await?;
     let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {
         return Ok(None);
     };
-    match function.challenges.settle(&report).await? {
-        Settlement::Applied(newer) | Settlement::Duplicate(newer) | Settlement::Stale(newer) => {
-            Ok(Some(newer))
-        }
-    }
+    Ok(Some(function.challenges.apply(&report).await?.record))
 }

@@ -1,74 +1,35 @@
-//! `GET /pin`: the state of the caller's PIN, for an app to know what to offer before anything is tried.
+//! `GET /pin`: the state of the caller's PIN, so that an app knows what to offer before the user tries anything.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
-use shared::circle::{Circle, EndUser, PinStatus};
-use shared::clock::{Clock, Deadline};
-use shared::config::{self, CircleSettings, SettingError};
-use shared::platform::Platform;
-use shared::problem::{self, Problem};
-use shared::{identity, response};
+use shared::api::Api;
+use shared::circle::{EndUser, PinStatus};
+use shared::clock::Deadline;
+use shared::problem::{Cause, Problem};
+use shared::response;
 use time::OffsetDateTime;
 
-/// What the function keeps between requests.
-#[derive(Debug)]
-pub struct GetPin {
-    circle: Circle,
-    clock: Arc<dyn Clock>,
-    request_timeout: Duration,
-    user_id_claim: String,
-}
-
-impl GetPin {
-    /// The function, set up as the environment says.
-    ///
-    /// # Errors
-    /// When a setting is missing or bad.
-    pub fn new(platform: &Platform) -> Result<Self, SettingError> {
-        Ok(Self {
-            circle: Circle::new(platform, CircleSettings::read(&platform.environment)?),
-            clock: Arc::clone(&platform.clock),
-            request_timeout: config::request_timeout(&platform.environment)?,
-            user_id_claim: config::user_id_claim(&platform.environment),
-        })
-    }
-
-    /// Reads the API key ahead of the first request.
-    pub async fn warm_up(&self) {
-        self.circle.warm_up().await;
-    }
-}
-
-/// Answers a request.
+/// Responds to a request.
 ///
 /// # Errors
-/// Never: a failure is an answer too.
-pub async fn handle(function: &GetPin, request: Request) -> Result<Response<Body>, Infallible> {
-    Ok(response::answer(&request, function.request_timeout, &*function.clock, |deadline| {
-        get_pin(function, &request, deadline)
-    })
-    .await)
+/// Never: a failure is a response too.
+pub async fn handle(api: &Api, request: Request) -> Result<Response<Body>, Infallible> {
+    api.respond(&request, |deadline| get_pin(api, &request, deadline)).await
 }
 
-async fn get_pin(
-    function: &GetPin,
-    request: &Request,
-    deadline: Deadline,
-) -> Result<Response<Body>, Problem> {
-    let caller = identity::caller(request, &function.user_id_claim)?;
-    let user = function.circle.user(&caller, deadline).await?;
+async fn get_pin(api: &Api, request: &Request, deadline: Deadline) -> Result<Response<Body>, Problem> {
+    let caller = api.caller(request)?;
+    let user = api.circle.user(&caller, deadline).await?;
     if user.is_disabled() {
-        return Err(problem::user_disabled());
+        return Err(Problem::new(Cause::UserDisabled));
     }
     Ok(response::json(StatusCode::OK, &PinView::from(&user)))
 }
 
-/// The state of the PIN, as callers see it. What Circle does not say is `null` or left out.
+/// The state of the PIN as callers see it. A member that Circle does not report is `null` or absent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PinView<'a> {
@@ -83,7 +44,7 @@ struct PinView<'a> {
 impl<'a> From<&'a EndUser> for PinView<'a> {
     fn from(user: &'a EndUser) -> Self {
         let details = user.pin_details.as_ref();
-        // Circle keeps the dates of a lock that has ended.
+        // Circle keeps the dates of a lock that has opened.
         let locked = user.pin_status == Some(PinStatus::Locked);
         Self {
             pin_status: user.pin_status.as_ref().map(PinStatus::as_str),
@@ -105,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_shows_its_end_and_an_ended_one_does_not() {
+    fn only_a_locked_pin_shows_when_its_lock_opens() {
         let details = json!({ "failedAttempts": 3, "lockedExpiryDate": "2026-01-01T12:30:00Z" });
         assert_eq!(
             view(
@@ -121,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_circle_does_not_say_is_not_made_up() {
+    fn members_that_circle_does_not_report_are_null_or_absent() {
         assert_eq!(view(json!({})), json!({ "pinStatus": null, "securityQuestionStatus": null }));
         assert_eq!(
             view(json!({ "pinStatus": "FROZEN", "pinDetails": {}, "securityQuestionStatus": "ENABLED" })),

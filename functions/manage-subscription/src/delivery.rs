@@ -1,4 +1,4 @@
-//! The answer's way to CloudFormation: a `PUT` to the pre-signed URL of the event.
+//! Sends the response to CloudFormation: a `PUT` to the pre-signed URL of the event.
 
 use std::time::Duration;
 
@@ -8,63 +8,80 @@ use secrecy::{ExposeSecret, SecretString};
 use shared::clock::{Clock, Deadline, timeout};
 use shared::config::is_https_or_loopback;
 use shared::random::Random;
+use shared::retry::Retries;
 
 /// The longest that one attempt may take.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the answer is sent at most.
+/// How often the response is sent at most.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// The limit of the first wait before a repeat; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+/// The backoff before the first retry.
+const BACKOFF: Duration = Duration::from_millis(200);
 
-/// The answer did not arrive. The URL is in none of the messages.
+/// The response was not delivered. None of the messages holds the URL.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// There is nowhere to send it to.
-    #[error("ResponseURL is no https URL, so CloudFormation cannot be answered")]
+    /// The event has no usable URL.
+    #[error("ResponseURL is not an https URL, so no response can be sent to CloudFormation")]
     Url,
-    /// The URL is not taken, any more or at all.
-    #[error("CloudFormation's answer to the result was {0}")]
-    Refused(StatusCode),
-    /// There was no connection, or it broke.
-    #[error("CloudFormation could not be answered")]
+    /// The URL is not accepted, perhaps because it has expired.
+    #[error("CloudFormation rejected the response with status {0}")]
+    Status(StatusCode),
+    /// No connection could be made, or it broke.
+    #[error("CloudFormation's URL cannot be reached")]
     Unreachable(#[source] reqwest::Error),
     /// It took too long.
-    #[error("CloudFormation did not take the result in time")]
+    #[error("CloudFormation did not accept the response in time")]
     TimedOut,
 }
 
-/// Sends the answer until it is taken or the deadline comes.
-pub(crate) async fn deliver(
-    http: &reqwest::Client,
-    (clock, random): (&dyn Clock, &Random),
-    url: &SecretString,
-    answer: String,
-    deadline: Deadline,
-) -> Result<(), DeliveryError> {
-    let url = Url::parse(url.expose_secret()).ok().filter(is_https_or_loopback).ok_or(DeliveryError::Url)?;
-    let mut attempt = 1;
-    loop {
-        let limit = deadline.remaining(clock).min(ATTEMPT_LIMIT);
-        let sent = timeout(clock, limit, put(http, url.clone(), answer.clone())).await;
-        let error = match sent.unwrap_or(Err(DeliveryError::TimedOut)) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        let wait = random.jitter(FIRST_BACKOFF * 2u32.pow(attempt - 1));
-        let is_final = matches!(error, DeliveryError::Refused(status) if !status.is_server_error());
-        if is_final || attempt == MAX_ATTEMPTS || wait >= deadline.remaining(clock) {
-            return Err(error);
+impl DeliveryError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Url => false,
+            Self::Status(status) => status.is_server_error(),
+            Self::Unreachable(_) | Self::TimedOut => true,
         }
-        clock.sleep(wait).await;
-        attempt += 1;
     }
 }
 
-async fn put(http: &reqwest::Client, url: Url, answer: String) -> Result<(), DeliveryError> {
-    // The type is part of what was signed, and is empty.
-    let sent = http.put(url).header(CONTENT_TYPE, "").body(answer).send().await;
+/// Where responses are sent from.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender<'a> {
+    pub(crate) http: &'a reqwest::Client,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) random: &'a Random,
+}
+
+impl Sender<'_> {
+    /// Sends the response until it is accepted or the deadline comes.
+    pub(crate) async fn deliver(
+        self,
+        url: &SecretString,
+        response: String,
+        deadline: Deadline,
+    ) -> Result<(), DeliveryError> {
+        let Self { http, clock, random } = self;
+        let url = Url::parse(url.expose_secret()).ok().filter(is_https_or_loopback);
+        let url = url.ok_or(DeliveryError::Url)?;
+        let mut retries = Retries::new(clock, random, deadline, BACKOFF, MAX_ATTEMPTS);
+        loop {
+            let limit = deadline.remaining(clock).min(ATTEMPT_TIMEOUT);
+            let sent = timeout(clock, limit, put(http, url.clone(), response.clone())).await;
+            let Err(error) = sent.unwrap_or(Err(DeliveryError::TimedOut)) else { return Ok(()) };
+            if !error.is_transient() {
+                return Err(error);
+            }
+            let Some(wait) = retries.next_wait(None) else { return Err(error) };
+            clock.sleep(wait).await;
+        }
+    }
+}
+
+async fn put(http: &reqwest::Client, url: Url, response: String) -> Result<(), DeliveryError> {
+    // The content type is part of what was signed, and is empty.
+    let sent = http.put(url).header(CONTENT_TYPE, "").body(response).send().await;
     let status = sent.map_err(|error| DeliveryError::Unreachable(error.without_url()))?.status();
-    if status.is_success() { Ok(()) } else { Err(DeliveryError::Refused(status)) }
+    if status.is_success() { Ok(()) } else { Err(DeliveryError::Status(status)) }
 }

@@ -1,4 +1,4 @@
-//! What CloudFormation asks, and what it is answered.
+//! CloudFormation's events, and the responses to them.
 //!
 //! Facts are from the CloudFormation user guide, "Custom resource request objects" and "Custom resource response
 //! objects".
@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::config::is_https_or_loopback;
 
-/// A change of the custom resource. Whatever is missing or odd has to be answered too, so reading it fails only where
-/// it is no such event at all.
+/// A change of the custom resource. An event with missing or odd members needs a response too, so parsing it fails only if
+/// it is not such an event at all.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Event {
     /// `Create`, `Update` or `Delete`.
     #[serde(default)]
     pub(crate) request_type: String,
-    /// The pre-signed URL that the answer goes to: whoever knows it can answer. Without one, which is a call by hand,
-    /// the answer is the invocation's own.
+    /// The pre-signed URL that the response goes to. It is a secret, because anybody who knows it can respond. An event of a
+    /// manual invocation has none; the response is then the invocation's only.
     #[serde(rename = "ResponseURL")]
     pub(crate) response_url: Option<SecretString>,
-    /// The id that an earlier answer gave the resource. `Create` has none.
+    /// The id that an earlier response gave the resource. `Create` has none.
     pub(crate) physical_resource_id: Option<String>,
     #[serde(default)]
     resource_properties: Value,
@@ -30,12 +30,12 @@ pub struct Event {
     logical_resource_id: Option<String>,
 }
 
-/// The answer, of 4096 bytes at most.
+/// The response, at most 4096 bytes long.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Answer {
+pub struct Response {
     pub(crate) status: Status,
-    /// What to do about a failure. People see it in the stack's events.
+    /// What to do about a failure, shown in the stack's events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     physical_resource_id: String,
@@ -47,7 +47,7 @@ pub struct Answer {
     logical_resource_id: Option<String>,
 }
 
-/// How it went.
+/// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Status {
@@ -55,32 +55,32 @@ pub(crate) enum Status {
     Failed,
 }
 
-/// The id of a resource that was not created: a failed answer needs one too, and its `Delete` comes with it.
+/// The id of a resource that was not created. A failed response needs one too, and the `Delete` that follows carries it.
 const NOT_CREATED: &str = "not-created";
 
 impl Event {
-    /// The webhook's URL, `ResourceProperties.Endpoint`, if it is one that Circle's webhooks may go to.
+    /// The webhook's URL, `ResourceProperties.Endpoint`, if it is an https URL (or on loopback).
     pub(crate) fn endpoint(&self) -> Option<Url> {
         let endpoint = Url::parse(self.resource_properties["Endpoint"].as_str()?).ok()?;
         is_https_or_loopback(&endpoint).then_some(endpoint)
     }
 
-    /// It is done. The resource's id is the given one, or the one that it has.
-    pub(crate) fn success(self, physical_resource_id: Option<String>) -> Answer {
-        self.answer(Status::Success, physical_resource_id, None)
+    /// The work is done. The resource gets the given id, or keeps its own.
+    pub(crate) fn success(self, physical_resource_id: Option<String>) -> Response {
+        self.response(Status::Success, physical_resource_id, None)
     }
 
-    /// It is not done, and the resource is the same as before.
-    pub(crate) fn failure(self, reason: String) -> Answer {
-        self.answer(Status::Failed, None, Some(reason))
+    /// The work failed, and the resource is as before.
+    pub(crate) fn failure(self, reason: String) -> Response {
+        self.response(Status::Failed, None, Some(reason))
     }
 
-    fn answer(self, status: Status, new_id: Option<String>, reason: Option<String>) -> Answer {
+    fn response(self, status: Status, new_id: Option<String>, reason: Option<String>) -> Response {
         let physical_resource_id = new_id
             .or(self.physical_resource_id)
             .filter(|id| !id.is_empty())
             .unwrap_or(NOT_CREATED.to_owned());
-        Answer {
+        Response {
             status,
             reason,
             physical_resource_id,
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_answered_with_its_own_ids() {
+    fn a_response_has_the_ids_of_its_event() {
         let event = event(&cloudformation());
         assert_eq!(event.endpoint().unwrap().as_str(), "https://api.example.com/webhooks/circle");
         assert_eq!(
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_nothing_in_it_can_be_answered() {
+    fn an_empty_event_gets_a_response() {
         let empty = event(&json!({ "ResponseURL": null, "ResourceProperties": ["Endpoint"] }));
         assert!(empty.response_url.is_none() && empty.endpoint().is_none());
         assert_eq!(

@@ -1,9 +1,9 @@
-//! The webhook's subscription at Circle, as a part of the deployment: a CloudFormation custom resource that subscribes
-//! the endpoint when the stack is made or changed, and removes the subscription with it.
+//! The webhook's subscription at Circle as a part of the deployment: a CloudFormation custom resource that subscribes the
+//! endpoint when the stack is created or changed, and deletes the subscription with the stack.
 //!
 //! The resource's physical id is the subscription's id. A new endpoint gets a new subscription, whose id makes
-//! CloudFormation delete the old one. CloudFormation waits for an answer, up to an hour, so there always is one; and a
-//! deletion is always done, because a stack must not get stuck on a subscription.
+//! CloudFormation delete the old one. CloudFormation waits for a response for up to an hour, so every event gets one. A
+//! deletion always succeeds, because a stack must not get stuck on a subscription.
 
 mod delivery;
 mod event;
@@ -17,6 +17,7 @@ use lambda_runtime::{Context, Error, LambdaEvent};
 use shared::circle::{Circle, CircleError};
 use shared::clock::{Clock, Deadline, Elapsed, timeout};
 use shared::config::{CircleSettings, SettingError};
+use shared::metric::Metric;
 use shared::platform::{Platform, http_client};
 use shared::random::Random;
 use shared::request::invocation_deadline;
@@ -24,18 +25,16 @@ use shared::telemetry::Chain;
 use tracing::Instrument;
 use uuid::Uuid;
 
-pub use self::event::{Answer, Event};
+pub use self::event::{Event, Response};
 
+use self::delivery::Sender;
 use self::subscription::Work;
 
-/// The longest that an invocation takes, unless Lambda's own limit is nearer.
-const INVOCATION_LIMIT: Duration = Duration::from_secs(60);
+/// The longest that an invocation takes, unless Lambda ends it earlier.
+const INVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is kept of an invocation's time to deliver the answer in.
-const DELIVERY_PART: Duration = Duration::from_secs(8);
-
-/// The metric that counts what may be at Circle without a stack that removes it.
-const LEFT_BEHIND: &str = "subscription_left_behind";
+/// Time reserved for delivering the response.
+const DELIVERY_TIME: Duration = Duration::from_secs(8);
 
 /// What the function keeps between invocations.
 #[derive(Debug)]
@@ -47,8 +46,8 @@ pub struct ManageSubscription {
 }
 
 impl ManageSubscription {
-    /// The function, set up as the environment says. A setting that is missing or bad is an answer, not an end: the
-    /// deployment would wait for a function that does not start.
+    /// Reads the settings. A missing or invalid setting becomes a response, because the deployment would wait for a function
+    /// that does not start.
     pub fn new(platform: &Platform) -> Self {
         Self {
             circle: CircleSettings::read(&platform.environment)
@@ -60,48 +59,52 @@ impl ManageSubscription {
     }
 }
 
-/// Why the subscription is not as it should be.
+/// Why the work on the subscription failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("RequestType is none of Create, Update and Delete")]
+    #[error("RequestType is not Create, Update or Delete")]
     RequestType,
-    #[error("the property Endpoint is no https URL")]
+    #[error("the property Endpoint is not an https URL")]
     Endpoint,
-    #[error("a setting is missing or bad")]
+    #[error("a setting is missing or invalid")]
     Setting(#[from] SettingError),
-    #[error("Circle's part failed")]
+    #[error("the work at Circle failed")]
     Circle(#[from] CircleError),
-    #[error("it was not done in time")]
+    #[error("the work took too long")]
     OutOfTime(#[from] Elapsed),
 }
 
-/// Works on an event, and delivers the answer to where the event says.
+/// Handles an event, and delivers the response to the URL in the event.
 ///
 /// # Errors
-/// When the answer could not be delivered: Lambda then runs the event again, and everything is found as it was left.
-pub async fn handle(function: &ManageSubscription, event: LambdaEvent<Event>) -> Result<Answer, Error> {
+/// If the response cannot be delivered. Lambda then runs the event again, which finds the work done.
+pub async fn handle(function: &ManageSubscription, event: LambdaEvent<Event>) -> Result<Response, Error> {
     let (event, context) = event.into_parts();
     let span = tracing::info_span!("request", request_id = context.request_id);
-    answer(function, event, &context).instrument(span).await
+    respond(function, event, &context).instrument(span).await
 }
 
-async fn answer(function: &ManageSubscription, mut event: Event, context: &Context) -> Result<Answer, Error> {
+async fn respond(
+    function: &ManageSubscription,
+    mut event: Event,
+    context: &Context,
+) -> Result<Response, Error> {
     let clock = &*function.clock;
-    let end = invocation_deadline(Some(context), INVOCATION_LIMIT, clock);
-    let deadline = end.earlier(DELIVERY_PART);
+    let end = invocation_deadline(Some(context), INVOCATION_TIMEOUT, clock);
+    let deadline = end.earlier(DELIVERY_TIME);
     let response_url = event.response_url.take();
-    // Boxed, because the whole of it is nested too deep for the compiler.
+    // Boxed, because the whole future is nested too deeply for the compiler.
     let work = Box::pin(perform(function, &event, deadline));
     let work = timeout(clock, deadline.remaining(clock), work).await;
-    let answer = match work.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+    let response = match work.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(new_id) => event.success(new_id.map(|id| id.to_string())),
         Err(failure) if event.request_type == "Delete" => {
             let subscription_id = event.physical_resource_id.as_deref().unwrap_or("none");
             tracing::error!(
-                metric = LEFT_BEHIND,
+                metric = Metric::SubscriptionLeftBehind.as_str(),
                 subscription_id,
                 error = %Chain(&failure),
-                "the subscription may still be at Circle: remove it there by hand; the stack goes on without"
+                "the subscription may remain at Circle; delete it there manually"
             );
             event.success(None)
         }
@@ -111,18 +114,18 @@ async fn answer(function: &ManageSubscription, mut event: Event, context: &Conte
         }
     };
     if let Some(url) = response_url {
-        let body = serde_json::to_string(&answer).expect("our own types can be written as JSON");
-        let delivered = delivery::deliver(&function.http, (clock, &function.random), &url, body, end).await;
-        if let Err(error) = delivered {
-            tracing::error!(error = %Chain(&error), "the answer could not be delivered");
+        let body = serde_json::to_string(&response).expect("our own types can be serialized");
+        let sender = Sender { http: &function.http, clock, random: &function.random };
+        if let Err(error) = sender.deliver(&url, body, end).await {
+            tracing::error!(error = %Chain(&error), "the response could not be delivered");
             return Err(error.into());
         }
     }
-    tracing::info!(status = ?answer.status, "answered");
-    Ok(answer)
+    tracing::info!(status = ?response.status, "request completed");
+    Ok(response)
 }
 
-/// Does what the event asks; gives the id of the subscription where there is to be one.
+/// Does what the event asks for, and returns the id of the subscription if there is one afterwards.
 async fn perform(
     function: &ManageSubscription,
     event: &Event,
@@ -130,7 +133,7 @@ async fn perform(
 ) -> Result<Option<Uuid>, Failure> {
     let own = event.physical_resource_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
     let work = || -> Result<Work<'_>, Failure> {
-        let circle = function.circle.as_ref().map_err(|error| *error)?;
+        let circle = function.circle.as_ref().map_err(SettingError::clone)?;
         Ok(Work { circle, clock: &*function.clock, random: &function.random, deadline })
     };
     match event.request_type.as_str() {
@@ -141,10 +144,10 @@ async fn perform(
         "Delete" => {
             match own {
                 Some(id) => work()?.unsubscribe(id).await?,
-                // Nothing was created, or the answer to the creation was lost.
+                // Nothing was created, or the response to the creation was lost.
                 None => {
-                    if let Err(failure) = look_for_others(work, event).await {
-                        tracing::warn!(error = %Chain(&failure), "not known whether the endpoint is subscribed");
+                    if let Err(failure) = log_subscriptions(work, event).await {
+                        tracing::warn!(error = %Chain(&failure), "the subscriptions of the endpoint could not be listed");
                     }
                 }
             }
@@ -154,18 +157,18 @@ async fn perform(
     }
 }
 
-/// Says which subscriptions there are for the endpoint of a resource without an id of Circle's. They are left, because
-/// nothing says that they are the resource's own.
-async fn look_for_others<'a>(
+/// Logs the subscriptions of the endpoint of a resource that has no subscription id. They are left alone, because nothing
+/// shows that the resource created them.
+async fn log_subscriptions<'a>(
     work: impl FnOnce() -> Result<Work<'a>, Failure>,
     event: &Event,
 ) -> Result<(), Failure> {
     let Some(endpoint) = event.endpoint() else { return Ok(()) };
     for subscription_id in work()?.subscribed(&endpoint).await? {
         tracing::warn!(
-            metric = LEFT_BEHIND,
+            metric = Metric::SubscriptionLeftBehind.as_str(),
             %subscription_id,
-            "the endpoint of what is deleted is subscribed: remove it at Circle by hand if nothing else uses it"
+            "the deleted endpoint is still subscribed; delete the subscription at Circle manually if nothing else uses it"
         );
     }
     Ok(())

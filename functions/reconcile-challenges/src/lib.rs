@@ -21,7 +21,8 @@ use shared::platform::Platform;
 use shared::random::Random;
 use shared::rate_limit::RateLimits;
 use shared::request;
-use time::{Duration, OffsetDateTime};
+use std::time::Duration;
+use time::OffsetDateTime;
 
 pub use self::run::RunError;
 pub use self::summary::{StopReason, Summary};

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use shared::api_key::ApiKeyError;
-use shared::challenge_store::{AbandonReason, Check, DueChallenge, OPEN_SHARDS, StoreError};
+use shared::challenge_store::{AbandonReason, Check, DueChallenge, OPEN_SHARDS};
 use shared::circle::CircleError;
 use shared::clock::Deadline;
-use shared::identity::UserId;
+use shared::dynamodb::StoreError;
 use shared::telemetry::Chain;
+use shared::user_id::UserId;
 use time::OffsetDateTime;
 
 use crate::turn::Turn;

@@ -60,6 +60,6 @@ impl StopReason {
             Self::TableUnavailable => Code::StorageUnavailable,
             Self::Time | Self::Calls => return "reconcile_stopped",
         };
-        code.word()
+        code.as_str()
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use shared::challenge::ReportSource;
-use shared::challenge_store::{AbandonReason, Check, DueChallenge, FIRST_CHECK, StoreError};
+use shared::challenge_store::{AbandonReason, Check, DueChallenge, FIRST_CHECK};
 use shared::circle::CircleError;
 use shared::clock::Deadline;
-use shared::identity::UserId;
+use shared::dynamodb::StoreError;
 use shared::secrets::UserToken;
+use shared::user_id::UserId;
 use time::OffsetDateTime;
 
 use crate::run::{CALLS_PER_CHECK, CheckError, Run};
@@ -150,7 +151,7 @@ impl Run<'_> {
         let is_final = report.status.is_final();
         if report.status.rank() > challenge.status.rank() {
             // Applied or stale: either way the record is as far along as Circle says, or further.
-            function.challenges.settle(&report).await?;
+            function.challenges.apply(&report).await?;
         }
         if is_final {
             self.state().summary.settled += 1;

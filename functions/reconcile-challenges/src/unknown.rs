@@ -1,7 +1,8 @@
 //! What it means that Circle does not know a challenge, which shows at the end of a run only.
 
 use futures_util::{StreamExt, stream};
-use shared::challenge_store::{AbandonReason, Check, StoreError};
+use shared::challenge_store::{AbandonReason, Check};
+use shared::dynamodb::StoreError;
 
 use crate::StopReason;
 use crate::run::{CONCURRENCY, Run};

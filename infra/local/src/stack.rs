@@ -11,11 +11,10 @@ use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use create_challenge::CreateChallenge;
-use create_token::CreateToken;
 use get_challenge::GetChallenge;
-use get_pin::GetPin;
 use receive_webhook::ReceiveWebhook;
 use reconcile_challenges::ReconcileChallenges;
+use shared::api::Api;
 use shared::clock::{AdjustableClock, Clock};
 use shared::config::{Environment, SettingError};
 use shared::platform::{Platform, aws_defaults};
@@ -324,10 +323,10 @@ fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, Setti
         }};
     }
     Ok(HashMap::from([
-        ("create-token", mount!(CreateToken::new(platform)?, create_token::handle)),
+        ("create-token", mount!(Api::new(platform)?, create_token::handle)),
         ("create-challenge", mount!(CreateChallenge::new(platform)?, create_challenge::handle)),
         ("get-challenge", mount!(GetChallenge::new(platform)?, get_challenge::handle)),
-        ("get-pin", mount!(GetPin::new(platform)?, get_pin::handle)),
+        ("get-pin", mount!(Api::new(platform)?, get_pin::handle)),
         ("receive-webhook", mount!(ReceiveWebhook::new(platform)?, receive_webhook::handle)),
     ]))
 }

@@ -1,16 +1,14 @@
 //! Challenge records in DynamoDB.
 //!
-//! Each write is one `UpdateItem` whose condition alone makes it safe: nothing is read first and written
-//! back. Under any mix of duplicates, reordering, concurrency, crashes and retries the rank never falls and
-//! a final status never changes.
+//! Each write is one `UpdateItem` whose condition alone makes it safe: nothing is read first and written back. Under any
+//! mix of duplicates, reordering, concurrency, crashes and retries the rank never falls and a final status never changes.
 //!
-//! The table's partition key is `challengeId`. While a requested challenge is not final, `openShard` and
-//! `nextCheckAt` put it into the sparse index `open-challenges`.
+//! The table's partition key is `challengeId`. While a requested challenge is open, `openShard` and `nextCheckAt` put it
+//! into the sparse index `open-challenges`.
 
 mod item;
 mod open;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,24 +20,26 @@ use uuid::Uuid;
 
 pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 
-pub(crate) use self::item::{Update, Written, milliseconds, number, text, unavailable, unreadable};
-use self::item::{challenge, timestamp};
-use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Failure, Report, Status};
+use self::item::challenge;
+use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::clock::Clock;
-use crate::identity::UserId;
+use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable};
+use crate::failure::FailureReason;
+use crate::metric::Metric;
 use crate::platform::Platform;
 use crate::random::Random;
+use crate::user_id::UserId;
 
-/// How long a record lives that no caller of this service asked for.
+/// How long a record is kept if no caller of this service asked for the challenge.
 const UNREQUESTED_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long after a challenge's creation the first look for a lost webhook is due.
-pub const FIRST_CHECK: time::Duration = time::Duration::minutes(10);
+/// How long after a challenge's creation the first reconciliation check is due.
+pub const FIRST_CHECK: Duration = Duration::from_secs(10 * 60);
 
-/// The least time between two questions to Circle about one challenge by polling callers.
+/// The least time between two calls to Circle about one challenge by polling callers.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Partitions of the sparse index. A constant: records carry the number.
+/// Partitions of the sparse index. It cannot change, because records carry their shard.
 pub const OPEN_SHARDS: u8 = 8;
 
 /// The table of challenge records.
@@ -51,51 +51,38 @@ pub struct ChallengeStore {
     random: Arc<Random>,
 }
 
-/// What became of a report.
+/// The record after a report, and what the report did to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settlement {
-    /// It changed the record, which is now as given.
-    Applied(Challenge),
-    /// This very notification was applied before.
-    Duplicate(Challenge),
-    /// The record is as far along, or further.
-    Stale(Challenge),
+pub struct Applied {
+    /// The record as it is now.
+    pub record: Challenge,
+    /// What the report did.
+    pub outcome: ApplyOutcome,
 }
 
-/// What became of a claim to ask Circle for a waiting caller.
+/// What a report did to its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplyOutcome {
+    /// It changed the record.
+    Applied,
+    /// This very notification was applied before.
+    Duplicate,
+    /// The record is as far along as the report, or further.
+    Stale,
+}
+
+/// Whether a polling caller may ask Circle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PollClaim {
     /// The caller may ask.
     Granted,
-    /// Somebody has just asked, or there is nothing to ask about. The record, if there is one, is as given: it may be
-    /// further along than when it was read.
+    /// Another caller has just asked, or the challenge is final. The record, if there is one, may be further along than
+    /// when it was read.
     Denied(Option<Challenge>),
 }
 
-/// Why the table gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// DynamoDB could not be reached, or refused the call.
-    #[error("DynamoDB {operation} failed (request id {request_id})")]
-    Unavailable {
-        /// The operation, by AWS's name.
-        operation: &'static str,
-        /// The id that AWS's support asks for; `none` where there was no answer.
-        request_id: String,
-        /// What the AWS SDK said.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// An item is not as this service writes it.
-    #[error("the item has no readable {attribute}")]
-    Unreadable {
-        /// The attribute at fault.
-        attribute: &'static str,
-    },
-}
-
 impl ChallengeStore {
-    /// A store on the given table.
+    /// A store on this table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self {
             client: Client::new(&platform.aws),
@@ -105,14 +92,14 @@ impl ChallengeStore {
         }
     }
 
-    /// Records what Circle said, if it is further along than what is known. Makes the record if there is
-    /// none. One call.
+    /// Records what Circle said if it is further along than the record, or if there is no record yet. One call.
     ///
     /// # Errors
-    /// When the table gave no answer; the report may then be stored or not, and may be repeated.
-    pub async fn settle(&self, report: &Report) -> Result<Settlement, StoreError> {
+    /// If the table cannot be reached. The report may then be stored or not, and can be applied again.
+    pub async fn apply(&self, report: &Report) -> Result<Applied, StoreError> {
         let now = self.clock.now();
         let mut update = Update::new(self.update(report.challenge_id))
+            .reserved(&["#status", "#rank", "#type"])
             .set("#status = :status", ":status", text(report.status.as_str()))
             .set("#rank = :rank", ":rank", number(report.status.rank()))
             .set("#type = if_not_exists(#type, :type)", ":type", text(report.challenge_type.as_str()))
@@ -125,7 +112,7 @@ impl ChallengeStore {
             )
             .value(":epoch", number(now.unix_timestamp()));
         if let Some(user_id) = &report.user_id {
-            update = update.set("userId = if_not_exists(userId, :userId)", ":userId", text(user_id));
+            update = update.set("userId = if_not_exists(userId, :userId)", ":userId", text(user_id.as_str()));
         }
         if let Some(id) = &report.notification_id {
             update = update.set("notificationId = :notificationId", ":notificationId", text(id));
@@ -143,52 +130,53 @@ impl ChallengeStore {
         }
         if report.status.is_final() {
             update = update
-                .set("settledBy = :settledBy", ":settledBy", text(report.settled_by.as_str()))
+                .set("settledBy = :settledBy", ":settledBy", text(report.source.as_str()))
                 .clause("REMOVE openShard, nextCheckAt");
         }
         if report.status == Status::Failed {
-            let reason = Failure::from(report.error_code).reason;
-            update = update.set("reason = :reason", ":reason", text(reason));
+            let reason = FailureReason::from(report.error_code);
+            update = update.set("reason = :reason", ":reason", text(reason.as_str()));
         }
-        match update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await? {
-            Written::Yes(new) => {
-                let new = challenge(&new)?;
-                note_conflicts(report, &new);
-                Ok(Settlement::Applied(new))
-            }
-            Written::No(old) => {
-                let old = challenge(&old)?;
-                note_conflicts(report, &old);
-                let repeat = old.notification_id.is_some() && old.notification_id == report.notification_id;
-                Ok(if repeat { Settlement::Duplicate(old) } else { Settlement::Stale(old) })
-            }
-        }
+        let written = update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await?;
+        let (record, is_applied) = match written {
+            Written::Yes(new) => (challenge(&new)?, true),
+            Written::No(old) => (challenge(&old)?, false),
+        };
+        log_conflicts(report, &record);
+        let is_same_notification =
+            record.notification_id.is_some() && record.notification_id == report.notification_id;
+        let outcome = match (is_applied, is_same_notification) {
+            (true, _) => ApplyOutcome::Applied,
+            (false, true) => ApplyOutcome::Duplicate,
+            (false, false) => ApplyOutcome::Stale,
+        };
+        Ok(Applied { record, outcome })
     }
 
-    /// Records that `user` asked for the challenge, to be kept for `retention` after its last change, and
-    /// answers with the record as it stands then. One call, or two where the challenge's final webhook came
-    /// first.
+    /// Records that `user` asked for the challenge, and returns the record. It is kept for `retention` after its last
+    /// change. One call, or two if the webhook that settled the challenge came first.
     ///
     /// # Errors
-    /// When the table gave no answer; the call may be repeated.
+    /// If the table cannot be reached; the call can be repeated.
     pub async fn create(
         &self,
         challenge_id: Uuid,
         user: &UserId,
         challenge_type: ChallengeType,
-        retention: time::Duration,
+        retention: Duration,
     ) -> Result<Challenge, StoreError> {
         let now = self.clock.now();
         let first_check = (now + FIRST_CHECK).unix_timestamp();
         let shard = challenge_id.as_bytes()[15] % OPEN_SHARDS;
         let create = self
             .creation(challenge_id, user, challenge_type, retention, now)
+            .reserved(&["#status", "#rank"])
             .set("#status = if_not_exists(#status, :pending)", ":pending", text(Status::Pending.as_str()))
             .set("#rank = if_not_exists(#rank, :zero)", ":zero", number(0))
             .set("openShard = if_not_exists(openShard, :shard)", ":shard", number(shard))
             .set("nextCheckAt = if_not_exists(nextCheckAt, :firstCheck)", ":firstCheck", number(first_check))
             .value(":final", number(FINAL_RANK))
-            // It is looked at again, whatever became of that before.
+            // It is checked again, even if it was abandoned before.
             .clause("REMOVE abandonedAt, abandonedReason, notFoundAt")
             .condition("attribute_not_exists(#rank) OR #rank < :final");
         let settled = match create.send().await? {
@@ -198,12 +186,12 @@ impl ChallengeStore {
         if settled.requested_at.is_some() {
             return Ok(settled);
         }
-        if settled.user_id.as_ref().is_some_and(|named| named != user.as_str()) {
-            tracing::warn!(metric = "report_of_another_user", %challenge_id, "Circle named another user than the caller");
+        if settled.user_id.as_ref().is_some_and(|named| named != user) {
+            tracing::warn!(metric = Metric::ReportOfAnotherUser.as_str(), %challenge_id, "Circle named another user than the caller");
         }
         let create_on_final = self
             .creation(challenge_id, user, challenge_type, retention, now)
-            .name("#rank")
+            .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .condition("#rank = :final AND attribute_not_exists(requestedAt)");
         match create_on_final.send().await? {
@@ -214,7 +202,7 @@ impl ChallengeStore {
     /// The record, read consistently. One call.
     ///
     /// # Errors
-    /// When the table gave no answer or the record is not readable.
+    /// If the table cannot be reached, or the record is not readable.
     pub async fn get(&self, challenge_id: Uuid) -> Result<Option<Challenge>, StoreError> {
         let output = self
             .client
@@ -228,16 +216,16 @@ impl ChallengeStore {
         output.item.as_ref().map(challenge).transpose()
     }
 
-    /// Claims the next question to Circle about the challenge: of many callers at once one gets it, and the
-    /// next not before three seconds have passed. Never for a final record. One call.
+    /// Claims the next call to Circle about the challenge. Of many callers at once one gets it, and the next one only after
+    /// three seconds. It is denied for a final record. One call.
     ///
     /// # Errors
-    /// When the table gave no answer.
+    /// If the table cannot be reached.
     pub async fn claim_poll(&self, challenge_id: Uuid) -> Result<PollClaim, StoreError> {
         let now = self.clock.now();
         let claim = Update::new(self.update(challenge_id))
             .set("polledAt = :now", ":now", number(milliseconds(now)))
-            .name("#rank")
+            .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .value(":before", number(milliseconds(now - POLL_INTERVAL)))
             .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
@@ -248,8 +236,8 @@ impl ChallengeStore {
         })
     }
 
-    /// Writes a claim, with an id of its own: so one whose answer was lost, and which the SDK then repeats in
-    /// vain, is told from another's.
+    /// Writes a claim with an id of its own. If the response is lost and the SDK repeats the call, the condition no longer
+    /// holds, and the id shows that the claim is ours.
     async fn claim(&self, claim: Update) -> Result<Written, StoreError> {
         let id = text(&self.random.uuid().to_string());
         Ok(match claim.set("claimedBy = :claim", ":claim", id.clone()).send().await? {
@@ -262,37 +250,41 @@ impl ChallengeStore {
         self.client.update_item().table_name(&self.table).key("challengeId", text(&challenge_id.to_string()))
     }
 
-    /// What both ways of recording a creation set.
+    /// The attributes that both ways of recording a creation set.
     fn creation(
         &self,
         challenge_id: Uuid,
         user: &UserId,
         challenge_type: ChallengeType,
-        retention: time::Duration,
+        retention: Duration,
         now: OffsetDateTime,
     ) -> Update {
         Update::new(self.update(challenge_id))
+            .reserved(&["#type"])
             .set("userId = :userId", ":userId", text(user.as_str()))
             .set("#type = :type", ":type", text(challenge_type.as_str()))
             .set("requestedAt = if_not_exists(requestedAt, :now)", ":now", timestamp(now))
             .set_again("createdAt = if_not_exists(createdAt, :now)")
             .set_again("updatedAt = if_not_exists(updatedAt, :now)")
-            .set("retentionSeconds = :retention", ":retention", number(retention.whole_seconds()))
+            .set("retentionSeconds = :retention", ":retention", number(retention.as_secs()))
             .set("expiresAt = :expiresAt", ":expiresAt", number((now + retention).unix_timestamp()))
     }
 }
 
-/// Logs and counts what Circle says and the record does not: another user, or a second final status. Neither
-/// changes anything.
-fn note_conflicts(report: &Report, record: &Challenge) {
+/// Logs and counts a report that contradicts its record: another user, or a second final status. Neither changes the
+/// record.
+fn log_conflicts(report: &Report, record: &Challenge) {
     let challenge_id = report.challenge_id;
     if let (Some(named), Some(known)) = (&report.user_id, &record.user_id)
         && named != known
     {
-        tracing::warn!(metric = "report_of_another_user", %challenge_id, "Circle names another user than the record");
+        tracing::warn!(metric = Metric::ReportOfAnotherUser.as_str(), %challenge_id, "Circle named another user than the record");
     }
     if report.status.is_final() && record.status.is_final() && report.status != record.status {
-        let (kept, said) = (record.status.as_str(), report.status.as_str());
-        tracing::warn!(metric = "conflicting_final_status", %challenge_id, kept, said, "Circle settled the challenge a second time, differently");
+        let (kept, reported) = (record.status.as_str(), report.status.as_str());
+        tracing::warn!(
+            metric = Metric::ConflictingFinalStatus.as_str(), %challenge_id, kept, reported,
+            "Circle reported a second final status that differs from the first"
+        );
     }
 }

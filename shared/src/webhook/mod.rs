@@ -1,4 +1,4 @@
-//! Circle's webhooks: verify, then parse. No byte of a body is parsed before its signature holds.
+//! Circle's webhooks: verify, then parse. No byte of a body is parsed before its signature has been verified.
 //!
 //! Facts about webhooks are from Circle's documentation of webhook notifications, version 2
 //! (`https://developers.circle.com/wallets/webhook-notifications`).
@@ -9,39 +9,39 @@ mod notification;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use lambda_http::http::HeaderMap;
+use http::HeaderMap;
 use uuid::Uuid;
 
 pub use self::keys::{KeyError, PublicKeys};
 pub use self::notification::{Notification, UnreadableNotification};
 
-/// The header that names the key of the signature.
+/// The header with the id of the signing key.
 const KEY_ID: &str = "x-circle-key-id";
 
-/// The header with the signature: base64 of a DER-encoded ECDSA signature, P-256 with SHA-256.
+/// The header with the signature: a DER-encoded ECDSA signature (P-256, SHA-256) in base64.
 const SIGNATURE: &str = "x-circle-signature";
 
-/// Why a webhook is not taken as Circle's.
+/// Why a webhook is not accepted as Circle's.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// A header is missing or not well-formed.
+    /// A header is missing or malformed.
     #[error("the header {0} is missing or malformed")]
     Header(&'static str),
-    /// Circle has no key of that id.
+    /// Circle has no key with that id.
     #[error("Circle has no key {0}")]
     UnknownKey(Uuid),
-    /// The signature does not fit the body.
-    #[error("the signature does not fit the body")]
+    /// The signature does not match the body.
+    #[error("the signature does not match the body")]
     WrongSignature,
-    /// It cannot be known yet: the key could not be had.
-    #[error("the public key could not be had")]
+    /// The public key is unavailable, so it is not known yet whether the webhook is Circle's.
+    #[error("the public key is unavailable")]
     Key(#[from] KeyError),
 }
 
 /// Checks that Circle signed exactly these bytes.
 ///
 /// # Errors
-/// As [`VerifyError`] says.
+/// A [`VerifyError`].
 pub async fn verify(keys: &PublicKeys, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
     let key_id = header(headers, KEY_ID).and_then(|id| Uuid::try_parse(id).ok());
     let key_id = key_id.ok_or(VerifyError::Header(KEY_ID))?;
@@ -57,7 +57,9 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// The one kind of key that is accepted: `ECDSA_SHA_256` on P-256, in DER.
 fn parse_key(key: &crate::circle::PublicKey) -> Option<ParsedPublicKey> {
+    if key.algorithm != "ECDSA_SHA_256" {
+        return None;
+    }
     let der = STANDARD.decode(&key.public_key).ok()?;
-    (key.algorithm == "ECDSA_SHA_256").then_some(())?;
     ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &der).ok()
 }

@@ -5,30 +5,30 @@ use uuid::Uuid;
 
 use crate::challenge::{ChallengeType, Report, ReportSource};
 
-/// What a webhook says.
+/// What a webhook is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notification {
-    /// How a challenge stands, of a type that this service makes.
+    /// A challenge of a type that this service creates.
     Challenge(Report),
     /// Anything else: other families, other challenge types, Circle's test message.
     Other,
 }
 
-/// A webhook about a challenge that does not say which, or how it stands. The message names the field; the
-/// content stays out of it.
+/// A webhook about a challenge without an id, a type or a status. The message names the missing field and holds nothing
+/// of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the notification has no readable {0}")]
 pub struct UnreadableNotification(&'static str);
 
 impl Notification {
-    /// Reads a body whose signature holds.
+    /// Reads a body whose signature has been verified.
     ///
-    /// The notification's own `type` says what the challenge is; `notificationType` does not (Circle's guide
-    /// shows a CHANGE_PIN challenge under `challenges.initialize`), and is asked only where `type` is missing.
+    /// The notification's own `type` decides what the challenge is, because Circle's guide shows a CHANGE_PIN challenge
+    /// under the `notificationType` `challenges.initialize`. That one counts only if `type` is missing.
     ///
     /// # Errors
-    /// When the body is no JSON object with a `notificationType`, or it is about a challenge and leaves out
-    /// what has to be known of one.
+    /// If the body is not a JSON object with a `notificationType`, or is about a challenge and has no readable id, type or
+    /// status.
     pub fn parse(body: &[u8]) -> Result<Self, UnreadableNotification> {
         let message: Map<String, Value> =
             serde_json::from_slice(body).map_err(|_| UnreadableNotification("JSON"))?;
@@ -41,9 +41,9 @@ impl Notification {
             (None | Some(""), "changePin") => ChallengeType::ChangePin,
             (None | Some(""), "restorePin") => ChallengeType::RestorePin,
             (None | Some(""), _) => return Err(UnreadableNotification("type")),
-            (Some(word), _) => match ChallengeType::parse(word) {
-                Some(challenge_type) => challenge_type,
-                None => return Ok(Self::Other),
+            (Some(name), _) => match name.parse() {
+                Ok(challenge_type) => challenge_type,
+                Err(_) => return Ok(Self::Other),
             },
         };
         let id = notification["id"]
@@ -60,6 +60,7 @@ impl Notification {
 mod tests {
     use super::*;
     use crate::challenge::Status;
+    use crate::circle_code::CircleCode;
     use serde_json::json;
 
     const ID: &str = "c4d1da72-111e-4d52-bdbf-2e74a2d803d5";
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_read_whole() {
+    fn every_member_of_a_challenge_is_read() {
         let read = report(parse(
             "challenges.initialize",
             json!({ "id": ID, "userId": "user-1", "type": "CHANGE_PIN", "status": "FAILED",
@@ -95,20 +96,20 @@ mod tests {
         ));
         let expected = Report {
             challenge_id: ID.parse().unwrap(),
-            user_id: Some("user-1".into()),
+            user_id: Some("user-1".parse().unwrap()),
             challenge_type: ChallengeType::ChangePin,
             status: Status::Failed,
-            error_code: Some(155_112),
+            error_code: Some(CircleCode::INCORRECT_PIN),
             error_message: Some("incorrect".into()),
             correlation_ids: vec!["a".into(), "b".into()],
-            settled_by: ReportSource::Webhook,
+            source: ReportSource::Webhook,
             notification_id: Some("n-1".into()),
         };
         assert_eq!(read, expected);
     }
 
     #[test]
-    fn what_is_missing_or_odd_and_not_needed_is_passed_over() {
+    fn missing_or_odd_optional_members_are_ignored() {
         let read = report(parse(
             "challenges.restorePin",
             json!({ "id": ID, "state": "COMPLETED", "errorCode": 0, "errorMessage": "", "correlationIds": null, "new": {} }),
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_other() {
+    fn other_families_and_types_are_ignored() {
         for (family, notification) in [
             ("webhooks.test", json!({ "hello": "world" })),
             ("transactions.outbound", json!({ "id": ID, "state": "COMPLETE" })),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_that_cannot_be_read_is_an_error_that_names_the_field() {
+    fn an_unreadable_challenge_is_an_error_that_names_the_field() {
         for (notification, field) in [
             (json!({ "type": "CHANGE_PIN", "status": "COMPLETE" }), "id"),
             (json!({ "id": "x", "type": "CHANGE_PIN", "status": "COMPLETE" }), "id"),

@@ -7,10 +7,12 @@ use aws_sdk_dynamodb::types::{
 };
 use dynoxide::Database;
 use shared::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
-use shared::challenge_store::{ChallengeStore, PollClaim, Settlement, StoreError};
+use shared::challenge_store::{ApplyOutcome, ChallengeStore, PollClaim};
+use shared::circle_code::CircleCode;
 use shared::clock::AdjustableClock;
-use shared::identity::UserId;
+use shared::dynamodb::StoreError;
 use shared::random::Random;
+use shared::user_id::UserId;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -18,6 +20,7 @@ use crate::support::{NOON, platform};
 
 const TABLE: &str = "challenges";
 const DAY: i64 = 24 * 3600;
+const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
 
 struct Table {
     store: ChallengeStore,
@@ -66,27 +69,34 @@ impl Table {
         output.item.unwrap_or_default().into_iter().map(|(name, value)| (name, text(value))).collect()
     }
 
+    /// Applies a report that changes the record.
+    async fn applied(&self, report: &Report) -> Challenge {
+        let applied = self.store.apply(report).await.unwrap();
+        assert_eq!(applied.outcome, ApplyOutcome::Applied);
+        applied.record
+    }
+
     async fn create(&self, id: Uuid) -> Challenge {
-        self.store.create(id, &user(), ChallengeType::ChangePin, time::Duration::days(90)).await.unwrap()
+        self.store.create(id, &user(), ChallengeType::ChangePin, RETENTION).await.unwrap()
     }
 }
 
 fn user() -> UserId {
-    UserId::parse("user-1").unwrap()
+    "user-1".parse().unwrap()
 }
 
 /// A notification with an id of its own.
 fn webhook(id: Uuid, status: Status) -> Report {
     Report {
         challenge_id: id,
-        user_id: Some("user-1".into()),
+        user_id: Some(user()),
         challenge_type: ChallengeType::ChangePin,
         notification_id: Some(format!("n-{}", status.as_str())),
         status,
         error_code: None,
         error_message: None,
         correlation_ids: Vec::new(),
-        settled_by: ReportSource::Webhook,
+        source: ReportSource::Webhook,
     }
 }
 
@@ -99,12 +109,12 @@ fn id() -> Uuid {
 }
 
 #[tokio::test]
-async fn a_requested_challenge_is_stored_whole() {
+async fn a_requested_challenge_is_stored_with_every_attribute() {
     let table = Table::start().await;
     let record = table.create(id()).await;
     let expected = Challenge {
         id: id(),
-        user_id: Some("user-1".into()),
+        user_id: Some(user()),
         challenge_type: ChallengeType::ChangePin,
         status: Status::Pending,
         created_at: NOON,
@@ -141,13 +151,11 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
     table.create(id()).await;
     table.clock.advance(Duration::from_secs(60));
     let mut failed = webhook(id(), Status::Failed);
-    failed.error_code = Some(155_112);
+    failed.error_code = Some(CircleCode::INCORRECT_PIN);
     failed.error_message = Some("it failed".into());
     failed.correlation_ids = vec!["a".into()];
-    let Settlement::Applied(record) = table.store.settle(&failed).await.unwrap() else {
-        panic!("not applied")
-    };
-    assert_eq!((record.status, record.error_code), (Status::Failed, Some(155_112)));
+    let record = table.applied(&failed).await;
+    assert_eq!((record.status, record.error_code), (Status::Failed, Some(CircleCode::INCORRECT_PIN)));
     let noon = NOON.unix_timestamp();
     assert_eq!(
         table.item(id()).await,
@@ -173,12 +181,9 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
 }
 
 #[tokio::test]
-async fn a_webhook_before_its_record_makes_one_that_nobody_sees() {
+async fn a_webhook_before_its_record_creates_an_invisible_one() {
     let table = Table::start().await;
-    let Settlement::Applied(record) = table.store.settle(&webhook(id(), Status::InProgress)).await.unwrap()
-    else {
-        panic!("not applied")
-    };
+    let record = table.applied(&webhook(id(), Status::InProgress)).await;
     assert!(!record.is_visible_to(&user()));
     let noon = NOON.unix_timestamp();
     assert_eq!(
@@ -206,7 +211,7 @@ async fn a_webhook_before_its_record_makes_one_that_nobody_sees() {
 #[tokio::test]
 async fn a_final_webhook_before_the_record_is_what_the_creation_answers_with() {
     let table = Table::start().await;
-    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
     let created = table.create(id()).await;
     assert_eq!(created.status, Status::Complete);
     assert!(created.is_visible_to(&user()));
@@ -224,7 +229,7 @@ async fn a_repeated_creation_changes_nothing_that_matters() {
     let first = table.create(id()).await;
     table.clock.advance(Duration::from_secs(5));
     assert_eq!(table.create(id()).await, first);
-    table.store.settle(&webhook(id(), Status::Expired)).await.unwrap();
+    table.store.apply(&webhook(id(), Status::Expired)).await.unwrap();
     let settled = table.item(id()).await;
     assert_eq!(table.create(id()).await.status, Status::Expired);
     assert_eq!(table.item(id()).await, settled);
@@ -250,7 +255,7 @@ async fn every_order_of_reports_and_creation_ends_complete() {
                     table.create(id).await;
                 }
                 if let Some(status) = order.get(step) {
-                    table.store.settle(&webhook(id, (*status).clone())).await.unwrap();
+                    table.store.apply(&webhook(id, (*status).clone())).await.unwrap();
                 }
             }
             let record = table.store.get(id).await.unwrap().unwrap();
@@ -266,67 +271,65 @@ async fn every_order_of_reports_and_creation_ends_complete() {
 async fn a_final_status_never_changes() {
     let table = Table::start().await;
     table.create(id()).await;
-    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
     let settled = table.item(id()).await;
     for status in [Status::Failed, Status::Expired, Status::InProgress, Status::Unknown("NEW".into())] {
-        let outcome = table.store.settle(&webhook(id(), status)).await.unwrap();
-        assert!(matches!(outcome, Settlement::Stale(old) if old.status == Status::Complete));
+        let applied = table.store.apply(&webhook(id(), status)).await.unwrap();
+        assert_eq!((applied.outcome, applied.record.status), (ApplyOutcome::Stale, Status::Complete));
     }
-    let outcome = table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
-    assert!(matches!(outcome, Settlement::Duplicate(_)));
+    let repeated = table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
+    assert_eq!(repeated.outcome, ApplyOutcome::Duplicate);
     assert_eq!(table.item(id()).await, settled);
 }
 
 #[tokio::test]
-async fn twenty_copies_of_a_notification_at_once_apply_once() {
+async fn twenty_concurrent_copies_of_a_notification_apply_once() {
     let table = Table::start().await;
     table.create(id()).await;
     let copies: Vec<_> = (0..20)
         .map(|_| {
             let store = table.store.clone();
-            tokio::spawn(async move { store.settle(&webhook(id(), Status::Complete)).await.unwrap() })
+            tokio::spawn(async move { store.apply(&webhook(id(), Status::Complete)).await.unwrap() })
         })
         .collect();
     let mut applied = 0;
     for copy in copies {
-        match copy.await.unwrap() {
-            Settlement::Applied(_) => applied += 1,
-            Settlement::Duplicate(_) => {}
-            Settlement::Stale(old) => panic!("stale: {old:?}"),
+        match copy.await.unwrap().outcome {
+            ApplyOutcome::Applied => applied += 1,
+            ApplyOutcome::Duplicate => {}
+            ApplyOutcome::Stale => panic!("stale"),
         }
     }
     assert_eq!(applied, 1);
 }
 
 #[tokio::test]
-async fn the_creations_user_wins_over_the_webhooks() {
+async fn the_user_of_the_creation_wins() {
     let table = Table::start().await;
     let mut misattributed = webhook(id(), Status::InProgress);
-    misattributed.user_id = Some("somebody-else".into());
-    table.store.settle(&misattributed).await.unwrap();
-    assert_eq!(table.create(id()).await.user_id.as_deref(), Some("user-1"));
+    misattributed.user_id = Some("somebody-else".parse().unwrap());
+    table.store.apply(&misattributed).await.unwrap();
+    assert_eq!(table.create(id()).await.user_id, Some(user()));
     misattributed.status = Status::Complete;
-    let Settlement::Applied(record) = table.store.settle(&misattributed).await.unwrap() else {
-        panic!("not applied")
-    };
-    assert_eq!(record.user_id.as_deref(), Some("user-1"));
-    assert!(!record.is_visible_to(&UserId::parse("somebody-else").unwrap()));
+    let record = table.applied(&misattributed).await;
+    assert_eq!(record.user_id, Some(user()));
+    assert!(!record.is_visible_to(&"somebody-else".parse().unwrap()));
 }
 
 #[tokio::test]
-async fn a_status_never_seen_is_kept_until_a_final_one() {
+async fn an_unknown_status_is_kept_until_a_final_one() {
     let table = Table::start().await;
     table.create(id()).await;
-    table.store.settle(&webhook(id(), Status::Unknown("PAUSED".into()))).await.unwrap();
+    table.store.apply(&webhook(id(), Status::Unknown("PAUSED".into()))).await.unwrap();
     let stored = table.item(id()).await;
     assert_eq!((stored["status"].as_str(), stored["rank"].as_str()), ("PAUSED", "1"));
     assert!(stored.contains_key("openShard"), "an unknown status is not final");
-    table.store.settle(&webhook(id(), Status::Complete)).await.unwrap();
+    table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
     assert_eq!(table.item(id()).await["status"], "COMPLETE");
 }
 
 #[tokio::test]
-async fn one_caller_in_three_seconds_claims_the_poll() {
+async fn one_caller_in_three_seconds_may_poll() {
     let table = Table::start().await;
     let pending = table.create(id()).await;
     let claims: Vec<_> = (0..20)
@@ -347,13 +350,10 @@ async fn one_caller_in_three_seconds_claims_the_poll() {
 }
 
 #[tokio::test]
-async fn a_claim_on_what_has_been_settled_since_shows_how_it_ended() {
+async fn a_denied_poll_returns_the_settled_record() {
     let table = Table::start().await;
     table.create(id()).await;
-    let Settlement::Applied(settled) = table.store.settle(&webhook(id(), Status::Complete)).await.unwrap()
-    else {
-        panic!("not applied")
-    };
+    let settled = table.applied(&webhook(id(), Status::Complete)).await;
     assert_eq!(table.store.claim_poll(id()).await.unwrap(), PollClaim::Denied(Some(settled)));
     let missing = table.store.claim_poll(Uuid::from_u128(99)).await.unwrap();
     assert_eq!(missing, PollClaim::Denied(None), "there is no record");
@@ -375,8 +375,8 @@ async fn any_mix_of_writes_keeps_the_invariants() {
                     let statuses = ["PENDING", "IN_PROGRESS", "COMPLETED", "FAILED", "EXPIRED", "NEW"];
                     let status = statuses[usize::from(choice) - 2].to_owned();
                     let mut report = webhook(id, status.into());
-                    report.user_id = (choice % 2 == 0).then(|| "somebody-else".into());
-                    table.store.settle(&report).await.unwrap();
+                    report.user_id = (choice % 2 == 0).then(|| "somebody-else".parse().unwrap());
+                    table.store.apply(&report).await.unwrap();
                 }
             }
             let after = table.store.get(id).await.unwrap();
@@ -387,7 +387,7 @@ async fn any_mix_of_writes_keeps_the_invariants() {
             if let Some(after) = &after
                 && after.requested_at.is_some()
             {
-                assert_eq!(after.user_id.as_deref(), Some("user-1"), "seed {seed}");
+                assert_eq!(after.user_id, Some(user()), "seed {seed}");
                 let indexed = table.item(id).await.contains_key("nextCheckAt");
                 assert_eq!(indexed, !after.status.is_final(), "seed {seed}");
             }
@@ -397,10 +397,10 @@ async fn any_mix_of_writes_keeps_the_invariants() {
 }
 
 #[tokio::test]
-async fn a_table_that_does_not_answer_is_an_error_with_its_source() {
+async fn an_unreachable_table_is_an_error_with_its_source() {
     let platform = platform("http://127.0.0.1:1", AdjustableClock::running()).await;
     let store = ChallengeStore::new(&platform, TABLE.into());
-    let error = store.settle(&webhook(id(), Status::Complete)).await.unwrap_err();
+    let error = store.apply(&webhook(id(), Status::Complete)).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { operation: "UpdateItem", .. }), "{error}");
     assert!(std::error::Error::source(&error).is_some());
     let error = store.get(id()).await.unwrap_err();

@@ -2,15 +2,17 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::challenge::{Challenge, ChallengeType, ReportSource, Status};
-use shared::circle::{Circle, CircleError, PinStatus};
+use shared::circle::{Circle, CircleError, CircleIdempotencyKey, PinStatus};
+use shared::circle_code::CircleCode;
 use shared::clock::{AdjustableClock, Clock};
-use shared::identity::UserId;
 use shared::problem::{Code, Problem};
+use shared::random::Random;
 use shared::secrets::UserToken;
 use shared::telemetry::Chain;
+use shared::user_id::UserId;
 use uuid::Uuid;
 
-use crate::support::Answer::{Drop, Json, Raw};
+use crate::support::Reply::{Drop, Json, Raw};
 use crate::support::{FakeServer, NOON, deadline};
 
 const CHALLENGE: &str = "c4d1da72-111e-4d52-bdbf-2e74a2d803d5";
@@ -23,7 +25,7 @@ async fn start() -> (FakeServer, Circle, AdjustableClock) {
 }
 
 fn user() -> UserId {
-    UserId::parse("user/1 ?").unwrap()
+    "user/1 ?".parse().unwrap()
 }
 
 fn token() -> UserToken {
@@ -31,9 +33,9 @@ fn token() -> UserToken {
 }
 
 #[tokio::test]
-async fn a_session_is_made_with_the_api_key_and_a_request_id() {
+async fn a_session_is_created_with_the_api_key_and_a_request_id() {
     let (server, circle, clock) = start().await;
-    server.answers([Json(200, json!({ "data": { "userToken": "token", "encryptionKey": "key" } }))]);
+    server.replies([Json(200, json!({ "data": { "userToken": "token", "encryptionKey": "key" } }))]);
     let session = circle.create_session(&user(), deadline(&clock)).await.unwrap();
     let whole = serde_json::to_value(&session).unwrap();
     assert_eq!((&whole["userToken"], &whole["encryptionKey"]), (&json!("token"), &json!("key")));
@@ -53,7 +55,7 @@ async fn a_session_is_made_with_the_api_key_and_a_request_id() {
 #[tokio::test]
 async fn a_user_id_stays_one_segment_of_the_path() {
     let (server, circle, clock) = start().await;
-    server.answers([Json(200, json!({ "data": { "user": { "pinStatus": "LOCKED" } } }))]);
+    server.replies([Json(200, json!({ "data": { "user": { "pinStatus": "LOCKED" } } }))]);
     let found = circle.user(&user(), deadline(&clock)).await.unwrap();
     assert_eq!(found.pin_status, Some(PinStatus::Locked));
     assert_eq!(server.requests()[0].uri.path(), "/v1/w3s/users/user%2F1%20%3F");
@@ -62,28 +64,28 @@ async fn a_user_id_stays_one_segment_of_the_path() {
 #[tokio::test]
 async fn each_type_of_challenge_has_its_own_call() {
     let (server, circle, clock) = start().await;
-    server.answers([
+    server.replies([
         Json(201, json!({ "data": { "challengeId": CHALLENGE } })),
         Json(200, json!({ "data": { "challengeId": CHALLENGE } })),
     ]);
-    let key = Uuid::from_u128(9);
+    let key = CircleIdempotencyKey::random(&Random::from_seed(9));
     let change =
-        circle.create_challenge(ChallengeType::ChangePin, &token(), key, deadline(&clock)).await.unwrap();
+        circle.create_challenge(ChallengeType::ChangePin, &token(), &key, deadline(&clock)).await.unwrap();
     let restore =
-        circle.create_challenge(ChallengeType::RestorePin, &token(), key, deadline(&clock)).await.unwrap();
-    assert_eq!((change.id.to_string().as_str(), change.repeated), (CHALLENGE, false));
-    assert!(restore.repeated);
+        circle.create_challenge(ChallengeType::RestorePin, &token(), &key, deadline(&clock)).await.unwrap();
+    assert_eq!((change.id.to_string().as_str(), change.is_replay), (CHALLENGE, false));
+    assert!(restore.is_replay);
     let requests = server.requests();
     assert_eq!((requests[0].method.as_str(), requests[0].uri.path()), ("PUT", "/v1/w3s/user/pin"));
     assert_eq!((requests[1].method.as_str(), requests[1].uri.path()), ("POST", "/v1/w3s/user/pin/restore"));
-    assert_eq!(requests[0].body, format!(r#"{{"idempotencyKey":"{key}"}}"#));
+    assert_eq!(requests[0].body, format!(r#"{{"idempotencyKey":"{}"}}"#, key.as_uuid()));
     assert_eq!(requests[0].headers["x-user-token"], "the-user-token");
 }
 
 fn record() -> Challenge {
     Challenge {
         id: CHALLENGE.parse().unwrap(),
-        user_id: Some("alice".into()),
+        user_id: Some("alice".parse().unwrap()),
         challenge_type: ChallengeType::RestorePin,
         status: Status::Pending,
         created_at: NOON,
@@ -98,7 +100,7 @@ fn record() -> Challenge {
 async fn a_challenge_is_read_as_a_report() {
     let (server, circle, clock) = start().await;
     let challenge = |challenge| Json(200, json!({ "data": { "challenge": challenge } }));
-    server.answers([
+    server.replies([
         challenge(json!({ "id": CHALLENGE, "type": "CHANGE_PIN", "status": "FAILED", "errorCode": 155119,
                           "errorMessage": "locked", "correlationIds": ["a"] })),
         challenge(json!({ "id": CHALLENGE, "type": "CREATE_WALLET", "status": "COMPLETE" })),
@@ -108,7 +110,10 @@ async fn a_challenge_is_read_as_a_report() {
     let report =
         circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_id, report.status), (record.id, Status::Failed));
-    assert_eq!((report.error_code, report.error_message.as_deref()), (Some(155_119), Some("locked")));
+    assert_eq!(
+        (report.error_code, report.error_message.as_deref()),
+        (Some(CircleCode::PIN_LOCKED), Some("locked"))
+    );
     assert_eq!(report.correlation_ids, ["a"]);
     assert_eq!(
         circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap(),
@@ -120,9 +125,9 @@ async fn a_challenge_is_read_as_a_report() {
 }
 
 #[tokio::test]
-async fn no_public_key_is_an_answer_and_not_an_error() {
+async fn a_missing_public_key_is_not_an_error() {
     let (server, circle, clock) = start().await;
-    server.answers([
+    server.replies([
         Json(404, json!({ "code": 2, "message": "no such key" })),
         Json(200, json!({ "data": { "id": CHALLENGE, "algorithm": "ECDSA_SHA_256", "publicKey": "a2V5" } })),
     ]);
@@ -133,10 +138,9 @@ async fn no_public_key_is_an_answer_and_not_an_error() {
     assert_eq!(server.requests()[0].uri.path(), format!("/v2/notifications/publicKey/{CHALLENGE}"));
 }
 
-/// Every code of Circle's error table that can come to a caller, with a status that Circle documents or,
-/// where it documents none, with any.
+/// Every code of Circle's error table that a caller can receive, with the status that Circle documents, if any.
 #[tokio::test]
-async fn each_of_circles_codes_has_its_problem() {
+async fn each_circle_code_has_its_problem() {
     let (server, circle, clock) = start().await;
     for (status, code, expected) in [
         (400, Some(-1), Code::CircleError),
@@ -159,9 +163,9 @@ async fn each_of_circles_codes_has_its_problem() {
         (404, None, Code::CircleError),
         (302, None, Code::CircleError),
     ] {
-        server.answers([Json(status, json!({ "code": code, "message": "theirs" }))]);
+        server.replies([Json(status, json!({ "code": code, "message": "theirs" }))]);
         let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
-        assert_eq!(error.code(), code);
+        assert_eq!(error.code(), code.map(CircleCode));
         assert_eq!(Problem::from(error).code(), expected, "{status} {code:?}");
     }
 }
@@ -171,18 +175,18 @@ async fn an_error_keeps_what_support_asks_for_and_no_secret() {
     let (server, circle, clock) = start().await;
     let body =
         r#"{"code":155105,"message":"the-user-token is invalid for TEST_API_KEY:test-id:first","errors":[]}"#;
-    server.answers([Raw(403, vec![("x-request-id", "circles-own-id")], body.into())]);
+    server.replies([Raw(403, vec![("x-request-id", "circles-own-id")], body.into())]);
     let error = circle.user_of_token(&token(), deadline(&clock)).await.unwrap_err();
     assert_eq!(
         Chain(&error).to_string(),
-        "GET /v1/w3s/user: Circle answered 403 with code 155105: [user token] is invalid for [API key] (request id circles-own-id)"
+        "GET /v1/w3s/user: Circle responded 403 with code 155105: [user token] is invalid for [API key] (request id circles-own-id)"
     );
 }
 
 #[tokio::test]
-async fn an_unreadable_answer_is_not_quoted() {
+async fn an_unreadable_response_is_not_quoted() {
     let (server, circle, clock) = start().await;
-    server.answers([
+    server.replies([
         Json(200, json!({ "data": { "userToken": ["the-secret"], "encryptionKey": "key" } })),
         Json(200, json!({ "data": { "userToken": "the-secret" } })),
         Raw(200, vec![], "the-secret".into()),
@@ -201,15 +205,15 @@ async fn an_unreadable_answer_is_not_quoted() {
         assert!(text.contains(problem) && !text.contains("secret"), "{text}");
         assert_eq!(Problem::from(error).code(), Code::CircleError);
     }
-    assert_eq!(server.requests().len(), 5, "an unreadable answer is not asked for again");
+    assert_eq!(server.requests().len(), 5, "an unreadable response is not retried");
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_under_the_same_request_id() {
+async fn transient_errors_are_retried_under_the_same_request_id() {
     let (server, circle, clock) = start().await;
     let found = || Json(200, json!({ "data": { "user": {} } }));
     for trouble in [Drop, Json(500, json!({})), Json(502, json!([])), Json(503, json!("?"))] {
-        server.answers([trouble, found()]);
+        server.replies([trouble, found()]);
         circle.user(&user(), deadline(&clock)).await.unwrap();
     }
     let requests = server.requests();
@@ -220,13 +224,13 @@ async fn what_may_pass_is_tried_again_under_the_same_request_id() {
 }
 
 #[tokio::test]
-async fn after_three_attempts_the_last_error_stands() {
+async fn after_three_attempts_the_last_error_is_returned() {
     let (server, circle, clock) = start().await;
-    server.answers([Drop, Json(502, json!({})), Json(500, json!({ "code": -1 }))]);
+    server.replies([Drop, Json(502, json!({})), Json(500, json!({ "code": -1 }))]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert!(matches!(error, CircleError::Response { status: 500, .. }), "{error}");
     assert_eq!(Problem::from(error).code(), Code::CircleUnavailable);
-    server.answers([Drop, Drop, Drop]);
+    server.replies([Drop, Drop, Drop]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert!(matches!(error, CircleError::Unreachable { .. }), "{error}");
     let text = format!("{} {error:?}", Chain(&error));
@@ -236,20 +240,20 @@ async fn after_three_attempts_the_last_error_stands() {
 }
 
 #[tokio::test]
-async fn retry_after_is_honoured_or_handed_on() {
+async fn retry_after_is_honoured_or_passed_on() {
     let (server, circle, clock) = start().await;
     let limited = |seconds| Raw(429, vec![("retry-after", seconds)], "{}".into());
 
-    server.answers([limited("1"), Json(200, json!({ "data": { "user": {} } }))]);
+    server.replies([limited("1"), Json(200, json!({ "data": { "user": {} } }))]);
     let before = clock.now();
     circle.user(&user(), deadline(&clock)).await.unwrap();
     assert!(clock.now() - before >= Duration::from_secs(1));
 
-    server.answers([Json(429, json!({ "code": 429 }))]);
+    server.replies([Json(429, json!({ "code": 429 }))]);
     circle.user(&user(), deadline(&clock)).await.unwrap_err();
-    assert_eq!(server.requests().len(), 3, "no guess at how long");
+    assert_eq!(server.requests().len(), 3, "without a Retry-After there is no retry");
 
-    server.answers([limited("3600")]);
+    server.replies([limited("3600")]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(Problem::from(error).code(), Code::CircleRateLimited);
@@ -280,40 +284,40 @@ async fn no_call_outlives_its_deadline() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let (server, circle, clock) = start().await;
-    server.answers([Raw(307, vec![("location", "/elsewhere")], String::new())]);
+    server.replies([Raw(307, vec![("location", "/elsewhere")], String::new())]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert!(matches!(error, CircleError::Response { status: 307, code: None, .. }), "{error}");
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn a_refused_key_is_read_again_at_most_once_in_30_seconds() {
+async fn a_rejected_key_is_read_again_at_most_once_in_30_seconds() {
     let (server, circle, clock) = start().await;
-    let refused = || Json(401, json!({ "code": 4, "message": "wrong key" }));
+    let rejected = || Json(401, json!({ "code": 4, "message": "wrong key" }));
     let found = || Json(200, json!({ "data": { "user": {} } }));
 
-    server.answers([found(), refused(), found()]);
+    server.replies([found(), rejected(), found()]);
     circle.user(&user(), deadline(&clock)).await.unwrap();
     server.set_secret("TEST_API_KEY:test-id:second");
     circle.user(&user(), deadline(&clock)).await.unwrap();
     assert_eq!(server.requests()[2].headers["authorization"], "Bearer TEST_API_KEY:test-id:second");
     assert_eq!(server.secret_reads(), 2);
 
-    server.answers([refused()]);
+    server.replies([rejected()]);
     let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert_eq!(Problem::from(error).code(), Code::Misconfigured);
     assert_eq!((server.secret_reads(), server.requests().len()), (2, 4), "read again too soon");
 
     clock.advance(Duration::from_secs(30));
-    server.answers([refused()]);
+    server.replies([rejected()]);
     circle.user(&user(), deadline(&clock)).await.unwrap_err();
-    assert_eq!((server.secret_reads(), server.requests().len()), (3, 5), "the same key is not tried again");
+    assert_eq!((server.secret_reads(), server.requests().len()), (3, 5), "the same key is not used again");
 }
 
 #[tokio::test]
-async fn a_user_token_that_circle_does_not_know_is_no_reason_to_read_the_key_again() {
+async fn an_unknown_user_token_does_not_make_the_key_be_read_again() {
     let (server, circle, clock) = start().await;
-    server.answers([Json(401, json!({ "code": 155103, "message": "user token not found" }))]);
+    server.replies([Json(401, json!({ "code": 155103, "message": "user token not found" }))]);
     circle.user_of_token(&token(), deadline(&clock)).await.unwrap_err();
     assert_eq!(server.secret_reads(), 1);
 }
@@ -327,6 +331,6 @@ async fn a_malformed_secret_is_named_and_not_quoted() {
     assert!(text.contains("circle-api-key") && !text.contains("not-a-key"), "{text}");
     assert_eq!(Problem::from(error).code(), Code::Misconfigured);
     server.set_secret(r#"{"apiKey":"TEST_API_KEY:test-id:first"}"#);
-    server.answers([Json(200, json!({ "data": { "user": {} } }))]);
+    server.replies([Json(200, json!({ "data": { "user": {} } }))]);
     circle.user(&user(), deadline(&clock)).await.unwrap();
 }

@@ -2,11 +2,15 @@
 
 /// The record store, on an embedded DynamoDB.
 mod challenge_store;
-/// The Circle client, against a server that answers what a test tells it to.
+/// The Circle client, against a server whose replies a test chooses.
 mod circle;
-/// The public-key caches and the signature check.
+/// The layers of the crate's modules.
+mod layers;
+/// The cache of public keys, and the signature check.
 mod public_keys;
 /// The calls about subscriptions.
 mod subscriptions;
-/// The server, the table, and the platform that tests stand on.
+/// The server and the platform of the tests.
 mod support;
+/// Every text that callers and their users read, in one snapshot.
+mod texts;

@@ -15,7 +15,7 @@ use shared::clock::AdjustableClock;
 use shared::webhook::{KeyError, PublicKeys, VerifyError, verify};
 use uuid::Uuid;
 
-use crate::support::Answer::{self, Json};
+use crate::support::Reply::{self, Json};
 use crate::support::{FakeServer, NOON};
 
 const BODY: &[u8] = br#"{ "any": "bytes" }"#;
@@ -35,7 +35,7 @@ impl TestKey {
         Self { id: Uuid::from_u128(id), pair: EcdsaKeyPair::generate(algorithm).unwrap() }
     }
 
-    fn answer(&self, algorithm: &str) -> Answer {
+    fn reply(&self, algorithm: &str) -> Reply {
         let der = self.pair.public_key().as_der().unwrap();
         let key =
             json!({ "id": self.id, "algorithm": algorithm, "publicKey": STANDARD.encode(der.as_ref()) });
@@ -55,7 +55,7 @@ fn headers(key_id: &str, signature: &str) -> HeaderMap {
     headers
 }
 
-fn unknown() -> Answer {
+fn unknown() -> Reply {
     Json(404, json!({ "code": 2, "message": "not found" }))
 }
 
@@ -67,10 +67,10 @@ async fn start() -> (FakeServer, PublicKeys, AdjustableClock) {
 }
 
 #[tokio::test]
-async fn a_signature_of_circles_holds_and_its_key_is_fetched_once() {
+async fn a_signature_of_circles_is_valid_and_its_key_is_fetched_once() {
     let (server, keys, _) = start().await;
     let key = TestKey::new(1);
-    server.answers([key.answer("ECDSA_SHA_256")]);
+    server.replies([key.reply("ECDSA_SHA_256")]);
     for _ in 0..3 {
         verify(&keys, &key.headers(BODY), BODY).await.unwrap();
     }
@@ -78,10 +78,10 @@ async fn a_signature_of_circles_holds_and_its_key_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn what_circle_did_not_sign_is_refused() {
+async fn a_body_that_circle_did_not_sign_is_rejected() {
     let (server, keys, _) = start().await;
     let (key, other) = (TestKey::new(1), TestKey::new(2));
-    server.answers([key.answer("ECDSA_SHA_256")]);
+    server.replies([key.reply("ECDSA_SHA_256")]);
     verify(&keys, &key.headers(BODY), BODY).await.unwrap();
 
     let altered = [BODY, b" "].concat();
@@ -90,13 +90,13 @@ async fn what_circle_did_not_sign_is_refused() {
     let forged = headers(&key.id.to_string(), other.headers(BODY)["x-circle-signature"].to_str().unwrap());
     let error = verify(&keys, &forged, BODY).await.unwrap_err();
     assert!(matches!(error, VerifyError::WrongSignature), "{error}");
-    server.answers([unknown()]);
+    server.replies([unknown()]);
     let error = verify(&keys, &other.headers(BODY), BODY).await.unwrap_err();
     assert!(matches!(error, VerifyError::UnknownKey(id) if id == other.id), "{error}");
 }
 
 #[tokio::test]
-async fn malformed_headers_are_refused_before_any_key_is_fetched() {
+async fn malformed_headers_are_rejected_before_any_key_is_fetched() {
     let (server, keys, _) = start().await;
     let id = Uuid::from_u128(1).to_string();
     for (headers, name) in [
@@ -122,7 +122,7 @@ async fn only_ecdsa_p256_is_accepted() {
     let (server, keys, _) = start().await;
     let p256 = TestKey::new(1);
     let p384 = TestKey::with_algorithm(2, &ECDSA_P384_SHA384_ASN1_SIGNING);
-    server.answers([p256.answer("RSA_SHA_256"), p384.answer("ECDSA_SHA_256")]);
+    server.replies([p256.reply("RSA_SHA_256"), p384.reply("ECDSA_SHA_256")]);
     for key in [p256, p384] {
         let error = verify(&keys, &key.headers(BODY), BODY).await.unwrap_err();
         assert!(matches!(error, VerifyError::Key(KeyError::Unsupported)), "{error}");
@@ -133,7 +133,7 @@ async fn only_ecdsa_p256_is_accepted() {
 async fn an_unknown_id_is_remembered_for_60_seconds() {
     let (server, keys, clock) = start().await;
     let id = Uuid::from_u128(1);
-    server.answers([unknown(), unknown()]);
+    server.replies([unknown(), unknown()]);
     assert!(keys.get(id).await.unwrap().is_none());
     clock.advance(Duration::from_secs(59));
     assert!(keys.get(id).await.unwrap().is_none());
@@ -144,13 +144,13 @@ async fn an_unknown_id_is_remembered_for_60_seconds() {
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_ids_neither_pushes_out_a_key_nor_floods_circle() {
+async fn a_flood_of_unknown_ids_neither_evicts_a_key_nor_floods_circle() {
     let (server, keys, clock) = start().await;
     let key = TestKey::new(1);
-    server.answers([key.answer("ECDSA_SHA_256")]);
+    server.replies([key.reply("ECDSA_SHA_256")]);
     verify(&keys, &key.headers(BODY), BODY).await.unwrap();
 
-    server.answers((0..1000).map(|_| unknown()));
+    server.replies((0..1000).map(|_| unknown()));
     let mut limited = 0;
     for id in 0..300 {
         if matches!(keys.get(Uuid::from_u128(1000 + id)).await, Err(KeyError::RateLimited)) {
@@ -173,7 +173,7 @@ async fn a_flood_of_unknown_ids_neither_pushes_out_a_key_nor_floods_circle() {
 }
 
 #[tokio::test]
-async fn those_who_miss_a_key_at_once_share_one_fetch() {
+async fn concurrent_misses_of_a_key_share_one_fetch() {
     let (server, keys, _) = start().await;
     let key = TestKey::new(1);
     let waiting: Vec<_> = (0..20)
@@ -182,8 +182,8 @@ async fn those_who_miss_a_key_at_once_share_one_fetch() {
             tokio::spawn(async move { keys.get(id).await })
         })
         .collect();
-    // Each task has asked once all have been polled; the fetch then gets its one answer.
-    server.answers([key.answer("ECDSA_SHA_256")]);
+    // Once every task has been polled, the fetch gets its one reply.
+    server.replies([key.reply("ECDSA_SHA_256")]);
     for task in waiting {
         assert!(task.await.unwrap().unwrap().is_some());
     }
@@ -191,7 +191,7 @@ async fn those_who_miss_a_key_at_once_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_everybody_has_left_is_begun_anew() {
+async fn an_abandoned_fetch_is_started_again() {
     let (server, keys, _) = start().await;
     let key = TestKey::new(1);
     let leaving = tokio::spawn({
@@ -201,13 +201,13 @@ async fn a_fetch_that_everybody_has_left_is_begun_anew() {
     server.requests_reach(1).await;
     leaving.abort();
     assert!(leaving.await.unwrap_err().is_cancelled());
-    server.answers([key.answer("ECDSA_SHA_256")]);
+    server.replies([key.reply("ECDSA_SHA_256")]);
     assert!(keys.get(key.id).await.unwrap().is_some());
     assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn a_fetch_takes_two_seconds_at_most_and_may_be_tried_again() {
+async fn a_fetch_takes_at_most_two_seconds_and_can_be_retried() {
     let (server, keys, clock) = start().await;
     let key = TestKey::new(1);
     let asking = tokio::spawn({
@@ -221,6 +221,6 @@ async fn a_fetch_takes_two_seconds_at_most_and_may_be_tried_again() {
     clock.advance(Duration::from_millis(1));
     let error = asking.await.unwrap().err().unwrap();
     assert!(matches!(error, KeyError::Circle(_)), "{error}");
-    server.answers([key.answer("ECDSA_SHA_256")]);
+    server.replies([key.reply("ECDSA_SHA_256")]);
     assert!(keys.get(key.id).await.unwrap().is_some());
 }

@@ -34,8 +34,8 @@ pub(crate) async fn platform(url: &str, clock: AdjustableClock) -> Platform {
     Platform { environment, aws, clock, random: Arc::new(Random::from_seed(1)) }
 }
 
-/// A server on loopback that stands for Circle and for Secrets Manager. Circle's answers come from a queue;
-/// with none left, the request hangs.
+/// A server on loopback that stands for Circle and for Secrets Manager. Circle's replies come from a queue; once it is
+/// empty, requests hang.
 #[derive(Clone)]
 pub(crate) struct FakeServer {
     pub(crate) url: String,
@@ -43,16 +43,16 @@ pub(crate) struct FakeServer {
 }
 
 struct Inner {
-    answers: Mutex<VecDeque<Answer>>,
+    replies: Mutex<VecDeque<Reply>>,
     requests: watch::Sender<Vec<Request>>,
     secret: Mutex<String>,
     secret_reads: Mutex<u32>,
 }
 
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     Json(u16, Value),
     Raw(u16, Vec<(&'static str, &'static str)>, String),
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Drop,
 }
 
@@ -69,13 +69,13 @@ impl FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let inner = Inner {
-            answers: Mutex::default(),
+            replies: Mutex::default(),
             requests: watch::Sender::default(),
             secret: Mutex::new("TEST_API_KEY:test-id:first".into()),
             secret_reads: Mutex::new(0),
         };
         let server = Self { url, inner: Arc::new(inner) };
-        let router = axum::Router::new().fallback(answer).with_state(server.clone());
+        let router = axum::Router::new().fallback(respond).with_state(server.clone());
         tokio::spawn(async { axum::serve(listener, router).await });
         server
     }
@@ -85,8 +85,8 @@ impl FakeServer {
         Circle::new(&platform, CircleSettings::read(&platform.environment).unwrap())
     }
 
-    pub(crate) fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.inner.answers.lock().unwrap().extend(answers);
+    pub(crate) fn replies(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.inner.replies.lock().unwrap().extend(replies);
     }
 
     pub(crate) fn set_secret(&self, secret: &str) {
@@ -102,14 +102,14 @@ impl FakeServer {
         self.inner.requests.borrow().clone()
     }
 
-    /// Waits until Circle has had `count` requests.
+    /// Waits until Circle has received `count` requests.
     pub(crate) async fn requests_reach(&self, count: usize) {
         let mut requests = self.inner.requests.subscribe();
         requests.wait_for(|requests| requests.len() >= count).await.unwrap();
     }
 }
 
-async fn answer(
+async fn respond(
     State(server): State<FakeServer>,
     method: Method,
     uri: Uri,
@@ -124,12 +124,12 @@ async fn answer(
     }
     let body = String::from_utf8(body.to_vec()).unwrap();
     server.inner.requests.send_modify(|all| all.push(Request { method, uri, headers, body }));
-    let next = server.inner.answers.lock().unwrap().pop_front();
+    let next = server.inner.replies.lock().unwrap().pop_front();
     match next {
-        Some(Answer::Json(status, body)) => {
+        Some(Reply::Json(status, body)) => {
             (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
         }
-        Some(Answer::Raw(status, headers, body)) => {
+        Some(Reply::Raw(status, headers, body)) => {
             let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
             for (name, value) in headers {
                 response.headers_mut().insert(name, value.parse().unwrap());
@@ -137,12 +137,12 @@ async fn answer(
             response
         }
         // hyper closes a connection whose handler panics, before anything is written.
-        Some(Answer::Drop) => panic!("dropped on purpose"),
+        Some(Reply::Drop) => panic!("dropped on purpose"),
         None => std::future::pending().await,
     }
 }
 
-/// The time limit that functions give a request.
+/// The deadline that functions give a request.
 pub(crate) fn deadline(clock: &AdjustableClock) -> Deadline {
     Deadline::after(clock, std::time::Duration::from_secs(8))
 }

@@ -1,0 +1,416 @@
+//! Every setting, its default and its range.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Serialize;
+
+use super::{Environment, SettingError};
+use crate::secrets::CircleEnvironment;
+
+/// A setting: an environment variable, its value if it is unset, and the values that it takes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    /// The variable's name.
+    pub name: &'static str,
+    /// The value if the variable is unset. Without one the variable is required, unless unset has a meaning of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<&'static str>,
+    /// The range of a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<RangeInclusive<u32>>,
+    /// What to give, as the end of a sentence that begins with "give" or "must be".
+    #[serde(skip)]
+    expected: &'static str,
+}
+
+const CHALLENGES_TABLE: Setting =
+    text("CHALLENGES_TABLE", "the name of the DynamoDB table of challenge records");
+const RATE_LIMITS_TABLE: Setting = text("RATE_LIMITS_TABLE", "the name of the DynamoDB table of rate limits");
+const CIRCLE_API_KEY_SECRET_ID: Setting = text(
+    "CIRCLE_API_KEY_SECRET_ID",
+    "the name or ARN of the Secrets Manager secret that holds the Circle API key",
+);
+const CIRCLE_BASE_URL: Setting = Setting {
+    default: Some("https://api.circle.com"),
+    ..text(
+        "CIRCLE_BASE_URL",
+        "an https URL without path, query or credentials, like https://api.circle.com (http only for a loopback address)",
+    )
+};
+const CIRCLE_ENVIRONMENT: Setting =
+    text("CIRCLE_ENVIRONMENT", "TEST or LIVE, or unset to accept an API key for either");
+const USER_ID_CLAIM: Setting =
+    Setting { default: Some("sub"), ..text("USER_ID_CLAIM", "the name of a claim") };
+/// The default is the list of source addresses in Circle's documentation of webhook notifications
+/// (`https://developers.circle.com/wallets/webhook-notifications`).
+const CIRCLE_SOURCE_IPS: Setting = Setting {
+    default: Some("54.243.112.156,100.24.191.35,54.165.52.248,54.87.106.46"),
+    ..text(
+        "CIRCLE_SOURCE_IPS",
+        "a comma-separated list of IP addresses, or empty to accept webhooks from any address",
+    )
+};
+const CHALLENGE_RETENTION_DAYS: Setting =
+    number("CHALLENGE_RETENTION_DAYS", "number of days", "90", 14..=3650);
+const CHALLENGES_PER_HOUR: Setting = number("CHALLENGES_PER_HOUR", "number", "10", 1..=1000);
+const REQUEST_TIMEOUT_SECONDS: Setting = number("REQUEST_TIMEOUT_SECONDS", "number of seconds", "8", 3..=9);
+const CIRCLE_CALLS_PER_RUN: Setting = number("CIRCLE_CALLS_PER_RUN", "number of calls", "500", 2..=100_000);
+const ABANDON_AFTER_DAYS: Setting = number("ABANDON_AFTER_DAYS", "number of days", "7", 1..=13);
+
+/// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
+pub const SETTINGS: [Setting; 12] = [
+    CHALLENGES_TABLE,
+    RATE_LIMITS_TABLE,
+    CIRCLE_API_KEY_SECRET_ID,
+    CIRCLE_BASE_URL,
+    CIRCLE_ENVIRONMENT,
+    USER_ID_CLAIM,
+    CIRCLE_SOURCE_IPS,
+    CHALLENGE_RETENTION_DAYS,
+    CHALLENGES_PER_HOUR,
+    REQUEST_TIMEOUT_SECONDS,
+    CIRCLE_CALLS_PER_RUN,
+    ABANDON_AFTER_DAYS,
+];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const fn text(name: &'static str, expected: &'static str) -> Setting {
+    Setting { name, default: None, range: None, expected }
+}
+
+const fn number(
+    name: &'static str,
+    expected: &'static str,
+    default: &'static str,
+    range: RangeInclusive<u32>,
+) -> Setting {
+    Setting { name, default: Some(default), range: Some(range), expected }
+}
+
+impl Setting {
+    /// The variable's value, else the default.
+    fn required(&self, environment: &Environment) -> Result<String, SettingError> {
+        let value = environment.get(self.name).or(self.default);
+        let missing =
+            || SettingError { name: self.name, problem: format!("is not set: give {}", self.expected) };
+        value.map(str::to_owned).ok_or_else(missing)
+    }
+
+    /// The variable's value or the default as a whole number within the range.
+    fn number(&self, environment: &Environment) -> Result<u32, SettingError> {
+        let (text, range) = (environment.get(self.name).or(self.default), self.range.as_ref());
+        let number = text.and_then(|text| text.parse().ok());
+        number.filter(|number| range.is_none_or(|range| range.contains(number))).ok_or_else(|| self.invalid())
+    }
+
+    fn invalid(&self) -> SettingError {
+        let problem = match &self.range {
+            Some(range) => {
+                format!("must be a whole {} from {} to {}", self.expected, range.start(), range.end())
+            }
+            None => format!("must be {}", self.expected),
+        };
+        SettingError { name: self.name, problem }
+    }
+}
+
+/// How to reach Circle.
+#[derive(Debug, Clone)]
+pub struct CircleSettings {
+    /// `CIRCLE_BASE_URL`, by default `https://api.circle.com`. Plain http is accepted for a loopback address only.
+    pub base_url: Url,
+    /// `CIRCLE_API_KEY_SECRET_ID`: name or ARN of the secret that holds the API key.
+    pub api_key_secret_id: String,
+    /// `CIRCLE_ENVIRONMENT`, `TEST` or `LIVE`: the environment that the API key has to be for; either if unset.
+    pub environment: Option<CircleEnvironment>,
+}
+
+impl CircleSettings {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// If the secret's id is missing, the base URL is neither an https URL nor a loopback one, or the environment is
+    /// neither TEST nor LIVE.
+    pub fn read(environment: &Environment) -> Result<Self, SettingError> {
+        Ok(Self {
+            base_url: Self::base_url(environment)?,
+            api_key_secret_id: CIRCLE_API_KEY_SECRET_ID.required(environment)?,
+            environment: Self::environment(environment)?,
+        })
+    }
+
+    pub(super) fn environment(environment: &Environment) -> Result<Option<CircleEnvironment>, SettingError> {
+        let name = environment.get(CIRCLE_ENVIRONMENT.name);
+        name.map(|name| name.parse().map_err(|_| CIRCLE_ENVIRONMENT.invalid())).transpose()
+    }
+
+    pub(super) fn base_url(environment: &Environment) -> Result<Url, SettingError> {
+        let url = CIRCLE_BASE_URL.required(environment)?;
+        let url = Url::parse(&url).map_err(|_| CIRCLE_BASE_URL.invalid())?;
+        let is_bare = url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        if is_bare && is_https_or_loopback(&url) { Ok(url) } else { Err(CIRCLE_BASE_URL.invalid()) }
+    }
+}
+
+/// Whether nobody can read what is sent to the URL on its way: https, or plain http to a loopback address.
+pub fn is_https_or_loopback(url: &Url) -> bool {
+    let is_loopback = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+}
+
+/// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.
+///
+/// # Errors
+/// If it is missing.
+pub fn challenges_table(environment: &Environment) -> Result<String, SettingError> {
+    CHALLENGES_TABLE.required(environment)
+}
+
+/// `RATE_LIMITS_TABLE`: name of the DynamoDB table of rate limits.
+///
+/// # Errors
+/// If it is missing.
+pub fn rate_limits_table(environment: &Environment) -> Result<String, SettingError> {
+    RATE_LIMITS_TABLE.required(environment)
+}
+
+/// `CHALLENGES_PER_HOUR`, by default 10: how many new challenges one user may create in an hour.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn challenges_per_hour(environment: &Environment) -> Result<u32, SettingError> {
+    CHALLENGES_PER_HOUR.number(environment)
+}
+
+/// `CHALLENGE_RETENTION_DAYS`, by default 90: how long a requested challenge is kept after its last change. Late webhook
+/// retries have to find their record.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn challenge_retention(environment: &Environment) -> Result<Duration, SettingError> {
+    CHALLENGE_RETENTION_DAYS.number(environment).map(|days| DAY * days)
+}
+
+/// `REQUEST_TIMEOUT_SECONDS`, by default 8: the longest that a caller of the API, or Circle with a webhook, waits for a
+/// response. The function's own timeout has to be longer.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn request_timeout(environment: &Environment) -> Result<Duration, SettingError> {
+    REQUEST_TIMEOUT_SECONDS.number(environment).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// `CIRCLE_CALLS_PER_RUN`, by default 500: how many calls to Circle one reconciliation run may make, so that it leaves
+/// room in the account's rate limit.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn circle_calls_per_run(environment: &Environment) -> Result<u32, SettingError> {
+    CIRCLE_CALLS_PER_RUN.number(environment)
+}
+
+/// `ABANDON_AFTER_DAYS`, by default 7: the age at which reconciliation stops checking a challenge that Circle has not
+/// settled. The record outlives it, for a late webhook.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn abandon_after(environment: &Environment) -> Result<Duration, SettingError> {
+    ABANDON_AFTER_DAYS.number(environment).map(|days| DAY * days)
+}
+
+/// `USER_ID_CLAIM`, by default `sub`: the claim of the caller's token that is the Circle user id.
+///
+/// The issuer has to assign it; a user must not be able to edit it, and no other user may ever get the same value.
+pub fn user_id_claim(environment: &Environment) -> String {
+    environment.get(USER_ID_CLAIM.name).or(USER_ID_CLAIM.default).unwrap_or_default().to_owned()
+}
+
+/// `CIRCLE_SOURCE_IPS`: comma-separated addresses that webhooks may come from, by default those that Circle documents.
+/// `None` if it is set to nothing, which turns the check off.
+///
+/// # Errors
+/// If an entry is not an IP address.
+pub fn circle_source_ips(environment: &Environment) -> Result<Option<Vec<IpAddr>>, SettingError> {
+    let addresses = environment.raw(CIRCLE_SOURCE_IPS.name).or(CIRCLE_SOURCE_IPS.default).unwrap_or_default();
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let addresses: Result<_, _> = addresses.split(',').map(|address| address.trim().parse()).collect();
+    addresses.map(Some).map_err(|_| CIRCLE_SOURCE_IPS.invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn defaults_are_as_documented() {
+        let environment = Environment::from([
+            ("CHALLENGES_TABLE", "challenges"),
+            ("RATE_LIMITS_TABLE", "requests"),
+            ("CIRCLE_API_KEY_SECRET_ID", "circle"),
+        ]);
+        let circle = CircleSettings::read(&environment).unwrap();
+        assert_eq!(circle.base_url.as_str(), "https://api.circle.com/");
+        assert_eq!(circle.api_key_secret_id, "circle");
+        assert_eq!(circle.environment, None);
+        assert_eq!(challenges_table(&environment).unwrap(), "challenges");
+        assert_eq!(rate_limits_table(&environment).unwrap(), "requests");
+        assert_eq!(challenges_per_hour(&environment).unwrap(), 10);
+        assert_eq!(circle_calls_per_run(&environment).unwrap(), 500);
+        assert_eq!(abandon_after(&environment).unwrap(), DAY * 7);
+        assert_eq!(challenge_retention(&environment).unwrap(), DAY * 90);
+        assert_eq!(request_timeout(&environment).unwrap().as_secs(), 8);
+        assert_eq!(user_id_claim(&environment), "sub");
+        assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
+        assert_eq!(environment.log_level(), LevelFilter::INFO);
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let nothing = Environment::default();
+        assert_eq!(
+            CircleSettings::read(&nothing).unwrap_err().to_string(),
+            "CIRCLE_API_KEY_SECRET_ID is not set: give the name or ARN of the Secrets Manager secret that holds the Circle API key"
+        );
+        let blank = Environment::from([("CHALLENGES_TABLE", " ")]);
+        assert_eq!(
+            format!("{:?}", challenges_table(&blank).unwrap_err()),
+            "CHALLENGES_TABLE is not set: give the name of the DynamoDB table of challenge records"
+        );
+        assert_eq!(
+            rate_limits_table(&nothing).unwrap_err().to_string(),
+            "RATE_LIMITS_TABLE is not set: give the name of the DynamoDB table of rate limits"
+        );
+    }
+
+    #[test]
+    fn the_base_url_is_https_unless_it_is_loopback() {
+        let read = |url| CircleSettings::base_url(&Environment::from([("CIRCLE_BASE_URL", url)]));
+        for good in [
+            "https://api.circle.com",
+            "http://127.0.0.1:9",
+            "http://[::1]:9",
+            "http://localhost:9",
+            "https://x.y/",
+        ] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://api.circle.com",
+            "http://10.0.0.1",
+            "http://127.0.0.1.example.com",
+            "https://user:secret@api.circle.com",
+            "https://api.circle.com/v1",
+            "https://api.circle.com/?a=b",
+            "ftp://127.0.0.1",
+            "api.circle.com",
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.starts_with("CIRCLE_BASE_URL must be an https URL"), "{bad}: {error}");
+            assert!(!error.contains("secret"));
+        }
+    }
+
+    #[test]
+    fn the_environment_is_test_or_live() {
+        let read = |word| CircleSettings::environment(&Environment::from([("CIRCLE_ENVIRONMENT", word)]));
+        assert_eq!(read("TEST").unwrap(), Some(CircleEnvironment::Test));
+        assert_eq!(read("LIVE").unwrap(), Some(CircleEnvironment::Live));
+        assert_eq!(read(" ").unwrap(), None);
+        for bad in ["test", "PRODUCTION", "TEST_"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "CIRCLE_ENVIRONMENT must be TEST or LIVE, or unset to accept an API key for either"
+            );
+        }
+    }
+
+    #[test]
+    fn retention_is_at_least_two_weeks() {
+        let read = |days| {
+            let environment = Environment::from([("CHALLENGE_RETENTION_DAYS", days)]);
+            challenge_retention(&environment)
+        };
+        assert_eq!(read("14").unwrap(), DAY * 14);
+        for bad in ["13", "-1", "3651", "ninety", "14.5"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "CHALLENGE_RETENTION_DAYS must be a whole number of days from 14 to 3650"
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_may_create_at_least_one_challenge_an_hour() {
+        let read = |limit| challenges_per_hour(&Environment::from([("CHALLENGES_PER_HOUR", limit)]));
+        assert_eq!((read("1").unwrap(), read("1000").unwrap()), (1, 1000));
+        for bad in ["0", "-1", "1001", "ten", "1.5"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "CHALLENGES_PER_HOUR must be a whole number from 1 to 1000"
+            );
+        }
+    }
+
+    #[test]
+    fn a_run_makes_at_least_two_calls_and_abandons_a_challenge_before_its_record_expires() {
+        let calls = |calls| circle_calls_per_run(&Environment::from([("CIRCLE_CALLS_PER_RUN", calls)]));
+        assert_eq!((calls("2").unwrap(), calls("100000").unwrap()), (2, 100_000));
+        for bad in ["1", "100001", "-5", "many"] {
+            assert_eq!(
+                calls(bad).unwrap_err().to_string(),
+                "CIRCLE_CALLS_PER_RUN must be a whole number of calls from 2 to 100000"
+            );
+        }
+        let days = |days| abandon_after(&Environment::from([("ABANDON_AFTER_DAYS", days)]));
+        assert_eq!((days("1").unwrap(), days("13").unwrap()), (DAY, DAY * 13));
+        for bad in ["0", "14", "1.5", "week"] {
+            assert_eq!(
+                days(bad).unwrap_err().to_string(),
+                "ABANDON_AFTER_DAYS must be a whole number of days from 1 to 13"
+            );
+        }
+    }
+
+    #[test]
+    fn the_request_timeout_is_shorter_than_the_functions() {
+        let read = |seconds| request_timeout(&Environment::from([("REQUEST_TIMEOUT_SECONDS", seconds)]));
+        assert_eq!((read("3").unwrap().as_secs(), read("9").unwrap().as_secs()), (3, 9));
+        for bad in ["2", "10", "2.5", "eight"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "REQUEST_TIMEOUT_SECONDS must be a whole number of seconds from 3 to 9"
+            );
+        }
+    }
+
+    #[test]
+    fn source_addresses_can_be_given_or_turned_off() {
+        let read = |list| circle_source_ips(&Environment::from([("CIRCLE_SOURCE_IPS", list)]));
+        assert_eq!(
+            read("127.0.0.1, ::1").unwrap().unwrap(),
+            ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]
+        );
+        assert_eq!(read("").unwrap(), None);
+        assert!(read("10.0.0.0/8").unwrap_err().to_string().starts_with("CIRCLE_SOURCE_IPS must be"));
+    }
+}

@@ -1,0 +1,31 @@
+//! What the functions count in their logs.
+//!
+//! A log line with a `metric` field counts one: a metric filter of the template turns it into a CloudWatch metric. A
+//! failed request counts under its error code ([`problem::Code`](crate::problem::Code)); everything else is listed here.
+
+/// A metric beside the error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
+pub enum Metric {
+    /// Circle named another user for a challenge than the record has.
+    ReportOfAnotherUser,
+    /// Circle reported a second final status that differs from the first.
+    ConflictingFinalStatus,
+    /// Reconciliation no longer checks a challenge.
+    ChallengeAbandoned,
+    /// A reconciliation check failed.
+    CheckFailed,
+    /// Circle does not know the challenges of most users of a reconciliation run.
+    MostChallengesNotFound,
+    /// A reconciliation run ended before it had checked everything that was due.
+    ReconcileStopped,
+    /// A webhook subscription may remain at Circle without a stack that removes it.
+    SubscriptionLeftBehind,
+}
+
+impl Metric {
+    /// The value of the log field `metric`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}

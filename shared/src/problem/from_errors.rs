@@ -1,0 +1,100 @@
+//! Which cause stands for which error of Circle, of a table, or of a signature check.
+
+use super::{Cause, Problem};
+use crate::api_key::ApiKeyError;
+use crate::circle::CircleError;
+use crate::circle_code::CircleCode;
+use crate::clock::Elapsed;
+use crate::dynamodb::StoreError;
+use crate::webhook::VerifyError;
+
+impl From<CircleError> for Problem {
+    fn from(error: CircleError) -> Self {
+        let cause = match &error {
+            CircleError::Response { status, code, .. } => of_response(*status, *code),
+            CircleError::Unreachable { .. } => Cause::CircleUnreachable,
+            CircleError::TimedOut { .. } => Cause::Timeout,
+            CircleError::Unreadable { .. } => Cause::CircleUnreadable,
+            CircleError::ApiKey(ApiKeyError::Unavailable { .. }) => Cause::ApiKeyUnavailable,
+            CircleError::ApiKey(_) => Cause::ApiKeyUnusable,
+        };
+        let mut problem = Self::new(cause);
+        problem.circle_code = error.code();
+        problem.retry_after = error.retry_after().or(problem.retry_after);
+        problem.because(error)
+    }
+}
+
+/// Circle's code decides. The HTTP status counts only if there is no known code, because Circle does not document which
+/// status many codes have.
+fn of_response(status: u16, code: Option<CircleCode>) -> Cause {
+    match (code, status) {
+        (Some(CircleCode::USER_NOT_FOUND), _) => Cause::UserNotFound,
+        (
+            Some(
+                CircleCode::USER_TOKEN_NOT_FOUND
+                | CircleCode::USER_TOKEN_EXPIRED
+                | CircleCode::USER_TOKEN_INVALID,
+            ),
+            _,
+        ) => Cause::UserTokenRejected,
+        (Some(CircleCode::USER_DISABLED), _) => Cause::UserDisabled,
+        (Some(CircleCode::PIN_NOT_SET), _) => Cause::PinNotSet,
+        (Some(CircleCode::SECURITY_QUESTIONS_NOT_SET), _) => Cause::SecurityQuestionsNotSet,
+        (Some(CircleCode::PIN_LOCKED), _) => Cause::PinLocked,
+        (Some(CircleCode::SECURITY_ANSWERS_LOCKED), _) => Cause::SecurityAnswersLocked,
+        (
+            Some(CircleCode::API_KEY_NOT_ALLOWED | CircleCode::API_KEY_INVALID | CircleCode::UNAUTHORIZED),
+            _,
+        )
+        | (None, 401) => Cause::ApiKeyRejected,
+        (Some(CircleCode::PARAMETER_MISSING | CircleCode::PARAMETER_INVALID), _) => {
+            Cause::CircleRejectedRequest
+        }
+        (Some(CircleCode::USER_EXISTS | CircleCode::USER_INITIALISED | CircleCode::PIN_ALREADY_SET), _) => {
+            Cause::CircleHasResource
+        }
+        (
+            Some(
+                CircleCode::INCORRECT_PIN
+                | CircleCode::INCORRECT_ANSWERS
+                | CircleCode::ENCRYPTION_KEY_INVALID
+                | CircleCode::CHALLENGE_EXPIRED,
+            ),
+            _,
+        ) => Cause::CircleRejectedUserInput,
+        (Some(CircleCode::CHALLENGE_NOT_FOUND), _) => Cause::CircleUnknownChallenge,
+        (_, 429) | (Some(CircleCode::RATE_LIMITED), _) => Cause::CircleRateLimited,
+        (_, 500..) => Cause::CircleFailed,
+        (None | Some(CircleCode::UNKNOWN_ERROR), _) => Cause::CircleRejectedWithoutReason,
+        _ => Cause::CircleUnknownCode,
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let cause = match &error {
+            StoreError::Unavailable { .. } => Cause::StorageUnavailable,
+            StoreError::Unreadable { .. } => Cause::RecordUnreadable,
+        };
+        Self::new(cause).because(error)
+    }
+}
+
+impl From<VerifyError> for Problem {
+    fn from(error: VerifyError) -> Self {
+        let cause = match &error {
+            VerifyError::Header(_) | VerifyError::UnknownKey(_) | VerifyError::WrongSignature => {
+                Cause::InvalidSignature
+            }
+            VerifyError::Key(_) => Cause::PublicKeyUnavailable,
+        };
+        Self::new(cause).because(error)
+    }
+}
+
+impl From<Elapsed> for Problem {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(Cause::Timeout).because(elapsed)
+    }
+}
