@@ -313,13 +313,13 @@ def test_cors_is_that_of_the_local_api(template):
 def test_throttling_and_access_logs(deployed):
     stage = deployed["HttpApiApiGatewayDefaultStage"]["Properties"]
     assert stage["DefaultRouteSettings"] == {
-        "ThrottlingRateLimit": {"Ref": "CallerRateLimit"},
-        "ThrottlingBurstLimit": {"Ref": "CallerBurstLimit"},
+        "ThrottlingRateLimit": {"Ref": "RouteThrottleRate"},
+        "ThrottlingBurstLimit": {"Ref": "RouteThrottleBurst"},
     }
     assert set(stage["RouteSettings"]) == {"POST /webhooks/circle", "HEAD /webhooks/circle"}
     assert stage["RouteSettings"]["POST /webhooks/circle"] == {
-        "ThrottlingRateLimit": {"Ref": "WebhookRateLimit"},
-        "ThrottlingBurstLimit": {"Ref": "WebhookBurstLimit"},
+        "ThrottlingRateLimit": {"Ref": "WebhookThrottleRate"},
+        "ThrottlingBurstLimit": {"Ref": "WebhookThrottleBurst"},
     }
     logged = re.findall(r"\$context\.([\w.]+)", stage["AccessLogSettings"]["Format"])
     assert {"requestId", "routeKey", "status", "authorizer.error", "integrationErrorMessage"} <= set(logged)
