@@ -1,5 +1,5 @@
-use local::circle::FactorStatus;
-use local::circle::UserChange;
+use local::circle_simulator::FactorStatus;
+use local::circle_simulator::UserChange;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

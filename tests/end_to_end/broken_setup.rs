@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use local::circle::Fault;
+use local::circle_simulator::Fault;
 use local::secrets_manager::Failure;
 use local::stack::{API_KEY_SECRET, StackOptions};
 use serde_json::{Value, json};

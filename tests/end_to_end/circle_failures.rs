@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use local::circle::Fault;
+use local::circle_simulator::Fault;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::put;
 use lambda_http::lambda_runtime::Config;
 use lambda_http::{Context, LambdaEvent};
-use local::circle::Fault;
+use local::circle_simulator::Fault;
 use manage_subscription::{ManageSubscription, handle};
 use serde_json::{Value, json};
 use shared::clock::Clock;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use local::circle::{Fault, PinEntry};
+use local::circle_simulator::{Fault, PinEntry};
 use serde_json::{Value, json};
 use shared::challenge::ChallengeType;
 use shared::circle::CircleIdempotencyKey;

@@ -1,4 +1,4 @@
-use local::circle::{CircleSimulator, Expiry, PinEntry};
+use local::circle_simulator::{CircleSimulator, Expiry, PinEntry};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

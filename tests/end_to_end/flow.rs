@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use local::circle::{Fault, PinEntry};
+use local::circle_simulator::{Fault, PinEntry};
 use serde_json::json;
 use shared::clock::Clock;
 use shared::secrets::{UserToken, UserTokenClaims};

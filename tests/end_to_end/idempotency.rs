@@ -1,4 +1,4 @@
-use local::circle::PinEntry;
+use local::circle_simulator::PinEntry;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, App, MINUTE, challenge_id, send};

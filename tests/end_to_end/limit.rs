@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use local::circle::{FactorStatus, Fault, UserChange};
+use local::circle_simulator::{FactorStatus, Fault, UserChange};
 use local::dynamodb::RATE_LIMITS_TABLE;
 use serde_json::{Value, json};
 use shared::challenge::ChallengeType;

@@ -1,6 +1,6 @@
 //! The AWS SDK repeats a call whose answer was lost, and finds what it did itself the first time.
 
-use local::circle::{Fault, PinEntry};
+use local::circle_simulator::{Fault, PinEntry};
 use serde_json::json;
 
 use crate::dynamodb_proxy::DynamoDbProxy;

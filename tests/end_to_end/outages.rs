@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use local::circle::{Fault, PinEntry};
+use local::circle_simulator::{Fault, PinEntry};
 use local::dynamodb::CHALLENGES_TABLE;
 use local::secrets_manager::Failure;
 use serde_json::{Value, json};

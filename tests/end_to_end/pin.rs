@@ -1,4 +1,4 @@
-use local::circle::{FactorStatus, PinEntry, UserChange, UserStatus};
+use local::circle_simulator::{FactorStatus, PinEntry, UserChange, UserStatus};
 use serde_json::json;
 
 use crate::support::{App, MINUTE, USER, send};

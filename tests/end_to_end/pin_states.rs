@@ -1,4 +1,4 @@
-use local::circle::{FactorStatus, Fault, UserChange, UserStatus};
+use local::circle_simulator::{FactorStatus, Fault, UserChange, UserStatus};
 use serde_json::{Value, json};
 
 use crate::support::{App, MINUTE, USER, send};

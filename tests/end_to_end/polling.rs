@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use local::circle::{Fault, PinEntry};
+use local::circle_simulator::{Fault, PinEntry};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::future::join;
-use local::circle::{Expiry, Fault, PinEntry};
+use local::circle_simulator::{Expiry, Fault, PinEntry};
 use local::stack::StackOptions;
 use reconcile_challenges::{ReconcileChallenges, StopReason, Summary, reconcile};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-use local::circle::{Fault, PinEntry, UserChange, UserStatus};
+use local::circle_simulator::{Fault, PinEntry, UserChange, UserStatus};
 use local::secrets_manager::Failure;
 use local::stack::API_KEY_SECRET;
 use reconcile_challenges::{StopReason, Summary, reconcile};

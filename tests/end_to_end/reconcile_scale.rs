@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use dynoxide::types::AttributeValue;
 use dynoxide::{Database, ImportOptions};
 use futures_util::{StreamExt, stream};
-use local::circle::{CircleSimulator, Expiry, Fault, PinEntry};
+use local::circle_simulator::{CircleSimulator, Expiry, Fault, PinEntry};
 use local::dynamodb::{self, CHALLENGES_TABLE};
 use local::stack::StackOptions;
 use reconcile_challenges::Summary;

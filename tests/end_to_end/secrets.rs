@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::Client;
-use local::circle::{Fault, PinEntry};
+use local::circle_simulator::{Fault, PinEntry};
 use local::dynamodb::{CHALLENGES_TABLE, RATE_LIMITS_TABLE};
 use local::stack::API_KEY_SECRET;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use local::circle::{CircleOptions, CircleSimulator};
+use local::circle_simulator::{CircleOptions, CircleSimulator};
 use serde_json::json;
 use shared::random::Random;
 use tokio::net::TcpListener;

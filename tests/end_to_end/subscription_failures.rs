@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use local::circle::Fault;
+use local::circle_simulator::Fault;
 use local::stack::API_KEY_SECRET;
 use serde_json::json;
 use shared::clock::Clock;

@@ -1,4 +1,4 @@
-use local::circle::Fault;
+use local::circle_simulator::Fault;
 use local::secrets_manager::Failure;
 use serde_json::{Value, json};
 

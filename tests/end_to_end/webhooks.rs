@@ -1,5 +1,5 @@
 use futures_util::future::join_all;
-use local::circle::{PinEntry, StatusField};
+use local::circle_simulator::{PinEntry, StatusField};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

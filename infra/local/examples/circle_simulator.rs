@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use local::circle::{CircleOptions, CircleSimulator};
+use local::circle_simulator::{CircleOptions, CircleSimulator};
 use serde_json::json;
 use shared::clock::AdjustableClock;
 use shared::random::Random;

@@ -3,7 +3,7 @@
 //! Everything the functions meet in the cloud, served on loopback: Circle, the HTTP API with its JWT check,
 //! DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
 
-pub mod circle;
+pub mod circle_simulator;
 pub mod demo;
 pub mod dynamodb;
 pub mod http_api;

@@ -22,7 +22,7 @@ use shared::random::Random;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::circle::{CircleOptions, CircleSimulator, UserChange};
+use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange};
 use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError, RATE_LIMITS_TABLE};
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
 use crate::issuer::Issuer;

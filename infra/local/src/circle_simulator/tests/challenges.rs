@@ -1,5 +1,5 @@
 use super::*;
-use crate::circle::{ControlError, Expiry, FactorStatus, PinEntry};
+use crate::circle_simulator::{ControlError, Expiry, FactorStatus, PinEntry};
 
 fn set(pin: FactorStatus, security_questions: FactorStatus) -> UserChange {
     UserChange {

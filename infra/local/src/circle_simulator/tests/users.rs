@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::circle::{FactorStatus, UserStatus};
+use crate::circle_simulator::{FactorStatus, UserStatus};
 
 fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();

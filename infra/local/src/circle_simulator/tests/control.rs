@@ -194,7 +194,7 @@ async fn stopping_ends_connections_requests_and_deliveries() {
     receiver.answer_with(500);
     stage.challenge().await;
     stage.circle.wait_for_deliveries(2).await;
-    stage.circle.add_fault(crate::circle::Fault { delay_ms: 60_000, ..Default::default() });
+    stage.circle.add_fault(crate::circle_simulator::Fault { delay_ms: 60_000, ..Default::default() });
     let slow = tokio::spawn(stage.request("GET /v1/w3s/users/user-1", None, None).send());
     let silent =
         tokio::net::TcpStream::connect(stage.circle.url().trim_start_matches("http://")).await.unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::circle::Fault;
+use crate::circle_simulator::Fault;
 
 fn status(status: u16) -> Fault {
     Fault { status: Some(status), ..Fault::default() }

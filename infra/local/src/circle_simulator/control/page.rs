@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::circle::CircleSimulator;
-use crate::circle::text::timestamp;
+use crate::circle_simulator::CircleSimulator;
+use crate::circle_simulator::text::timestamp;
 
 /// One operation: method, path below `/control`, example body, and what it does.
 type Operation = (&'static str, &'static str, &'static str, &'static str);

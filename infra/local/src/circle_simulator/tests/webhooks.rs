@@ -1,5 +1,5 @@
 use super::*;
-use crate::circle::{Expiry, PinEntry, ReleaseOrder, StatusField};
+use crate::circle_simulator::{Expiry, PinEntry, ReleaseOrder, StatusField};
 
 #[tokio::test]
 async fn each_change_of_status_is_sent_once_signed_and_in_circles_form() {
