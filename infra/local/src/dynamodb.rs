@@ -15,6 +15,7 @@ use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::interval::Interval;
 use crate::server::Server;
 
 /// The name of the challenges table.
@@ -26,14 +27,14 @@ pub const PENDING_CHALLENGES_INDEX: &str = "open-challenges";
 /// The name of the table in which challenge requests are counted.
 pub const RATE_LIMITS_TABLE: &str = "rate-limits";
 
-/// How often expired items are removed. In the cloud it happens within a few days of their expiry.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often expired items are removed. In the cloud, DynamoDB removes an item within a few days of its expiry.
+const REMOVAL_PERIOD: Duration = Duration::from_secs(60);
 
 /// A running DynamoDB.
 #[derive(Debug)]
 pub struct DynamoDb {
     server: Server,
-    sweeper: JoinHandle<()>,
+    removal: JoinHandle<()>,
 }
 
 /// Why DynamoDB did not start.
@@ -81,13 +82,13 @@ pub async fn start(
         }
     };
     create_tables(&database).map_err(DynamoDbError::Tables)?;
-    let sweeper = tokio::spawn(sweep(database.clone(), clock));
+    let removal = tokio::spawn(remove_expired_items(database.clone(), Interval::new(clock, REMOVAL_PERIOD)));
     let server = Server::spawn(address, |stopped| async move {
         dynoxide::server::serve_with_shutdown(listener, database, stopped)
             .await
             .unwrap_or_else(|error| tracing::error!(%error, "DynamoDB ended"));
     });
-    Ok(DynamoDb { server, sweeper })
+    Ok(DynamoDb { server, removal })
 }
 
 impl DynamoDb {
@@ -98,15 +99,15 @@ impl DynamoDb {
 
     /// Ends the server and closes the data file.
     pub async fn stop(mut self) {
-        self.sweeper.abort();
-        let _ = (&mut self.sweeper).await;
+        self.removal.abort();
+        let _ = (&mut self.removal).await;
         self.server.stop().await;
     }
 }
 
 impl Drop for DynamoDb {
     fn drop(&mut self) {
-        self.sweeper.abort();
+        self.removal.abort();
     }
 }
 
@@ -158,14 +159,15 @@ fn request<R: serde::de::DeserializeOwned>(json: serde_json::Value) -> R {
     serde_json::from_value(json).expect("the request is well formed")
 }
 
-async fn sweep(database: Database, clock: AdjustableClock) {
+/// DynamoDB's time to live: removes the items whose `expiresAt` has passed.
+async fn remove_expired_items(database: Database, mut interval: Interval) {
     loop {
-        clock.sleep(SWEEP_EVERY).await;
+        interval.tick().await;
         let database = database.clone();
         match tokio::task::spawn_blocking(move || database.sweep_ttl()).await {
             Ok(Ok(removed)) => tracing::debug!(removed, "expired items removed"),
-            Ok(Err(error)) => tracing::error!(%error, "expired items could not be removed"),
-            Err(error) => tracing::error!(%error, "the removal of expired items ended"),
+            Ok(Err(error)) => tracing::error!(%error, "expired items not removed"),
+            Err(error) => tracing::error!(%error, "the removal of expired items crashed"),
         }
     }
 }

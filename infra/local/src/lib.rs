@@ -7,6 +7,7 @@ pub mod circle_simulator;
 pub mod demo;
 pub mod dynamodb;
 pub mod http_api;
+mod interval;
 pub mod issuer;
 mod scheduler;
 pub mod secrets_manager;
