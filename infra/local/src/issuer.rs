@@ -1,15 +1,12 @@
-//! An OIDC issuer that signs users in without asking, for the demo and for tests.
+//! An OIDC issuer that signs in any user without a question, for the demo and for tests.
 //!
-//! It publishes its key as a real one does, so the JWT check in front of the API works as it would with the app's own
-//! issuer. The key is made when the issuer starts and is nowhere else.
+//! It publishes its public key as a real issuer does, so that the JWT check in front of the API works as it does with
+//! the app's own issuer. The key is generated when the issuer starts, and exists nowhere else.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair, KeySize, PublicKeyComponents};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::rsa::PublicKeyComponents;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,17 +16,18 @@ use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
 
+use crate::rs256::Rs256Key;
 use crate::server::Server;
 
-/// The name of the one key in the issuer's key set.
+/// The id of the only key in the issuer's key set.
 const KEY_ID: &str = "demo-issuer-key";
 
 /// A running issuer.
 pub struct Issuer {
     server: Server,
     clock: AdjustableClock,
-    key: Arc<OnceLock<KeyPair>>,
-    other_key: OnceLock<KeyPair>,
+    key: Rs256Key,
+    other_key: Rs256Key,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -41,33 +39,29 @@ impl std::fmt::Debug for Issuer {
 impl Issuer {
     /// Serves `/.well-known/openid-configuration` and the key set that it names, `/.well-known/jwks.json`.
     ///
-    /// The key is made meanwhile: that takes a fifth of a second, more often than not, and nobody needs it yet.
+    /// The key is generated in the background, because nothing needs it yet.
     pub async fn start(listener: TcpListener, clock: AdjustableClock) -> io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
-        let key = Arc::<OnceLock<KeyPair>>::default();
-        tokio::task::spawn_blocking({
-            let key = key.clone();
-            move || _ = key.get_or_init(new_key)
-        });
+        let key = Rs256Key::generate_in_background();
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(openid_configuration))
             .route("/.well-known/jwks.json", get(key_set))
             .with_state(Published { url, key: key.clone() });
         let server = Server::start(listener, router)?;
-        Ok(Self { server, clock, key, other_key: OnceLock::new() })
+        Ok(Self { server, clock, key, other_key: Rs256Key::default() })
     }
 
-    /// The issuer's identifier, the `iss` of its tokens.
+    /// The issuer's identifier, which is the `iss` of its tokens.
     pub fn url(&self) -> &str {
         self.server.url()
     }
 
-    /// A token for `subject`, good for `expires_in` from now on the stack's clock.
+    /// A token for `subject` that expires `expires_in` from now on the stack's clock.
     pub fn token(&self, subject: &str, audience: &str, expires_in: Duration) -> String {
         self.sign(&self.claims(subject, audience, expires_in))
     }
 
-    /// The claims of [`Self::token`], to change before they are signed.
+    /// The claims of [`Self::token`], for callers that change them before they are signed.
     pub fn claims(&self, subject: &str, audience: &str, expires_in: Duration) -> Value {
         let now = self.clock.now();
         json!({
@@ -79,26 +73,30 @@ impl Issuer {
         })
     }
 
-    /// A token with exactly these claims, of any name and type, right or wrong. The first one waits for the key.
+    /// A token with exactly these claims, whether they are valid or not. The first call waits for the key.
     pub fn sign(&self, claims: &Value) -> String {
-        sign(claims, self.key.get_or_init(new_key))
+        self.key.sign(&header(), claims)
     }
 
-    /// A token that names the issuer's key and is signed with another one.
+    /// A token that names the issuer's key but is signed with another one.
     pub fn forge(&self, claims: &Value) -> String {
-        sign(claims, self.other_key.get_or_init(new_key))
+        self.other_key.sign(&header(), claims)
     }
 
-    /// Frees the port.
+    /// Stops the server and frees the port.
     pub async fn stop(mut self) {
         self.server.stop().await;
     }
 }
 
+fn header() -> Value {
+    json!({ "alg": "RS256", "typ": "JWT", "kid": KEY_ID })
+}
+
 #[derive(Clone)]
 struct Published {
     url: String,
-    key: Arc<OnceLock<KeyPair>>,
+    key: Rs256Key,
 }
 
 async fn openid_configuration(State(Published { url, .. }): State<Published>) -> Json<Value> {
@@ -112,10 +110,8 @@ async fn openid_configuration(State(Published { url, .. }): State<Published>) ->
 }
 
 async fn key_set(State(Published { key, .. }): State<Published>) -> Json<Value> {
-    let public = tokio::task::spawn_blocking(move || {
-        PublicKeyComponents::<Vec<u8>>::from(key.get_or_init(new_key).public_key())
-    });
-    let public = public.await.expect("making a key does not panic");
+    key.ready().await;
+    let public = PublicKeyComponents::<Vec<u8>>::from(key.public_key());
     Json(json!({
         "keys": [{
             "kty": "RSA",
@@ -126,20 +122,6 @@ async fn key_set(State(Published { key, .. }): State<Published>) -> Json<Value> 
             "e": URL_SAFE_NO_PAD.encode(public.e),
         }],
     }))
-}
-
-fn sign(claims: &Value, key: &KeyPair) -> String {
-    let header = json!({ "alg": "RS256", "typ": "JWT", "kid": KEY_ID });
-    let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let signed = format!("{}.{}", part(&header), part(claims));
-    let mut signature = vec![0; key.public_modulus_len()];
-    key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-        .expect("an RSA key signs anything");
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-}
-
-fn new_key() -> KeyPair {
-    KeyPair::generate(KeySize::Rsa2048).expect("the operating system gives randomness")
 }
 
 #[cfg(test)]
@@ -175,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_publishes_what_an_oidc_client_asks_for() {
+    async fn discovery_document_and_public_key_are_published() {
         let issuer = issuer().await;
         let url = issuer.url();
         assert_eq!(
@@ -196,12 +178,12 @@ mod tests {
         assert_eq!(key["kid"], "demo-issuer-key");
         assert_eq!(key["e"], "AQAB");
         assert_eq!(key["n"].as_str().unwrap().len(), 342, "2048 bits in base64url");
-        assert_eq!(key.as_object().unwrap().len(), 6, "nothing of the private key");
+        assert_eq!(key.as_object().unwrap().len(), 6, "the key set has no part of the private key");
         issuer.stop().await;
     }
 
     #[tokio::test]
-    async fn a_token_says_who_for_whom_and_how_long() {
+    async fn token_has_issuer_subject_audience_and_times() {
         let issuer = issuer().await;
         let token = verify(&issuer, &issuer.token("user-12345", "app", HOUR)).await.unwrap();
         assert_eq!(
@@ -217,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_tokens_can_be_had_too() {
+    async fn tokens_can_be_forged_or_carry_any_claims() {
         let issuer = issuer().await;
         let mut claims = issuer.claims("user-12345", "app", HOUR);
         let forged = verify(&issuer, &issuer.forge(&claims)).await.unwrap_err();
@@ -229,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_debug_shows_no_key() {
+    async fn debug_output_does_not_contain_the_key() {
         let issuer = issuer().await;
         assert_eq!(format!("{issuer:?}"), format!("Issuer {{ url: \"{}\", .. }}", issuer.url()));
     }

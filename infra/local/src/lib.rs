@@ -9,6 +9,7 @@ pub mod dynamodb;
 pub mod http_api;
 mod interval;
 pub mod issuer;
+mod rs256;
 mod scheduler;
 pub mod secrets_manager;
 mod server;

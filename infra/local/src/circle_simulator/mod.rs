@@ -118,7 +118,7 @@ impl CircleSimulator {
         let core = Arc::new(Core {
             url: format!("http://{address}"),
             state: Mutex::new(State::new(&options.random, now)),
-            user_tokens: UserTokens::default(),
+            user_tokens: UserTokens::new(),
             clock: options.clock,
             random: options.random,
             on_api_key_change: options.on_api_key_change,
@@ -129,8 +129,6 @@ impl CircleSimulator {
             stopped: watch::Sender::new(false),
         });
         let inner = Self { core: core.clone(), running: None };
-        let early = inner.clone();
-        inner.spawn(async move { early.core.user_tokens.prepare().await });
         let server = tokio::spawn(server::serve(options.listener, inner));
         let running = Running { core: core.clone(), server: Mutex::new(Some(server)) };
         Self { core, running: Some(Arc::new(running)) }

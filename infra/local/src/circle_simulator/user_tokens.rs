@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tokio::sync::OnceCell;
 
 use super::CircleSimulator;
 use super::refusal::Refusal;
 use super::state::State;
 use super::users::User;
+use crate::rs256::Rs256Key;
 
 /// How long a user token is good for, by Circle's documentation.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -34,52 +31,31 @@ pub(super) struct VerifiedToken {
     exp: i64,
 }
 
-/// The key that signs user tokens, made when it is first needed: making one takes too long for a start.
-#[derive(Default)]
-pub(super) struct UserTokens(OnceCell<TokenKey>);
-
-struct TokenKey {
-    pair: RsaKeyPair,
-    public: DecodingKey,
+/// Signs user tokens and verifies them. The key is generated in the background from the start, because that takes long.
+pub(super) struct UserTokens {
+    key: Rs256Key,
 }
 
 impl UserTokens {
-    /// Makes the key if it is not there yet.
-    pub(super) async fn prepare(&self) {
-        self.key().await;
-    }
-
-    async fn key(&self) -> &TokenKey {
-        self.0
-            .get_or_init(|| async {
-                let generated = tokio::task::spawn_blocking(|| {
-                    let pair =
-                        RsaKeyPair::generate(KeySize::Rsa2048).expect("the system can make an RSA key");
-                    let public = DecodingKey::from_rsa_der(pair.public_key().as_ref());
-                    TokenKey { pair, public }
-                });
-                generated.await.expect("making an RSA key does not panic")
-            })
-            .await
+    /// Needs a tokio runtime.
+    pub(super) fn new() -> Self {
+        Self { key: Rs256Key::generate_in_background() }
     }
 
     pub(super) async fn sign(&self, claims: &Value) -> String {
-        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-        let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let pair = &self.key().await.pair;
-        let mut signature = vec![0; pair.public_modulus_len()];
-        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature)
-            .expect("an RSA key can sign");
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        self.key.ready().await;
+        self.key.sign(&json!({"alg": "RS256", "typ": "JWT"}), claims)
     }
 
-    /// Checks form and signature, and nothing else.
+    /// Checks the form and the signature, and nothing else.
     pub(super) async fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
         let mut validation = Validation::new(Algorithm::RS256);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let verified = jsonwebtoken::decode(token, &self.key().await.public, &validation);
+        self.key.ready().await;
+        let key = DecodingKey::from_rsa_der(self.key.public_key().as_ref());
+        let verified = jsonwebtoken::decode(token, &key, &validation);
         verified.map(|data| data.claims).map_err(|_| Refusal::user_token_invalid())
     }
 }
