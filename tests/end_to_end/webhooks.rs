@@ -79,7 +79,7 @@ async fn every_way_that_circle_documents_a_message_is_understood() {
         knobs.change_pin_notification_type = "challenges.initialize".into();
         knobs.notifications_name_user = false;
         knobs.status_field = StatusField::State;
-        knobs.complete_word = "COMPLETED".into();
+        knobs.complete_status = "COMPLETED".into();
     });
     let id = app.challenge().await;
     circle.start_challenge(id).unwrap();

@@ -1,10 +1,9 @@
-//! Which of Circle's calls a request is.
+//! The calls of Circle's API, and how a request is matched to one.
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
-use super::text::percent_decoded;
-
-/// A call of Circle's, with what its path says. Ids are as they came, and checked by whoever answers.
+/// A call of Circle's API, with the id from its path. The id is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Call {
     CreateUserToken,
@@ -23,7 +22,7 @@ pub(super) enum Call {
     DeleteSubscription(String),
 }
 
-/// Why a request is no call.
+/// Why a request does not match a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoCall {
     UnknownPath,
@@ -32,8 +31,7 @@ pub(super) enum NoCall {
 
 impl Call {
     pub(super) fn find(method: &Method, path: &str) -> Result<Self, NoCall> {
-        let segments: Option<Vec<String>> = path.split('/').skip(1).map(percent_decoded).collect();
-        let segments = segments.ok_or(NoCall::UnknownPath)?;
+        let segments = path_segments(path).ok_or(NoCall::UnknownPath)?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let id = || segments.last().copied().unwrap_or_default().to_owned();
         match (segments.as_slice(), method.as_str()) {
@@ -68,7 +66,7 @@ impl Call {
         }
     }
 
-    /// Method and path template, under which calls are counted.
+    /// Method and path template. Calls are counted under this name.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::CreateUserToken => "POST /v1/w3s/users/token",
@@ -86,5 +84,24 @@ impl Call {
             Self::ChangeSubscription(_) => "PATCH /v2/notifications/subscriptions/{id}",
             Self::DeleteSubscription(_) => "DELETE /v2/notifications/subscriptions/{id}",
         }
+    }
+}
+
+/// The segments of a path, percent-decoded; `None` if one of them is not UTF-8.
+pub(super) fn path_segments(path: &str) -> Option<Vec<String>> {
+    let decoded = path.split('/').skip(1).map(|segment| percent_decode_str(segment).decode_utf8());
+    decoded.map(|segment| Some(segment.ok()?.into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_segments_are_percent_decoded() {
+        assert_eq!(path_segments("/a%20b/c%2Fd"), Some(vec!["a b".to_owned(), "c/d".to_owned()]));
+        assert_eq!(path_segments("/c%C3%A9/%"), Some(vec!["cé".to_owned(), "%".to_owned()]));
+        assert_eq!(path_segments("/%ff"), None);
+        assert_eq!(path_segments(""), Some(Vec::new()));
     }
 }

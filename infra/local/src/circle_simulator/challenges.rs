@@ -1,18 +1,19 @@
-//! Challenges: what they are, how Circle shows them, and when it makes one.
+//! Challenges: their states, their JSON forms, and the conditions for a new one.
+
+use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::api_error::ApiError;
+use super::dates::date;
 use super::knobs::{Knobs, StatusField};
-use super::refusal::Refusal;
-use super::state::State;
-use super::text::date;
 use super::users::{FactorStatus, User};
 use super::{CircleSimulator, ControlError};
 
-/// What a challenge asks of the user.
+/// What the user has to do in a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ChallengeType {
@@ -22,26 +23,26 @@ pub enum ChallengeType {
     RestorePin,
 }
 
-/// A challenge as the control API shows it.
+/// A challenge in the form of the control API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChallengeView {
     /// Circle's id of the challenge.
     pub id: Uuid,
-    /// Whose it is.
+    /// The user who has to approve it.
     pub user_id: String,
-    /// What it asks.
+    /// What the user has to do.
     #[serde(rename = "type")]
     pub challenge_type: ChallengeType,
     /// PENDING, IN_PROGRESS, COMPLETE, FAILED or EXPIRED.
     pub status: &'static str,
-    /// Why it failed.
+    /// Circle's code for the reason, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<i32>,
-    /// Why it failed, in words.
+    /// The message that comes with the code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub create_date: String,
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Challenge {
     pub(super) challenge_type: ChallengeType,
     pub(super) status: Status,
     created_at: OffsetDateTime,
-    /// The order in which challenges were made.
+    /// How many challenges were created before this one.
     number: usize,
 }
 
@@ -79,8 +80,9 @@ impl Status {
         }
     }
 
-    fn shown<'a>(&self, knobs: &'a Knobs) -> &'a str {
-        if *self == Self::Complete { &knobs.complete_word } else { self.name() }
+    /// The value that Circle sends.
+    fn wire_value<'a>(&self, knobs: &'a Knobs) -> &'a str {
+        if *self == Self::Complete { &knobs.complete_status } else { self.name() }
     }
 
     fn error(&self) -> Option<(i32, &str)> {
@@ -92,12 +94,12 @@ impl Status {
 }
 
 impl Challenge {
-    /// Circle's `Challenge`: an error only where it failed.
+    /// Circle's `Challenge`. It has an error only if the challenge failed.
     pub(super) fn resource(&self, knobs: &Knobs) -> Value {
         let mut resource = json!({
             "id": self.id,
             "type": self.challenge_type,
-            "status": self.status.shown(knobs),
+            "status": self.status.wire_value(knobs),
             "correlationIds": [],
         });
         if let Some((code, message)) = self.status.error() {
@@ -107,8 +109,8 @@ impl Challenge {
         resource
     }
 
-    /// The `notification` of a webhook: an error always, 0 where there is none.
-    fn notification(&self, knobs: &Knobs) -> Value {
+    /// The `notification` of a webhook. It always has an error code, which is 0 if the challenge did not fail.
+    pub(super) fn notification(&self, knobs: &Knobs) -> Value {
         let (code, message) = self.status.error().unwrap_or((0, ""));
         let mut notification = json!({
             "id": self.id,
@@ -118,14 +120,14 @@ impl Challenge {
             "errorMessage": message,
         });
         let field = if knobs.status_field == StatusField::State { "state" } else { "status" };
-        notification[field] = self.status.shown(knobs).into();
+        notification[field] = self.status.wire_value(knobs).into();
         if knobs.notifications_name_user {
             notification["userId"] = self.user_id.as_str().into();
         }
         notification
     }
 
-    fn notification_type<'a>(&self, knobs: &'a Knobs) -> &'a str {
+    pub(super) fn notification_type<'a>(&self, knobs: &'a Knobs) -> &'a str {
         match self.challenge_type {
             ChallengeType::ChangePin => &knobs.change_pin_notification_type,
             ChallengeType::RestorePin => "challenges.restorePin",
@@ -134,10 +136,6 @@ impl Challenge {
 
     pub(super) fn is_final(&self) -> bool {
         !matches!(self.status, Status::Pending | Status::InProgress)
-    }
-
-    pub(super) fn has_status(&self, name: &str) -> bool {
-        self.status.name() == name
     }
 
     pub(super) fn view(&self) -> ChallengeView {
@@ -154,77 +152,75 @@ impl Challenge {
     }
 }
 
-impl State {
-    /// A user's challenges, oldest first.
-    pub(super) fn challenges_of(&self, user_id: &str) -> Vec<&Challenge> {
-        let mut challenges: Vec<_> = self.challenges.values().filter(|one| one.user_id == user_id).collect();
+/// All challenges, by id.
+#[derive(Default)]
+pub(super) struct Challenges(HashMap<Uuid, Challenge>);
+
+impl Challenges {
+    /// Adds a challenge that is PENDING.
+    pub(super) fn add(
+        &mut self,
+        id: Uuid,
+        user_id: &str,
+        challenge_type: ChallengeType,
+        created_at: OffsetDateTime,
+    ) {
+        let (user_id, number) = (user_id.to_owned(), self.0.len());
+        let challenge =
+            Challenge { id, user_id, challenge_type, status: Status::Pending, created_at, number };
+        self.0.insert(id, challenge);
+    }
+
+    pub(super) fn get(&self, id: Uuid) -> Option<&Challenge> {
+        self.0.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: Uuid) -> Option<&mut Challenge> {
+        self.0.get_mut(&id)
+    }
+
+    /// The oldest challenge first.
+    pub(super) fn in_order(&self) -> Vec<&Challenge> {
+        let mut challenges: Vec<_> = self.0.values().collect();
         challenges.sort_by_key(|challenge| challenge.number);
         challenges
     }
+}
 
-    /// Whether Circle makes a challenge of this type for the user, who is not disabled, now.
-    fn may_challenge(&self, user: &User, wanted: ChallengeType, now: OffsetDateTime) -> Result<(), Refusal> {
-        let status = self.knobs.undocumented_error_status;
-        match (wanted, user.pin.status(now), user.security_questions.status(now)) {
-            (_, FactorStatus::Unset, _) => Err(Refusal::pin_not_set(status)),
-            (ChallengeType::ChangePin, FactorStatus::Locked, _) => Err(Refusal::pin_locked(status)),
-            (ChallengeType::RestorePin, _, FactorStatus::Unset) => {
-                Err(Refusal::security_questions_not_set(status))
-            }
-            (ChallengeType::RestorePin, _, FactorStatus::Locked) => {
-                Err(Refusal::security_questions_locked(status))
-            }
-            _ => Ok(()),
+/// Whether Circle creates a challenge of the type `wanted` for the user now.
+///
+/// `status` is the HTTP status of the error, because Circle does not document it.
+pub(super) fn check_preconditions(
+    user: &User,
+    wanted: ChallengeType,
+    now: OffsetDateTime,
+    status: u16,
+) -> Result<(), ApiError> {
+    match (wanted, user.pin.status(now), user.security_questions.status(now)) {
+        (_, FactorStatus::Unset, _) => Err(ApiError::pin_not_set(status)),
+        (ChallengeType::ChangePin, FactorStatus::Locked, _) => Err(ApiError::pin_locked(status)),
+        (ChallengeType::RestorePin, _, FactorStatus::Unset) => {
+            Err(ApiError::security_questions_not_set(status))
         }
+        (ChallengeType::RestorePin, _, FactorStatus::Locked) => {
+            Err(ApiError::security_questions_locked(status))
+        }
+        _ => Ok(()),
     }
 }
 
 impl CircleSimulator {
-    /// Makes a challenge and announces it as PENDING.
-    pub(super) fn make_challenge(
-        &self,
-        state: &mut State,
-        user_id: &str,
-        challenge_type: ChallengeType,
-    ) -> Result<Uuid, Refusal> {
-        let now = self.now();
-        let user = state.users.get(user_id).ok_or_else(Refusal::no_such_user)?;
-        state.may_challenge(user, challenge_type, now)?;
-        let challenge = Challenge {
-            id: self.core.random.uuid(),
-            user_id: user_id.to_owned(),
-            challenge_type,
-            status: Status::Pending,
-            created_at: now,
-            number: state.challenges.len(),
-        };
-        let id = challenge.id;
-        state.challenges.insert(id, challenge);
-        self.announce_challenge(state, id);
-        Ok(id)
-    }
-
-    /// All challenges, oldest first.
+    /// All challenges, the oldest first.
     pub fn challenges(&self) -> Vec<ChallengeView> {
-        let state = self.state();
-        let mut challenges: Vec<_> = state.challenges.values().collect();
-        challenges.sort_by_key(|challenge| challenge.number);
-        challenges.into_iter().map(Challenge::view).collect()
+        self.state().challenges.in_order().into_iter().map(Challenge::view).collect()
     }
 
     /// One challenge.
+    ///
+    /// # Errors
+    /// If it does not exist.
     pub fn challenge(&self, id: Uuid) -> Result<ChallengeView, ControlError> {
-        self.state().challenges.get(&id).map(Challenge::view).ok_or_else(|| no_challenge(id))
+        let state = self.state();
+        state.challenges.get(id).map(Challenge::view).ok_or_else(|| ControlError::no_challenge(id))
     }
-
-    pub(super) fn announce_challenge(&self, state: &mut State, id: Uuid) {
-        let Some(challenge) = state.challenges.get(&id) else { return };
-        let notification_type = challenge.notification_type(&state.knobs).to_owned();
-        let notification = challenge.notification(&state.knobs);
-        self.announce(state, &notification_type, &notification);
-    }
-}
-
-pub(super) fn no_challenge(id: Uuid) -> ControlError {
-    ControlError::NotFound(format!("there is no challenge {id}"))
 }

@@ -1,4 +1,4 @@
-//! Connections that can be cut: by a fault, or because the simulator stops.
+//! Connections that break: because of a fault, or because the simulator stops.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -14,20 +14,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Accepts connections that end when the simulator does.
+/// Accepts connections that end when the simulator stops.
 pub(super) struct CuttingListener {
     pub(super) tcp: TcpListener,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
-/// A connection whose answers can be lost.
+/// A connection whose responses can be lost.
 pub(super) struct Connection {
     tcp: TcpStream,
     cut: Cut,
     stopped: BoxFuture<'static, ()>,
 }
 
-/// Breaks one connection: nothing that is written from then on arrives.
+/// A handle that breaks one connection. Nothing that is written afterwards arrives.
 #[derive(Clone, Default)]
 pub(super) struct Cut(Arc<AtomicBool>);
 
@@ -43,11 +43,11 @@ impl Listener for CuttingListener {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (tcp, address) = Listener::accept(&mut self.tcp).await;
-        // Without it small answers on loopback can wait 40 ms for an acknowledgement.
+        // With Nagle's algorithm, a small response on loopback can wait 40 ms for an acknowledgement.
         let _ = tcp.set_nodelay(true);
         let mut stopped = self.stopped.clone();
         let stopped = Box::pin(async move {
-            // An error says that the simulator is gone altogether.
+            // An error means that the simulator has been dropped.
             let _ = stopped.wait_for(|stopped| *stopped).await;
         });
         (Connection { tcp, cut: Cut::default(), stopped }, address)

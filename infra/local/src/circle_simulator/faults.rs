@@ -1,38 +1,39 @@
-//! Faults in Circle's answers: errors, delays, broken connections.
+//! Faults in Circle's responses: errors, delays, broken connections.
+
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::CircleSimulator;
-use super::state::State;
 
-/// What goes wrong with the next matching calls, instead of or after their effect.
+/// What goes wrong with the next matching calls, instead of their effect or after it.
 ///
-/// A fault with only a delay answers late but truly.
+/// A fault with only a delay sends the real response late.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Fault {
-    /// The HTTP method it applies to; any when absent.
+    /// The HTTP method of the calls; any method if absent.
     pub method: Option<String>,
-    /// The beginning of the paths it applies to; any when absent.
+    /// The beginning of the path of the calls; any path if absent.
     pub path: Option<String>,
     /// How many calls it applies to.
     pub times: u32,
-    /// How long to wait first, in milliseconds of the simulator's clock.
+    /// How long the call waits first, in milliseconds of the simulator's clock.
     pub delay_ms: u64,
-    /// The HTTP status to answer with.
+    /// The HTTP status of the response.
     pub status: Option<u16>,
-    /// The Circle code to answer with; by default 429 for the status 429, else -1.
+    /// The Circle code in the response. The default is 429 for the status 429, and -1 for any other status.
     pub code: Option<i32>,
-    /// The message to answer with.
+    /// The message in the response.
     pub message: Option<String>,
-    /// The body to answer with instead of Circle's form, such as a proxy's HTML page.
+    /// A body that replaces Circle's JSON, such as a proxy's HTML page.
     pub body: Option<String>,
-    /// The `Retry-After` header to answer with: seconds or a date.
+    /// The `Retry-After` header of the response: seconds or a date.
     pub retry_after: Option<String>,
-    /// Break the connection instead of answering.
+    /// Breaks the connection instead of sending a response.
     pub drop: bool,
-    /// The call takes effect first, and only its answer suffers. A refused call has no effect either way.
+    /// The call takes effect first, and only its response is replaced. A call that Circle rejects has no effect.
     pub after_effect: bool,
 }
 
@@ -55,7 +56,7 @@ impl Default for Fault {
 }
 
 impl Fault {
-    /// Says what is wrong with it, if anything is.
+    /// The error is a sentence that names the invalid field.
     fn check(&self) -> Result<(), String> {
         if self.times == 0 {
             return Err("times must be at least 1".to_owned());
@@ -69,8 +70,8 @@ impl Fault {
         if self.status.is_some_and(|status| !(200..=599).contains(&status)) {
             return Err("status must be between 200 and 599".to_owned());
         }
-        let answers = self.code.is_some() || self.message.is_some() || self.body.is_some();
-        if self.status.is_none() && (answers || self.retry_after.is_some()) {
+        let has_content = self.code.is_some() || self.message.is_some() || self.body.is_some();
+        if self.status.is_none() && (has_content || self.retry_after.is_some()) {
             return Err("code, message, body and retryAfter need a status".to_owned());
         }
         if self.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
@@ -87,47 +88,51 @@ impl Fault {
             && self.path.as_ref().is_none_or(|prefix| path.starts_with(prefix.as_str()))
     }
 
-    /// The body of the answer in Circle's form.
+    /// The body of the response in Circle's form.
     pub(super) fn error_body(&self) -> Value {
         let code = self.code.unwrap_or(if self.status == Some(429) { 429 } else { -1 });
         json!({"code": code, "message": self.message.as_deref().unwrap_or("Something went wrong")})
     }
 }
 
+/// The faults that have not happened yet, the oldest first.
+#[derive(Default)]
+pub(super) struct Faults(VecDeque<Fault>);
+
+impl Faults {
+    /// The first fault that applies to this call. It is removed once it has been taken `times` times.
+    pub(super) fn take(&mut self, method: &str, path: &str) -> Option<Fault> {
+        let index = self.0.iter().position(|fault| fault.applies(method, path))?;
+        let fault = &mut self.0[index];
+        fault.times -= 1;
+        if fault.times == 0 { self.0.remove(index) } else { Some(fault.clone()) }
+    }
+}
+
 impl CircleSimulator {
-    /// Adds a fault. Where several apply to a call, the oldest one is used.
+    /// Adds a fault. If several faults apply to a call, the oldest one happens.
     ///
     /// # Panics
-    /// When the fault contradicts itself.
+    /// If the fault contradicts itself.
     pub fn add_fault(&self, fault: Fault) {
-        if let Err(problem) = self.accept_fault(fault) {
+        if let Err(problem) = self.try_add_fault(fault) {
             panic!("{problem}");
         }
     }
 
-    pub(super) fn accept_fault(&self, fault: Fault) -> Result<(), String> {
+    pub(super) fn try_add_fault(&self, fault: Fault) -> Result<(), String> {
         fault.check()?;
-        self.state().faults.push_back(fault);
+        self.state().faults.0.push_back(fault);
         Ok(())
     }
 
-    /// The faults that are still to happen.
+    /// The faults that have not happened yet.
     pub fn faults(&self) -> Vec<Fault> {
-        self.state().faults.iter().cloned().collect()
+        self.state().faults.0.iter().cloned().collect()
     }
 
-    /// Forgets all faults.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
-        self.state().faults.clear();
-    }
-}
-
-impl State {
-    /// The fault that this call meets, which is thereby used up once.
-    pub(super) fn take_fault(&mut self, method: &str, path: &str) -> Option<Fault> {
-        let index = self.faults.iter().position(|fault| fault.applies(method, path))?;
-        let fault = &mut self.faults[index];
-        fault.times -= 1;
-        if fault.times == 0 { self.faults.remove(index) } else { Some(fault.clone()) }
+        self.state().faults.0.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! Switches for what Circle's documentation leaves open, and for how badly webhooks travel.
+//! Knobs: the choices that Circle's documentation leaves open, and how unreliable webhooks are.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,44 +8,44 @@ use super::CircleSimulator;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Knobs {
-    /// A new user token ends the user's older ones (155103). Circle does not say whether it does. Default: no.
+    /// A new user token ends the user's older tokens (155103). Circle does not document whether it does. Default: no.
     pub new_token_ends_old: bool,
-    /// New user tokens come without an `encryptionKey`, which Circle's schema calls optional. Default: no.
+    /// New user tokens come without an `encryptionKey`, which is optional in Circle's schema. Default: no.
     pub omit_encryption_key: bool,
-    /// A wrong PIN ends its challenge as FAILED 155112, instead of leaving it open until the third. Default: no.
+    /// The first wrong PIN fails the challenge with 155112, instead of the third with 155119. Default: no.
     pub wrong_pin_fails_challenge: bool,
-    /// Wrong security answers end their challenge as FAILED 155115, instead of leaving it open until the third.
-    /// Default: no.
+    /// The first wrong security answers fail the challenge with 155115, instead of the third with 155120. Default: no.
     pub wrong_answers_fail_challenge: bool,
-    /// The `notificationType` of CHANGE_PIN challenges; Circle's guide shows `challenges.initialize`.
+    /// The `notificationType` of CHANGE_PIN challenges. Circle's guide shows `challenges.initialize`.
     /// Default: `challenges.changePin`.
     pub change_pin_notification_type: String,
-    /// Challenge notifications name the user, as in Circle's guide but not on its reference page. Default: yes.
+    /// Challenge notifications have a `userId`, as in Circle's guide but not on its reference page. Default: yes.
     pub notifications_name_user: bool,
-    /// What challenge notifications call the status. Default: `status`.
+    /// The name of the status in challenge notifications. Default: `status`.
     pub status_field: StatusField,
-    /// The word for a challenge that succeeded: `COMPLETE`, or `COMPLETED` as Circle's guides also write.
-    pub complete_word: String,
-    /// The HTTP status of errors for which Circle documents none (155110, 155111, 155116, 155119, 155120).
+    /// The status of a challenge that succeeded: `COMPLETE`, or `COMPLETED` as in some of Circle's guides.
+    /// Default: `COMPLETE`.
+    pub complete_status: String,
+    /// The HTTP status of the errors whose status Circle does not document (155110, 155111, 155116, 155119, 155120).
     /// Default: 403.
     pub undocumented_error_status: u16,
-    /// Notifications wait until they are released.
+    /// Notifications are held until they are released.
     pub webhooks_paused: bool,
-    /// How many of the next notifications are never sent.
+    /// How many of the next notifications are lost.
     pub lose_webhooks: u32,
-    /// How many times more than once each notification is sent: one after the other, or at once where
+    /// How many extra copies of each notification are sent. They are sent one after the other, or all at once if
     /// `delay_webhooks_ms` is set.
     pub repeat_webhooks: u32,
-    /// How long each notification waits before its first attempt, in milliseconds of the simulator's clock. Those
-    /// that wait are overtaken by those that do not.
+    /// How long each notification waits before its first attempt, in milliseconds of the simulator's clock. Later
+    /// notifications without a delay overtake it.
     pub delay_webhooks_ms: u64,
-    /// Collects this many notifications and sends them in reverse; below 2 they are sent as they come.
+    /// How many notifications are collected and then sent in reverse order. Values below 2 turn this off.
     pub reorder_webhooks: u32,
-    /// What the waits between attempts (1 s to 11 h) are multiplied with, read when a wait begins.
+    /// The waits between attempts (1 s to 11 h) are multiplied by this. It is read when a wait begins. Default: 1.
     pub retry_factor: f64,
 }
 
-/// What a challenge notification calls the status of the challenge.
+/// The name of the status in a challenge notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StatusField {
@@ -65,7 +65,7 @@ impl Default for Knobs {
             change_pin_notification_type: "challenges.changePin".to_owned(),
             notifications_name_user: true,
             status_field: StatusField::Status,
-            complete_word: "COMPLETE".to_owned(),
+            complete_status: "COMPLETE".to_owned(),
             undocumented_error_status: 403,
             webhooks_paused: false,
             lose_webhooks: 0,
@@ -78,7 +78,7 @@ impl Default for Knobs {
 }
 
 impl Knobs {
-    /// Says what is wrong with a setting, if anything is.
+    /// The error is a sentence that names the invalid knob.
     fn check(&self) -> Result<(), String> {
         if !(0.0..=1000.0).contains(&self.retry_factor) {
             return Err("retryFactor must be between 0 and 1000".to_owned());
@@ -86,8 +86,8 @@ impl Knobs {
         if !(400..=499).contains(&self.undocumented_error_status) {
             return Err("undocumentedErrorStatus must be a 4xx status".to_owned());
         }
-        if !["COMPLETE", "COMPLETED"].contains(&self.complete_word.as_str()) {
-            return Err("completeWord must be COMPLETE or COMPLETED".to_owned());
+        if !["COMPLETE", "COMPLETED"].contains(&self.complete_status.as_str()) {
+            return Err("completeStatus must be COMPLETE or COMPLETED".to_owned());
         }
         if self.repeat_webhooks > 1000 {
             return Err("repeatWebhooks must be at most 1000".to_owned());
@@ -100,18 +100,18 @@ impl Knobs {
 }
 
 impl CircleSimulator {
-    /// The knobs as they are now; `lose_webhooks` counts down.
+    /// The current knobs. `lose_webhooks` counts down.
     pub fn knobs(&self) -> Knobs {
         self.state().knobs.clone()
     }
 
-    /// Turns knobs. Notifications that were held only for reordering leave once that is turned off.
+    /// Changes knobs. Turning off a pause or reordering sends the messages that it held.
     ///
     /// # Panics
-    /// When a value is out of its range.
-    pub fn set_knobs(&self, turn: impl FnOnce(&mut Knobs)) {
+    /// If a value is out of range.
+    pub fn set_knobs(&self, change: impl FnOnce(&mut Knobs)) {
         let mut knobs = self.knobs();
-        turn(&mut knobs);
+        change(&mut knobs);
         if let Err(problem) = self.replace_knobs(knobs) {
             panic!("{problem}");
         }

@@ -1,33 +1,36 @@
-//! Circle's side of user-controlled wallets, on one machine.
+//! A simulator of Circle's API for user-controlled wallets.
 //!
-//! An independent reading of Circle's documentation: it shares no wire type with the functions it is used to
-//! test, so that a misreading on one side does not hide the same misreading on the other. Circle's own server
-//! SDKs work against it unchanged.
+//! It is an independent implementation of Circle's documentation. It shares no wire type with the functions that it
+//! tests, so that a misreading on one side does not hide the same misreading on the other. Circle's own server SDKs
+//! work with it unchanged.
 //!
-//! What it serves under one address:
-//! - Circle's calls (`/v1/w3s/..`, `/v2/notifications/..`): `calls` finds the call, `api` answers it;
-//! - signed webhooks to whoever subscribed: `notifications`, `deliveries`;
-//! - a control API under `/control` that does what a user or Circle's operators would do, and that makes
-//!   Circle misbehave: `control`. Everything there is also a method of [`CircleSimulator`].
+//! It has three parts:
+//! - Circle's API (`/v1/w3s/..`, `/v2/notifications/..`): `calls` finds the call, `api` performs it.
+//! - Signed webhooks to the subscribers: `notifications` builds and signs the messages, `deliveries` sends them.
+//! - A control API under `/control`: `control`. It acts as a user on the device or as an operator of Circle, and it
+//!   makes Circle misbehave. Each operation is also a method of [`CircleSimulator`].
 //!
 //! All state is in one `state::State` behind one lock, which is never held across an `await`.
 
 mod api;
+mod api_error;
 mod calls;
 mod challenges;
 mod connection;
 mod control;
+mod control_error;
+mod dates;
 mod deliveries;
 mod device;
 mod faults;
 mod knobs;
 mod notifications;
-mod refusal;
+mod outbox;
+mod responses;
 mod server;
 mod signing;
 mod state;
 mod subscriptions;
-mod text;
 mod user_tokens;
 mod users;
 
@@ -49,36 +52,36 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use challenges::{ChallengeType, ChallengeView};
-pub use control::ControlError;
-pub use deliveries::{Delivery, ReleaseOrder};
+pub use control_error::ControlError;
 pub use device::{Expiry, PinEntry};
 pub use faults::Fault;
 pub use knobs::{Knobs, StatusField};
+pub use outbox::{Delivery, ReleaseOrder};
 pub use users::{FactorStatus, UserChange, UserStatus};
 
 use state::State;
-use user_tokens::UserTokens;
+use user_tokens::UserTokenKey;
 
-/// What happens with a new API key.
+/// Called with a new API key.
 pub type OnApiKeyChange = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What the simulator is given by whoever starts it.
+/// The options of a simulator.
 pub struct CircleOptions {
-    /// Where it listens; a port of 0 lets the system choose.
+    /// The listener of the HTTP server.
     pub listener: TcpListener,
-    /// Its time: of token expiry, of locks, of webhook retries. Advancing it moves all of them.
+    /// The clock for token expiry, locks and webhook retries.
     pub clock: AdjustableClock,
-    /// Its ids, API keys and encryption keys. None of them protects anything real.
+    /// The source of ids, API keys and encryption keys. None of them protects anything real.
     pub random: Arc<Random>,
-    /// Called with the new API key each time one replaces another, after the old one has stopped working.
+    /// Called with the new API key after a rotation, when the old key no longer works.
     pub on_api_key_change: Option<OnApiKeyChange>,
 }
 
-/// A running simulator. Clones are handles on the same one; it stops when the last handle is dropped.
+/// A running simulator. Clones are handles to the same simulator, which stops when the last handle is dropped.
 #[derive(Clone)]
 pub struct CircleSimulator {
     core: Arc<Core>,
-    /// Absent in the handles that the simulator's own tasks hold, so that they do not keep it alive.
+    /// `None` in the handles of the simulator's own tasks, so that they do not keep it running.
     running: Option<Arc<Running>>,
 }
 
@@ -88,11 +91,11 @@ struct Core {
     random: Arc<Random>,
     on_api_key_change: Option<OnApiKeyChange>,
     state: Mutex<State>,
-    user_tokens: UserTokens,
+    user_token_key: UserTokenKey,
     http: reqwest::Client,
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
-    /// How many webhook attempts have been made or lost so far.
+    /// How many webhook attempts have been made or lost.
     delivered: watch::Sender<usize>,
     stopped: watch::Sender<bool>,
 }
@@ -103,10 +106,10 @@ struct Running {
 }
 
 impl CircleSimulator {
-    /// Starts serving in the background.
+    /// Starts the simulator in the background.
     ///
     /// # Panics
-    /// When the listener has no address, or the system refuses a key or an HTTP client.
+    /// If the listener has no address, or the system cannot provide a key or an HTTP client.
     pub async fn start(options: CircleOptions) -> Self {
         let address = options.listener.local_addr().expect("a bound listener has an address");
         let now = options.clock.now();
@@ -118,7 +121,7 @@ impl CircleSimulator {
         let core = Arc::new(Core {
             url: format!("http://{address}"),
             state: Mutex::new(State::new(&options.random, now)),
-            user_tokens: UserTokens::new(),
+            user_token_key: UserTokenKey::new(),
             clock: options.clock,
             random: options.random,
             on_api_key_change: options.on_api_key_change,
@@ -139,24 +142,24 @@ impl CircleSimulator {
         self.core.url.clone()
     }
 
-    /// The API key that is valid now: `TEST_API_KEY:<id>:<secret>`.
+    /// The current API key: `TEST_API_KEY:<id>:<secret>`.
     pub fn api_key(&self) -> String {
         self.state().api_key.clone()
     }
 
-    /// Replaces the API key. The old one is refused from now on (401, code 4).
+    /// Replaces the API key and returns the new one. From now on Circle rejects the old key (401, code 4).
     pub fn rotate_api_key(&self) -> String {
         let key = state::new_api_key(&self.core.random);
         self.state().api_key.clone_from(&key);
-        if let Some(changed) = &self.core.on_api_key_change {
-            changed(&key);
+        if let Some(on_api_key_change) = &self.core.on_api_key_change {
+            on_api_key_change(&key);
         }
         key
     }
 
     /// How often each call was made, by method and path template, such as `PUT /v1/w3s/user/pin`.
     ///
-    /// Refused, failed and dropped calls count too.
+    /// Calls that Circle rejected and calls with a fault count too.
     pub fn call_counts(&self) -> BTreeMap<String, u64> {
         self.state().calls.iter().map(|(call, count)| ((*call).to_owned(), *count)).collect()
     }
@@ -166,24 +169,24 @@ impl CircleSimulator {
         self.state().calls.get(call).copied().unwrap_or(0)
     }
 
-    /// Starts counting calls from zero again.
+    /// Sets all call counts to zero.
     pub fn reset_call_counts(&self) {
         self.state().calls.clear();
     }
 
-    /// Moves the clock forward: tokens and locks run out, and webhook retries fall due.
+    /// Moves the clock forward, so that tokens and locks expire and webhook retries become due.
     pub fn advance_clock(&self, by: Duration) {
         self.core.clock.advance(by);
     }
 
-    /// Stops serving and delivering, and returns once every background task has ended.
+    /// Stops the server and all deliveries, and returns when every background task has ended.
     pub async fn stop(self) {
         self.core.stopped.send_replace(true);
         let mut tasks = std::mem::take(&mut *lock(&self.core.tasks));
         tasks.shutdown().await;
         let server = self.running.as_ref().and_then(|running| lock(&running.server).take());
         if let Some(server) = server {
-            // It ends by itself; that it was aborted or panicked would have been logged by the runtime.
+            // An error means that the server panicked, which is printed when it happens.
             let _ = server.await;
         }
     }
@@ -196,7 +199,7 @@ impl CircleSimulator {
         self.core.clock.now()
     }
 
-    /// Runs `task` until it is done or the simulator stops.
+    /// Runs `task` in the background until it ends or the simulator stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.core.tasks);
         while tasks.try_join_next().is_some() {}
@@ -205,7 +208,7 @@ impl CircleSimulator {
         }
     }
 
-    /// A handle for a background task, which does not keep the simulator running.
+    /// A handle for a background task. It does not keep the simulator running.
     fn for_task(&self) -> Self {
         Self { core: self.core.clone(), running: None }
     }

@@ -1,53 +1,44 @@
-//! Webhook messages: what is in them, whom they go to, and their signature.
+//! Webhook messages: their content, their receivers and their signature.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::deliveries::Outgoing;
+use super::dates::timestamp;
+use super::outbox::Message;
 use super::state::State;
 use super::subscriptions::Subscription;
-use super::text::timestamp;
 use super::{CircleSimulator, ControlError};
 
 impl CircleSimulator {
-    /// Sends a notification to each subscription that wants it.
-    pub(super) fn announce(&self, state: &mut State, notification_type: &str, notification: &Value) {
-        let wanting = state.subscriptions.iter().filter(|one| one.wants(notification_type));
-        for subscription in wanting.cloned().collect::<Vec<_>>() {
-            let message = self.message(state, &subscription, notification_type, notification, None);
-            self.send(state, message);
-        }
+    /// Notifies the subscribers of the status of a challenge.
+    pub(super) fn announce_challenge(&self, state: &mut State, id: Uuid) {
+        let Some(challenge) = state.challenges.get(id) else { return };
+        let notification_type = challenge.notification_type(&state.knobs).to_owned();
+        let notification = challenge.notification(&state.knobs);
+        self.notify(state, &notification_type, &notification, None);
     }
 
-    /// The message that a new subscription is greeted with.
+    /// Sends the test message that Circle sends to each new subscription.
     pub(super) fn announce_test(&self, state: &mut State, subscription: &Subscription) {
         let message = self.message(state, subscription, "webhooks.test", &json!({"hello": "world"}), None);
         self.send(state, message);
     }
 
-    /// Sends a genuine notification of any content, such as one of another app's challenge on the same Circle
-    /// account, and gives how many subscriptions it went to. A given id repeats an earlier notification.
+    /// Sends a signed notification of any content, such as one of another app's challenge on the same Circle account.
+    /// Returns to how many subscriptions it was sent. If an id is given, it repeats an earlier notification.
     pub fn send_notification(
         &self,
         notification_type: &str,
         notification: &Value,
         notification_id: Option<Uuid>,
     ) -> usize {
-        let mut state = self.state();
-        let wanting = state.subscriptions.iter().filter(|one| one.wants(notification_type));
-        let wanting: Vec<_> = wanting.cloned().collect();
-        for subscription in &wanting {
-            let message =
-                self.message(&state, subscription, notification_type, notification, notification_id);
-            self.send(&mut state, message);
-        }
-        wanting.len()
+        self.notify(&mut self.state(), notification_type, notification, notification_id)
     }
 
-    /// Sends any bytes, genuinely signed, to every enabled subscription, and gives how many that were.
+    /// Sends any bytes, signed, to each enabled subscription. Returns how many subscriptions that were.
     pub fn send_raw(&self, body: &[u8]) -> usize {
         let mut state = self.state();
-        let enabled: Vec<_> = state.subscriptions.iter().filter(|one| one.enabled).cloned().collect();
+        let enabled = state.subscriptions.enabled();
         for subscription in &enabled {
             let message = self.signed(&state, subscription, "raw", self.core.random.uuid(), body.to_vec());
             self.send(&mut state, message);
@@ -55,7 +46,7 @@ impl CircleSimulator {
         enabled.len()
     }
 
-    /// What the control API is asked to send: a notification, or something raw.
+    /// Sends the message of a control request: a notification or raw bytes.
     pub(super) fn send_custom(&self, custom: CustomWebhook) -> Result<usize, ControlError> {
         match custom {
             CustomWebhook {
@@ -70,8 +61,24 @@ impl CircleSimulator {
                 notification_type: Some(name),
                 notification_id,
             } => Ok(self.send_notification(&name, &value, notification_id)),
-            _ => Err(ControlError::Invalid("give notificationType and notification, or raw".to_owned())),
+            _ => Err(ControlError::invalid("give notificationType and notification, or raw")),
         }
+    }
+
+    /// Sends a notification to each subscription whose filters match. Returns how many subscriptions that were.
+    fn notify(
+        &self,
+        state: &mut State,
+        notification_type: &str,
+        notification: &Value,
+        notification_id: Option<Uuid>,
+    ) -> usize {
+        let matching = state.subscriptions.matching(notification_type);
+        for subscription in &matching {
+            let message = self.message(state, subscription, notification_type, notification, notification_id);
+            self.send(state, message);
+        }
+        matching.len()
     }
 
     fn message(
@@ -81,7 +88,7 @@ impl CircleSimulator {
         notification_type: &str,
         notification: &Value,
         notification_id: Option<Uuid>,
-    ) -> Outgoing {
+    ) -> Message {
         let notification_id = notification_id.unwrap_or_else(|| self.core.random.uuid());
         let body = json!({
             "subscriptionId": subscription.id,
@@ -101,9 +108,9 @@ impl CircleSimulator {
         notification_type: &str,
         notification_id: Uuid,
         body: Vec<u8>,
-    ) -> Outgoing {
-        let key = state.signing_key();
-        Outgoing {
+    ) -> Message {
+        let key = state.signing_keys.current();
+        Message {
             subscription_id: subscription.id,
             endpoint: subscription.endpoint.clone(),
             notification_id,
@@ -115,7 +122,7 @@ impl CircleSimulator {
     }
 }
 
-/// A webhook made up by whoever uses the control API.
+/// A webhook from the control API: a notification type and a notification, or raw text.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct CustomWebhook {

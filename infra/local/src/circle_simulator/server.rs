@@ -1,53 +1,46 @@
-//! HTTP: every request comes in here, meets its fault if it has one, and is answered.
+//! The HTTP server: it receives every request, applies the fault if there is one, and responds.
 
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderValue, header};
-use serde_json::Value;
+use http::{HeaderValue, StatusCode, header};
 use shared::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::CircleSimulator;
+use super::api_error::ApiError;
 use super::calls::{Call, NoCall};
 use super::connection::{Cut, CuttingListener};
 use super::control;
 use super::faults::Fault;
-use super::refusal::Refusal;
+use super::responses::{json_response, response};
 
 const BODY_LIMIT: usize = 1024 * 1024;
-
-/// A successful answer of Circle's.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// None for 204.
-    pub(super) body: Option<Value>,
-}
 
 /// Serves until the simulator stops.
 pub(super) async fn serve(tcp: TcpListener, simulator: CircleSimulator) {
     let mut stopped = simulator.core.stopped.subscribe();
     let listener = CuttingListener { tcp, stopped: stopped.clone() };
-    let app = Router::new().fallback(answer).with_state(simulator);
+    let app = Router::new().fallback(handle).with_state(simulator);
     let served = axum::serve(listener, app.into_make_service_with_connect_info::<Cut>())
         .with_graceful_shutdown(async move {
-            // An error says that the simulator is gone altogether.
+            // An error means that the simulator has been dropped.
             let _ = stopped.wait_for(|stopped| *stopped).await;
         })
         .await;
     if let Err(error) = served {
-        tracing::error!(%error, "the Circle simulator stopped serving");
+        tracing::error!(%error, "the server of the Circle simulator failed");
     }
 }
 
-/// Works on a request in a task of its own: what it does happens even if the caller hangs up meanwhile.
-async fn answer(
+/// Handles a request in a task of its own, so that it takes effect even if the caller closes the connection.
+async fn handle(
     State(simulator): State<CircleSimulator>,
     ConnectInfo(connection): ConnectInfo<Cut>,
     request: Request,
@@ -58,49 +51,44 @@ async fn answer(
         let (parts, body) = request.into_parts();
         let response = match to_bytes(body, BODY_LIMIT).await {
             Ok(body) => worker.respond(&parts, body, &connection).await,
-            Err(_) => refused(&Refusal::unreadable_body()),
+            Err(_) => ApiError::unreadable_body().into_response(),
         };
-        // Nobody is left to answer when this fails.
+        // Sending fails if the caller is gone.
         let _ = send.send(response);
     });
-    receive.await.unwrap_or_else(|_| refused(&Refusal::something_went_wrong()))
+    receive.await.unwrap_or_else(|_| ApiError::something_went_wrong().into_response())
 }
 
 impl CircleSimulator {
     async fn respond(&self, parts: &Parts, body: Bytes, connection: &Cut) -> Response {
         let path = parts.uri.path();
         if path == "/control" || path.starts_with("/control/") {
-            return control::answer(self, &parts.method, path, &body);
+            return control::respond(self, &parts.method, path, &body);
         }
         let call = Call::find(&parts.method, path);
         let fault = {
             let mut state = self.state();
             let name = call.as_ref().map_or("unknown", |call| call.name());
             *state.calls.entry(name).or_default() += 1;
-            state.take_fault(parts.method.as_str(), path)
+            state.faults.take(parts.method.as_str(), path)
         };
         let mut response = match fault {
             None => self.perform(call, parts, &body).await,
             Some(fault) => self.apply_fault(&fault, call, parts, &body, connection).await,
         };
         let request_id = parts.headers.get("X-Request-Id").cloned();
-        let made =
+        let given = request_id.filter(|id| id.to_str().is_ok_and(|id| Uuid::parse_str(id).is_ok()));
+        let new =
             || HeaderValue::try_from(self.core.random.uuid().to_string()).expect("a UUID is a header value");
-        let known = request_id.filter(|id| id.to_str().is_ok_and(|id| Uuid::parse_str(id).is_ok()));
-        response.headers_mut().insert("X-Request-Id", known.unwrap_or_else(made));
+        response.headers_mut().insert("X-Request-Id", given.unwrap_or_else(new));
         response
     }
 
     async fn perform(&self, call: Result<Call, NoCall>, parts: &Parts, body: &[u8]) -> Response {
-        let answered = match call {
-            Ok(call) => self.call(call, parts, body).await,
-            Err(NoCall::UnknownPath) => Err(Refusal::no_such_resource()),
-            Err(NoCall::WrongMethod) => Err(Refusal::method_not_allowed()),
-        };
-        match answered {
-            Ok(Answer { status, body: Some(body) }) => json_response(status, &body),
-            Ok(Answer { status, body: None }) => response(status, "", Body::empty()),
-            Err(refusal) => refused(&refusal),
+        match call {
+            Ok(call) => self.call(call, parts, body).await.into_response(),
+            Err(NoCall::UnknownPath) => ApiError::no_such_resource().into_response(),
+            Err(NoCall::WrongMethod) => ApiError::method_not_allowed().into_response(),
         }
     }
 
@@ -112,45 +100,29 @@ impl CircleSimulator {
         body: &[u8],
         connection: &Cut,
     ) -> Response {
-        let early = if fault.after_effect { None } else { Some(call.clone()) };
-        let real = if fault.after_effect { Some(self.perform(call, parts, body).await) } else { None };
+        let early_response = match fault.after_effect {
+            true => Some(self.perform(call.clone(), parts, body).await),
+            false => None,
+        };
         self.core.clock.sleep(Duration::from_millis(fault.delay_ms)).await;
         if fault.drop {
             connection.cut();
-            return response(502, "", Body::empty());
+            return StatusCode::BAD_GATEWAY.into_response();
         }
         if let Some(status) = fault.status {
-            let mut answer = match &fault.body {
-                Some(text) => response(status, "text/html", text.clone().into()),
+            let mut response = match &fault.body {
+                Some(text) => response(status, "text/html", text.clone()),
                 None => json_response(status, &fault.error_body()),
             };
             if let Some(value) = fault.retry_after.as_ref().and_then(|text| HeaderValue::from_str(text).ok())
             {
-                answer.headers_mut().insert(header::RETRY_AFTER, value);
+                response.headers_mut().insert(header::RETRY_AFTER, value);
             }
-            return answer;
+            return response;
         }
-        match (real, early) {
-            (Some(real), _) => real,
-            (None, Some(call)) => self.perform(call, parts, body).await,
-            (None, None) => refused(&Refusal::something_went_wrong()),
+        match early_response {
+            Some(response) => response,
+            None => self.perform(call, parts, body).await,
         }
     }
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    json_response(refusal.status, &refusal.body())
-}
-
-pub(super) fn json_response(status: u16, body: &Value) -> Response {
-    response(status, "application/json", body.to_string().into())
-}
-
-pub(super) fn response(status: u16, content_type: &'static str, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = http::StatusCode::from_u16(status).expect("a checked status");
-    if !content_type.is_empty() {
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
-    response
 }

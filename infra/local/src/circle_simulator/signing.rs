@@ -1,4 +1,4 @@
-//! The keys that sign webhooks: ECDSA on P-256, looked up by id at `/v2/notifications/publicKey/{id}`.
+//! The keys that sign webhooks: ECDSA on P-256. Receivers get the public half at `/v2/notifications/publicKey/{id}`.
 
 use std::sync::Arc;
 
@@ -12,8 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::CircleSimulator;
-use super::state::State;
-use super::text::date;
+use super::dates::date;
 
 #[derive(Clone)]
 pub(super) struct SigningKey {
@@ -23,14 +22,14 @@ pub(super) struct SigningKey {
 }
 
 impl SigningKey {
-    pub(super) fn generate(id: Uuid, now: OffsetDateTime) -> Self {
+    fn generate(id: Uuid, now: OffsetDateTime) -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
-        Self { id, created_at: now, pair: Arc::new(pair.expect("the system can make a P-256 key")) }
+        Self { id, created_at: now, pair: Arc::new(pair.expect("the system provides randomness")) }
     }
 
-    /// The public key as Circle answers it: the DER of its `SubjectPublicKeyInfo`, in base64.
+    /// The public key in Circle's form: the DER of its `SubjectPublicKeyInfo`, in base64.
     pub(super) fn resource(&self) -> Value {
-        let der = self.pair.public_key().as_der().expect("a P-256 key can be written");
+        let der = self.pair.public_key().as_der().expect("a P-256 key can be encoded");
         json!({
             "id": self.id,
             "algorithm": "ECDSA_SHA_256",
@@ -41,29 +40,41 @@ impl SigningKey {
 
     /// The value of `X-Circle-Signature`.
     pub(super) fn sign(&self, bytes: &[u8]) -> String {
-        let signature = self.pair.sign(&SystemRandom::new(), bytes).expect("a P-256 key can sign");
+        let signature = self.pair.sign(&SystemRandom::new(), bytes).expect("a P-256 key signs any message");
         STANDARD.encode(signature.as_ref())
     }
 }
 
-impl State {
-    pub(super) fn signing_key(&self) -> &SigningKey {
-        self.signing_keys.last().expect("there is a signing key from the start")
+/// All keys since the start. The last one signs; the public half of each can be fetched.
+pub(super) struct SigningKeys(Vec<SigningKey>);
+
+impl SigningKeys {
+    /// One new key with this id.
+    pub(super) fn new(id: Uuid, now: OffsetDateTime) -> Self {
+        Self(vec![SigningKey::generate(id, now)])
+    }
+
+    pub(super) fn current(&self) -> &SigningKey {
+        self.0.last().expect("there is a key from the start")
+    }
+
+    pub(super) fn find(&self, id: Uuid) -> Option<&SigningKey> {
+        self.0.iter().find(|key| key.id == id)
     }
 }
 
 impl CircleSimulator {
-    /// Signs webhooks with a new key from now on, and gives its id. Older keys can still be looked up.
+    /// Signs webhooks with a new key from now on, and returns its id. The public halves of older keys stay available.
     pub fn rotate_signing_key(&self) -> Uuid {
         let key = SigningKey::generate(self.core.random.uuid(), self.now());
         let id = key.id;
-        self.state().signing_keys.push(key);
+        self.state().signing_keys.0.push(key);
         id
     }
 
-    /// Signs any bytes as Circle would, and gives the values of `X-Circle-Key-Id` and `X-Circle-Signature`.
+    /// Signs any bytes as Circle would. Returns the values of `X-Circle-Key-Id` and `X-Circle-Signature`.
     pub fn sign(&self, bytes: &[u8]) -> (Uuid, String) {
-        let key = self.state().signing_key().clone();
+        let key = self.state().signing_keys.current().clone();
         (key.id, key.sign(bytes))
     }
 }

@@ -1,41 +1,38 @@
-//! Everything the simulator remembers.
+//! Everything that the simulator remembers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
+use serde_json::{Value, json};
 use shared::random::Random;
 use time::OffsetDateTime;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::challenges::Challenge;
-use super::deliveries::{Delivery, Outgoing};
-use super::faults::Fault;
+use super::api_error::ApiError;
+use super::challenges::Challenges;
+use super::faults::Faults;
 use super::knobs::Knobs;
-use super::signing::SigningKey;
-use super::subscriptions::Subscription;
-use super::user_tokens::IssuedToken;
-use super::users::User;
+use super::outbox::Outbox;
+use super::signing::SigningKeys;
+use super::subscriptions::Subscriptions;
+use super::user_tokens::{IssuedTokens, TOKEN_LIFETIME, VerifiedToken};
+use super::users::{User, enabled_user};
 
 pub(super) struct State {
     pub(super) api_key: String,
-    /// The Circle account. All API keys of a simulator belong to the same one.
-    pub(super) entity_id: Uuid,
+    /// The Circle account. It stays the same when the API key is rotated.
+    entity_id: Uuid,
+    /// By user id.
     pub(super) users: BTreeMap<String, User>,
-    /// Tokens that were issued and not forgotten, by `jti`.
-    pub(super) user_tokens: HashMap<String, IssuedToken>,
-    pub(super) challenges: HashMap<Uuid, Challenge>,
-    /// The challenge that each idempotency key made.
+    pub(super) user_tokens: IssuedTokens,
+    pub(super) challenges: Challenges,
+    /// The challenge that was created with each idempotency key.
     pub(super) idempotency_keys: HashMap<Uuid, Uuid>,
-    /// The last one signs; all of them can be looked up.
-    pub(super) signing_keys: Vec<SigningKey>,
-    pub(super) subscriptions: Vec<Subscription>,
-    pub(super) deliveries: VecDeque<Delivery>,
-    /// Notifications that wait for a release or for enough others to be reordered with.
-    pub(super) held: Vec<Outgoing>,
-    /// Ends when the first attempt of the latest notification of a subscription has been made.
-    pub(super) first_attempts: HashMap<Uuid, oneshot::Receiver<()>>,
+    pub(super) signing_keys: SigningKeys,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) outbox: Outbox,
     pub(super) knobs: Knobs,
-    pub(super) faults: VecDeque<Fault>,
+    pub(super) faults: Faults,
+    /// How often each call was made, by its name.
     pub(super) calls: BTreeMap<&'static str, u64>,
 }
 
@@ -45,22 +42,51 @@ impl State {
             api_key: new_api_key(random),
             entity_id: random.uuid(),
             users: BTreeMap::new(),
-            user_tokens: HashMap::new(),
-            challenges: HashMap::new(),
+            user_tokens: IssuedTokens::default(),
+            challenges: Challenges::default(),
             idempotency_keys: HashMap::new(),
-            signing_keys: vec![SigningKey::generate(random.uuid(), now)],
-            subscriptions: Vec::new(),
-            deliveries: VecDeque::new(),
-            held: Vec::new(),
-            first_attempts: HashMap::new(),
+            signing_keys: SigningKeys::new(random.uuid(), now),
+            subscriptions: Subscriptions::default(),
+            outbox: Outbox::default(),
             knobs: Knobs::default(),
-            faults: VecDeque::new(),
+            faults: Faults::default(),
             calls: BTreeMap::new(),
         }
     }
+
+    /// Registers a new token of a user and returns its claims.
+    pub(super) fn issue_user_token(
+        &mut self,
+        user_id: &str,
+        token_id: String,
+        now: OffsetDateTime,
+    ) -> Result<Value, ApiError> {
+        let user = enabled_user(&self.users, user_id)?;
+        let expires_at = now + TOKEN_LIFETIME;
+        let claims = json!({
+            "sub": user_id,
+            "exp": expires_at.unix_timestamp(),
+            "iat": now.unix_timestamp(),
+            "jti": token_id,
+            "entityId": self.entity_id,
+            "internalUserId": user.internal_id,
+            "developerEntityEnvironment": "TEST",
+            "iss": "https://programmablewallet.circle.com",
+        });
+        if self.knobs.new_token_ends_old {
+            self.user_tokens.forget(user_id);
+        }
+        self.user_tokens.add(token_id, user_id, expires_at);
+        Ok(claims)
+    }
+
+    /// The user whose token this is. Fails if the token is no longer valid or the user is disabled.
+    pub(super) fn user_of(&self, token: &VerifiedToken, now: OffsetDateTime) -> Result<&User, ApiError> {
+        enabled_user(&self.users, self.user_tokens.user_id(token, now)?)
+    }
 }
 
-/// A key in the form of Circle's for its test network.
+/// An API key in the form of Circle's keys for its test network.
 pub(super) fn new_api_key(random: &Random) -> String {
     format!("TEST_API_KEY:{}:{}", random.uuid().simple(), random.uuid().simple())
 }

@@ -1,4 +1,4 @@
-//! Who wants which webhooks.
+//! Subscriptions to webhooks.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use shared::clock::timeout;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::refusal::Refusal;
-use super::text::date;
+use super::api_error::ApiError;
+use super::dates::date;
 use super::{CircleSimulator, ControlError};
 
-/// How long an endpoint may take to answer. Circle documents no limit.
-pub(super) const ENDPOINT_LIMIT: Duration = Duration::from_secs(10);
+/// How long the simulator waits for the response of an endpoint. Circle does not document a limit.
+pub(super) const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The challenge types that Circle's SDKs can subscribe to. Other families are taken as they come.
+/// The filters for challenges that Circle's SDKs offer. Filters of other families are not checked against a list.
 const CHALLENGE_NOTIFICATIONS: [&str; 10] = [
     "challenges.*",
     "challenges.accelerateTransaction",
@@ -34,12 +34,12 @@ const SET_SECURITY_QUESTIONS: &str = "challenges.setSecurityQuestions";
 #[derive(Debug, Clone)]
 pub(super) struct Subscription {
     pub(super) id: Uuid,
-    pub(super) name: String,
+    name: String,
     pub(super) endpoint: String,
-    pub(super) enabled: bool,
+    enabled: bool,
     notification_types: Vec<String>,
     created_at: OffsetDateTime,
-    pub(super) updated_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
 }
 
 impl Subscription {
@@ -57,9 +57,36 @@ impl Subscription {
         })
     }
 
-    /// Whether it wants notifications of this type now.
-    pub(super) fn wants(&self, notification_type: &str) -> bool {
+    fn matches(&self, notification_type: &str) -> bool {
         self.enabled && self.notification_types.iter().any(|filter| matches(filter, notification_type))
+    }
+}
+
+/// All subscriptions, the oldest first.
+#[derive(Default)]
+pub(super) struct Subscriptions(Vec<Subscription>);
+
+impl Subscriptions {
+    pub(super) fn find(&self, id: Uuid) -> Result<&Subscription, ApiError> {
+        self.0.iter().find(|subscription| subscription.id == id).ok_or_else(ApiError::no_such_resource)
+    }
+
+    pub(super) fn find_mut(&mut self, id: Uuid) -> Result<&mut Subscription, ApiError> {
+        self.0.iter_mut().find(|subscription| subscription.id == id).ok_or_else(ApiError::no_such_resource)
+    }
+
+    /// The subscriptions that receive notifications of this type now.
+    pub(super) fn matching(&self, notification_type: &str) -> Vec<Subscription> {
+        self.0.iter().filter(|subscription| subscription.matches(notification_type)).cloned().collect()
+    }
+
+    pub(super) fn enabled(&self) -> Vec<Subscription> {
+        self.0.iter().filter(|subscription| subscription.enabled).cloned().collect()
+    }
+
+    /// Whether the subscription exists and is enabled.
+    pub(super) fn is_enabled(&self, id: Uuid) -> bool {
+        self.find(id).is_ok_and(|subscription| subscription.enabled)
     }
 }
 
@@ -71,17 +98,19 @@ fn matches(filter: &str, notification_type: &str) -> bool {
     }
 }
 
-/// Whether Circle knows such a filter.
+/// Whether Circle accepts the filter.
 pub(super) fn is_filter(filter: &str) -> bool {
     if filter.starts_with("challenges.") {
         return CHALLENGE_NOTIFICATIONS.contains(&filter) || filter == SET_SECURITY_QUESTIONS;
     }
-    let word = |text: &str| !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric());
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric());
     filter == "*"
-        || filter.split_once('.').is_some_and(|(family, kind)| word(family) && (kind == "*" || word(kind)))
+        || filter
+            .split_once('.')
+            .is_some_and(|(family, kind)| is_name(family) && (kind == "*" || is_name(kind)))
 }
 
-/// An https URL, or for local runs any on loopback.
+/// Whether the endpoint is an https URL. On loopback, http is accepted too, for local runs.
 pub(super) fn is_endpoint(endpoint: &str) -> bool {
     let Ok(url) = Url::parse(endpoint) else { return false };
     let Some(host) = url.host_str() else { return false };
@@ -91,85 +120,94 @@ pub(super) fn is_endpoint(endpoint: &str) -> bool {
 }
 
 impl CircleSimulator {
-    /// Subscribes an endpoint as `POST /v2/notifications/subscriptions` does, and gives the subscription.
+    /// Creates a subscription as `POST /v2/notifications/subscriptions` does, and returns Circle's `Subscription`.
     pub(super) async fn create_subscription(
         &self,
         endpoint: String,
         notification_types: Vec<String>,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, ApiError> {
         self.probe(&endpoint).await?;
         let now = self.now();
         let mut state = self.state();
         let subscription = Subscription {
             id: self.core.random.uuid(),
-            name: format!("Subscription {}", state.subscriptions.len() + 1),
+            name: format!("Subscription {}", state.subscriptions.0.len() + 1),
             endpoint,
             enabled: true,
             notification_types,
             created_at: now,
             updated_at: now,
         };
-        state.subscriptions.push(subscription.clone());
+        state.subscriptions.0.push(subscription.clone());
         self.announce_test(&mut state, &subscription);
         Ok(subscription.resource())
     }
 
-    /// Changes the two things about a subscription that can be changed.
+    /// Changes the name of a subscription and whether it is enabled. Nothing else can be changed.
     pub(super) async fn change_subscription(
         &self,
         id: Uuid,
         name: &str,
         enabled: bool,
-    ) -> Result<Value, Refusal> {
-        let find = |subscriptions: &[Subscription]| subscriptions.iter().position(|one| one.id == id);
-        let endpoint = {
-            let state = self.state();
-            let index = find(&state.subscriptions).ok_or_else(Refusal::no_such_resource)?;
-            state.subscriptions[index].endpoint.clone()
-        };
+    ) -> Result<Value, ApiError> {
+        let endpoint = self.state().subscriptions.find(id)?.endpoint.clone();
         let probed = self.probe(&endpoint).await;
         if enabled {
-            // An endpoint that is gone must not keep its subscription from being turned off.
+            // A subscription whose endpoint is gone can still be disabled.
             probed?;
         }
+        let now = self.now();
         let mut state = self.state();
-        let index = find(&state.subscriptions).ok_or_else(Refusal::no_such_resource)?;
-        let subscription = &mut state.subscriptions[index];
+        let subscription = state.subscriptions.find_mut(id)?;
         subscription.name = name.to_owned();
         subscription.enabled = enabled;
-        subscription.updated_at = self.now();
+        subscription.updated_at = now;
         Ok(subscription.resource())
     }
 
-    /// Subscribes an endpoint as `POST /v2/notifications/subscriptions` does, and gives the `Subscription`.
+    pub(super) fn delete_subscription(&self, id: Uuid) -> Result<(), ApiError> {
+        let mut state = self.state();
+        state.subscriptions.find(id)?;
+        state.subscriptions.0.retain(|subscription| subscription.id != id);
+        state.outbox.remove_queue(id);
+        Ok(())
+    }
+
+    /// Creates a subscription as `POST /v2/notifications/subscriptions` does, and returns Circle's `Subscription`.
+    ///
+    /// # Errors
+    /// If the endpoint or a filter is invalid, or the endpoint does not respond to HEAD with 200.
     pub async fn subscribe(
         &self,
         endpoint: &str,
         notification_types: &[&str],
     ) -> Result<Value, ControlError> {
         if !is_endpoint(endpoint) || !notification_types.iter().all(|filter| is_filter(filter)) {
-            return Err(ControlError::Invalid("the endpoint or a notification type is invalid".to_owned()));
+            return Err(ControlError::invalid("the endpoint or a notification type is invalid"));
         }
         let types = notification_types.iter().map(|&filter| filter.to_owned()).collect();
-        let made = self.create_subscription(endpoint.to_owned(), types).await;
-        made.map_err(|refusal| ControlError::Invalid(refusal.body().to_string()))
+        let created = self.create_subscription(endpoint.to_owned(), types).await;
+        created.map_err(|error| ControlError::Invalid(error.body().to_string()))
     }
 
-    /// All subscriptions, as Circle lists them.
+    /// All subscriptions in Circle's form, the oldest first.
     pub fn subscriptions(&self) -> Vec<Value> {
-        self.state().subscriptions.iter().map(Subscription::resource).collect()
+        self.state().subscriptions.0.iter().map(Subscription::resource).collect()
     }
 
-    /// The HEAD request with which Circle asks whether an endpoint is there.
-    async fn probe(&self, endpoint: &str) -> Result<(), Refusal> {
-        let answer = timeout(&self.core.clock, ENDPOINT_LIMIT, self.core.http.head(endpoint).send()).await;
-        let problem = match answer {
-            Ok(Ok(answer)) if answer.status() == 200 => return Ok(()),
-            Ok(Ok(answer)) => format!("must answer HEAD with 200, answered {}", answer.status().as_u16()),
-            Ok(Err(_)) => "must answer HEAD with 200, could not be reached".to_owned(),
-            Err(_) => "must answer HEAD with 200, did not answer in time".to_owned(),
+    /// Checks the endpoint with the HEAD request that Circle sends.
+    async fn probe(&self, endpoint: &str) -> Result<(), ApiError> {
+        let response =
+            timeout(&self.core.clock, ENDPOINT_TIMEOUT, self.core.http.head(endpoint).send()).await;
+        let problem = match response {
+            Ok(Ok(response)) if response.status() == 200 => return Ok(()),
+            Ok(Ok(response)) => {
+                format!("must respond to HEAD with 200, responded with {}", response.status().as_u16())
+            }
+            Ok(Err(_)) => "must respond to HEAD with 200, cannot be reached".to_owned(),
+            Err(_) => "must respond to HEAD with 200, timed out".to_owned(),
         };
-        Err(Refusal::invalid("body", "endpoint", &endpoint.into(), &problem))
+        Err(ApiError::invalid("body", "endpoint", &endpoint.into(), &problem))
     }
 }
 
@@ -178,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_a_star_a_family_or_an_exact_type() {
+    fn filter_is_a_star_a_family_or_an_exact_type() {
         assert!(matches("*", "webhooks.test"));
         assert!(matches("challenges.*", "challenges.changePin"));
         assert!(!matches("challenges.*", "transactions.inbound"));
@@ -193,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_https_except_on_loopback() {
+    fn endpoint_is_https_except_on_loopback() {
         for endpoint in
             ["https://example.com/x", "http://127.0.0.1:8080/x", "http://[::1]:1/", "http://localhost/"]
         {

@@ -1,5 +1,6 @@
 //! Users, their PIN and their security questions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,12 +8,15 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::text::date;
+use super::api_error::ApiError;
+use super::dates::date;
 use super::{CircleSimulator, ControlError};
 
-/// Three wrong entries lock a factor for this long.
-const LOCK: Duration = Duration::from_secs(30 * 60);
-const ATTEMPTS: u32 = 3;
+/// How long a factor is locked after [`MAX_WRONG_ENTRIES`].
+const LOCK_DURATION: Duration = Duration::from_secs(30 * 60);
+
+/// How many wrong entries lock a factor.
+const MAX_WRONG_ENTRIES: u32 = 3;
 
 /// The state of a PIN or of security questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,25 +26,26 @@ pub enum FactorStatus {
     Enabled,
     /// Never set.
     Unset,
-    /// Locked after three wrong entries, until the clock passes the lock's end.
+    /// Locked after three wrong entries. The lock ends with time.
     Locked,
 }
 
-/// Whether Circle lets a user do anything.
+/// Whether Circle accepts requests of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum UserStatus {
-    /// The usual state.
+    /// Circle accepts the user's requests.
     Enabled,
-    /// New tokens, and every call with a token of the user's, are refused with 155109.
+    /// Circle rejects requests for a new token, and calls with a token of the user, with 155109.
     Disabled,
 }
 
-/// What to change about a user. What is absent stays; a new user starts enabled, with nothing set.
+/// A change of a user. Absent fields keep their value. A new user is enabled and has neither a PIN nor security
+/// questions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserChange {
-    /// The PIN that will be the right one. It sets an unset PIN. No answer ever shows it.
+    /// The correct PIN from now on. It sets an unset PIN. No response contains it.
     pub pin: Option<String>,
     /// The state of the PIN.
     pub pin_status: Option<FactorStatus>,
@@ -51,7 +56,7 @@ pub struct UserChange {
 }
 
 impl UserChange {
-    /// A user who has set a PIN and security questions.
+    /// The user has a PIN and security questions.
     pub fn ready() -> Self {
         Self {
             pin_status: Some(FactorStatus::Enabled),
@@ -60,7 +65,7 @@ impl UserChange {
         }
     }
 
-    /// A user who has set this PIN, and security questions.
+    /// The user has this PIN, and security questions.
     pub fn with_pin(pin: &str) -> Self {
         Self { pin: Some(pin.to_owned()), ..Self::ready() }
     }
@@ -70,10 +75,10 @@ pub(super) struct User {
     pub(super) id: String,
     pub(super) internal_id: Uuid,
     created_at: OffsetDateTime,
-    pub(super) disabled: bool,
+    disabled: bool,
     pub(super) pin: Factor,
     pub(super) security_questions: Factor,
-    /// The right PIN, where somebody told.
+    /// The correct PIN, if it is known.
     pub(super) pin_value: Option<String>,
 }
 
@@ -113,23 +118,23 @@ impl User {
             self.pin.set = true;
         }
         if let Some(status) = change.pin_status {
-            self.pin.turn(status, now);
+            self.pin.set_status(status, now);
             if status == FactorStatus::Unset {
                 self.pin_value = None;
             }
         }
         if let Some(status) = change.security_question_status {
-            self.security_questions.turn(status, now);
+            self.security_questions.set_status(status, now);
         }
     }
 }
 
-/// Something a user proves to be themselves with: it locks after three wrong entries.
+/// The PIN or the security questions: each locks after three wrong entries.
 #[derive(Default)]
 pub(super) struct Factor {
     set: bool,
     failed_attempts: u32,
-    /// From when to when the latest lock lasts.
+    /// The beginning and the end of the latest lock.
     lock: Option<(OffsetDateTime, OffsetDateTime)>,
     lock_overridden_at: Option<OffsetDateTime>,
 }
@@ -143,38 +148,38 @@ impl Factor {
         }
     }
 
-    /// Counts a wrong entry, and says whether that locked it.
+    /// Counts a wrong entry. Returns whether it locked the factor.
     pub(super) fn wrong_entry(&mut self, now: OffsetDateTime) -> bool {
         self.failed_attempts = self.failed_attempts(now) + 1;
-        let locks = self.failed_attempts >= ATTEMPTS;
-        self.lock = locks.then(|| (now, now + LOCK));
+        let locks = self.failed_attempts >= MAX_WRONG_ENTRIES;
+        self.lock = locks.then(|| (now, now + LOCK_DURATION));
         locks
     }
 
-    /// Forgets wrong entries and locks, after a right one.
-    pub(super) fn right_entry(&mut self) {
+    /// Forgets wrong entries and locks.
+    pub(super) fn correct_entry(&mut self) {
         self.set = true;
         self.failed_attempts = 0;
         self.lock = None;
     }
 
-    fn turn(&mut self, status: FactorStatus, now: OffsetDateTime) {
+    fn set_status(&mut self, status: FactorStatus, now: OffsetDateTime) {
         match status {
             FactorStatus::Enabled => {
                 let overridden = self.status(now) == FactorStatus::Locked;
-                self.right_entry();
+                self.correct_entry();
                 self.lock_overridden_at = if overridden { Some(now) } else { self.lock_overridden_at };
             }
             FactorStatus::Unset => *self = Self::default(),
             FactorStatus::Locked => {
                 self.set = true;
-                self.failed_attempts = ATTEMPTS;
-                self.lock = Some((now, now + LOCK));
+                self.failed_attempts = MAX_WRONG_ENTRIES;
+                self.lock = Some((now, now + LOCK_DURATION));
             }
         }
     }
 
-    /// A lock that has run out takes the attempts that led to it along; its dates stay.
+    /// The attempts that led to a lock no longer count when the lock has ended. The dates of the lock remain.
     fn failed_attempts(&self, now: OffsetDateTime) -> u32 {
         if self.lock.is_some_and(|(_, until)| until <= now) { 0 } else { self.failed_attempts }
     }
@@ -192,16 +197,28 @@ impl Factor {
     }
 }
 
-/// Circle's rule for the ids that apps give their users.
+/// Circle's rule for the user ids that an app chooses.
 pub(super) fn is_user_id(id: &str) -> bool {
     (5..=50).contains(&id.chars().count())
 }
 
+/// A user who exists and is not disabled.
+pub(super) fn enabled_user<'a>(
+    users: &'a BTreeMap<String, User>,
+    user_id: &str,
+) -> Result<&'a User, ApiError> {
+    let user = users.get(user_id).ok_or_else(ApiError::no_such_user)?;
+    if user.disabled { Err(ApiError::user_disabled()) } else { Ok(user) }
+}
+
 impl CircleSimulator {
-    /// Creates a user or changes one, and gives Circle's view of them (`EndUser`).
+    /// Creates or changes a user, and returns Circle's `EndUser`.
+    ///
+    /// # Errors
+    /// If the id does not have 5 to 50 characters.
     pub fn put_user(&self, user_id: &str, change: UserChange) -> Result<Value, ControlError> {
         if !is_user_id(user_id) {
-            return Err(ControlError::Invalid("a user id has 5 to 50 characters".to_owned()));
+            return Err(ControlError::invalid("a user id has 5 to 50 characters"));
         }
         let now = self.now();
         let mut state = self.state();
@@ -213,28 +230,32 @@ impl CircleSimulator {
         Ok(user.end_user(now))
     }
 
-    /// Changes a user who exists.
+    /// Changes a user, and returns Circle's `EndUser`.
+    ///
+    /// # Errors
+    /// If the user does not exist.
     pub fn change_user(&self, user_id: &str, change: UserChange) -> Result<Value, ControlError> {
         let now = self.now();
         let mut state = self.state();
-        let user = state.users.get_mut(user_id).ok_or_else(|| no_user(user_id))?;
+        let user = state.users.get_mut(user_id).ok_or_else(|| ControlError::no_user(user_id))?;
         user.apply(change, now);
         Ok(user.end_user(now))
     }
 
-    /// Circle's view of a user (`EndUser`).
+    /// A user as Circle's `EndUser`.
+    ///
+    /// # Errors
+    /// If the user does not exist.
     pub fn user(&self, user_id: &str) -> Result<Value, ControlError> {
         let now = self.now();
-        self.state().users.get(user_id).map(|user| user.end_user(now)).ok_or_else(|| no_user(user_id))
+        let state = self.state();
+        let user = state.users.get(user_id).ok_or_else(|| ControlError::no_user(user_id))?;
+        Ok(user.end_user(now))
     }
 
-    /// Circle's view of all users, by id.
+    /// All users as Circle's `EndUser`, in the order of their ids.
     pub fn users(&self) -> Vec<Value> {
         let now = self.now();
         self.state().users.values().map(|user| user.end_user(now)).collect()
     }
-}
-
-fn no_user(user_id: &str) -> ControlError {
-    ControlError::NotFound(format!("there is no user {user_id}"))
 }

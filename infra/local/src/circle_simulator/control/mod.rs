@@ -1,6 +1,6 @@
-//! The control API: what users, Circle's operators and bad luck do, over HTTP.
+//! The control API: over HTTP, it acts as a user or as an operator of Circle, and makes Circle misbehave.
 //!
-//! Every operation is a method of [`CircleSimulator`]; here is only the way to it. [`page`] lists them.
+//! Each operation calls a method of [`CircleSimulator`]. [`page`] lists the operations.
 
 mod page;
 
@@ -14,49 +14,32 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::CircleSimulator;
-use super::deliveries::ReleaseOrder;
+use super::calls::path_segments;
+use super::control_error::ControlError;
+use super::dates::timestamp;
 use super::device::{Expiry, PinEntry};
 use super::notifications::CustomWebhook;
-use super::server::{json_response, response};
-use super::text::{percent_decoded, timestamp};
+use super::outbox::ReleaseOrder;
+use super::responses::{json_response, response};
 
-/// Why a control operation was not done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ControlError {
-    /// What it is about does not exist (404).
-    #[error("{0}")]
-    NotFound(String),
-    /// The input makes no sense (400).
-    #[error("{0}")]
-    Invalid(String),
-    /// The challenge is settled already (409).
-    #[error("{0}")]
-    Final(String),
-}
-
-impl ControlError {
-    fn status(&self) -> u16 {
-        match self {
-            Self::NotFound(_) => 404,
-            Self::Invalid(_) => 400,
-            Self::Final(_) => 409,
-        }
-    }
-}
-
-/// Answers a request under `/control`.
-pub(super) fn answer(simulator: &CircleSimulator, method: &Method, path: &str, body: &[u8]) -> Response {
-    let segments: Option<Vec<String>> =
-        path.trim_end_matches('/').split('/').skip(2).map(percent_decoded).collect();
-    let segments = segments.unwrap_or_else(|| vec!["?".to_owned()]);
+/// Responds to a request under `/control`.
+pub(super) fn respond(simulator: &CircleSimulator, method: &Method, path: &str, body: &[u8]) -> Response {
+    let path = path.trim_start_matches("/control").trim_end_matches('/');
+    let Some(segments) = path_segments(path) else {
+        return error_response(&ControlError::invalid("the path is not UTF-8"));
+    };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     if method == Method::GET && segments.is_empty() {
-        return response(200, "text/plain; charset=utf-8", page::text(simulator).into());
+        return response(200, "text/plain; charset=utf-8", page::text(simulator));
     }
     match operate(simulator, method, &segments, body) {
-        Ok(answer) => json_response(200, &answer),
-        Err(error) => json_response(error.status(), &json!({"error": error.to_string()})),
+        Ok(result) => json_response(200, &result),
+        Err(error) => error_response(&error),
     }
+}
+
+fn error_response(error: &ControlError) -> Response {
+    json_response(error.status(), &json!({"error": error.to_string()}))
 }
 
 fn operate(
@@ -79,10 +62,10 @@ fn operate(
         ("GET", ["challenges", id]) => Ok(json!(simulator.challenge(uuid(id)?)?)),
         ("POST", ["challenges", id, action]) => challenge(simulator, uuid(id)?, action, body),
         ("GET", ["knobs"]) => Ok(json!(simulator.knobs())),
-        ("PATCH", ["knobs"]) => turn_knobs(simulator, body),
+        ("PATCH", ["knobs"]) => change_knobs(simulator, body),
         ("GET", ["faults"]) => Ok(json!(simulator.faults())),
         ("POST", ["faults"]) => {
-            simulator.accept_fault(read(body)?).map_err(ControlError::Invalid)?;
+            simulator.try_add_fault(read(body)?).map_err(ControlError::Invalid)?;
             Ok(json!(simulator.faults()))
         }
         ("DELETE", ["faults"]) => {
@@ -97,8 +80,8 @@ fn operate(
         ("GET", ["subscriptions"]) => Ok(simulator.subscriptions().into()),
         ("GET", ["deliveries"]) => Ok(json!(simulator.deliveries())),
         ("POST", ["deliveries", "release"]) => {
-            let wanted: Release = read(body)?;
-            Ok(json!({"released": simulator.release_webhooks(wanted.order)}))
+            let Release { order } = read(body)?;
+            Ok(json!({"released": simulator.release_webhooks(order)}))
         }
         ("POST", ["webhooks"]) => Ok(json!({"sent": simulator.send_custom(read::<CustomWebhook>(body)?)?})),
         ("POST", ["signing-key", "rotate"]) => Ok(json!({"keyId": simulator.rotate_signing_key()})),
@@ -107,12 +90,14 @@ fn operate(
         ("POST", ["clock", "advance"]) => {
             let Advance { seconds } = read(body)?;
             let by = Duration::try_from_secs_f64(seconds).ok().filter(|by| *by <= LONGEST_ADVANCE);
-            let by = by.ok_or_else(|| invalid("seconds must be between 0 and 315360000 (ten years)"))?;
+            let by = by.ok_or_else(|| {
+                ControlError::invalid("seconds must be between 0 and 315360000 (ten years)")
+            })?;
             simulator.advance_clock(by);
             Ok(json!({"now": timestamp(simulator.now())}))
         }
         _ => Err(ControlError::NotFound(format!(
-            "there is no {method} /control/{}; GET /control lists what there is",
+            "there is no {method} /control/{}; GET /control lists all operations",
             segments.join("/")
         ))),
     }
@@ -128,26 +113,26 @@ fn challenge(
         "start" => simulator.start_challenge(id)?,
         "pin" => simulator.enter_pin(id, read::<PinEntry>(body)?)?,
         "security-questions" => {
-            let answers: SecurityAnswers = read(body)?;
-            simulator.answer_security_questions(id, answers.correct, answers.new_pin)?
+            let SecurityAnswers { correct, new_pin } = read(body)?;
+            simulator.answer_security_questions(id, correct, new_pin)?
         }
         "cancel" => simulator.cancel_challenge(id)?,
         "expire" => simulator.expire_challenge(id, read::<Expire>(body)?.expire_as)?,
         "fail" => {
-            let failure: Failure = read(body)?;
-            simulator.fail_challenge(id, failure.code, &failure.message)?
+            let Fail { code, message } = read(body)?;
+            simulator.fail_challenge(id, code, &message)?
         }
         _ => {
             return Err(ControlError::NotFound(format!(
-                "{action} is nothing to do with a challenge: use start, pin, security-questions, cancel, expire or fail"
+                "there is no action {action}: use start, pin, security-questions, cancel, expire or fail"
             )));
         }
     };
     Ok(json!(view))
 }
 
-/// Merges what is given into the knobs as they are.
-fn turn_knobs(simulator: &CircleSimulator, body: &[u8]) -> Result<Value, ControlError> {
+/// Changes the given knobs and keeps the others.
+fn change_knobs(simulator: &CircleSimulator, body: &[u8]) -> Result<Value, ControlError> {
     let changes: Map<String, Value> = read(body)?;
     let mut knobs = json!(simulator.knobs());
     for (name, value) in changes {
@@ -189,23 +174,19 @@ struct Expire {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Failure {
+struct Fail {
     code: i32,
     #[serde(default)]
     message: String,
 }
 
-/// A JSON body; none at all is an empty object.
+/// Reads a JSON body. No body counts as an empty object.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ControlError> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body)
-        .map_err(|error| ControlError::Invalid(format!("cannot use the body: {error}")))
+        .map_err(|error| ControlError::Invalid(format!("the body is invalid: {error}")))
 }
 
 fn uuid(text: &str) -> Result<Uuid, ControlError> {
     Uuid::parse_str(text).map_err(|_| ControlError::Invalid(format!("{text} is not a UUID")))
-}
-
-fn invalid(problem: &str) -> ControlError {
-    ControlError::Invalid(problem.to_owned())
 }

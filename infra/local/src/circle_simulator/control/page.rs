@@ -1,13 +1,13 @@
-//! The control page: what there is now, and how to change it.
+//! The control page: the state of the simulator, and the operations that change it.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
 use crate::circle_simulator::CircleSimulator;
-use crate::circle_simulator::text::timestamp;
+use crate::circle_simulator::dates::timestamp;
 
-/// One operation: method, path below `/control`, example body, and what it does.
+/// Method, path below `/control`, example body, and effect.
 type Operation = (&'static str, &'static str, &'static str, &'static str);
 
 const OPERATIONS: [Operation; 31] = [
@@ -17,65 +17,80 @@ const OPERATIONS: [Operation; 31] = [
         "PUT",
         "/users/USER",
         r#"{"pin":"135790","securityQuestionStatus":"ENABLED"}"#,
-        "create or change a user; also pinStatus ENABLED, UNSET or LOCKED, and status ENABLED or DISABLED (155109)",
+        "create or change a user; pinStatus is ENABLED, UNSET or LOCKED, status is ENABLED or DISABLED (155109)",
     ),
-    ("PATCH", "/users/USER", r#"{"pinStatus":"LOCKED"}"#, "change a user who exists"),
-    ("POST", "/users/USER/forget-tokens", "", "the user's tokens are unknown from now on (155103)"),
+    ("PATCH", "/users/USER", r#"{"pinStatus":"LOCKED"}"#, "change a user"),
+    ("POST", "/users/USER/forget-tokens", "", "forget all tokens of the user (155103)"),
     ("GET", "/challenges", "", "all challenges"),
     ("GET", "/challenges/ID", "", "one challenge"),
-    ("POST", "/challenges/ID/start", "", "the user opens it: IN_PROGRESS"),
+    ("POST", "/challenges/ID/start", "", "the user opens the challenge: IN_PROGRESS"),
     (
         "POST",
         "/challenges/ID/pin",
         r#"{"correct":false}"#,
-        "the user enters the PIN, or {\"pin\":\"135790\",\"newPin\":\"246801\"}; the third wrong one locks it",
+        "the user enters a PIN, or {\"pin\":\"135790\",\"newPin\":\"246801\"}; the third wrong PIN locks it (155119)",
     ),
     (
         "POST",
         "/challenges/ID/security-questions",
         r#"{"correct":true,"newPin":"246801"}"#,
-        "the user answers the security questions of a RESTORE_PIN; the third wrong answers lock them (155120)",
+        "the user answers the security questions of a RESTORE_PIN challenge; the third wrong answers lock them (155120)",
     ),
-    ("POST", "/challenges/ID/cancel", "", "the user turns away: FAILED 155701"),
-    ("POST", "/challenges/ID/expire", r#"{"as":"EXPIRED"}"#, "it expires; {\"as\":\"FAILED\"} for 155121"),
-    ("POST", "/challenges/ID/fail", r#"{"code":155706,"message":"Network error"}"#, "it fails with any code"),
+    ("POST", "/challenges/ID/cancel", "", "the user cancels: FAILED with 155701"),
+    (
+        "POST",
+        "/challenges/ID/expire",
+        r#"{"as":"EXPIRED"}"#,
+        "the challenge expires; {\"as\":\"FAILED\"} for FAILED with 155121",
+    ),
+    (
+        "POST",
+        "/challenges/ID/fail",
+        r#"{"code":155706,"message":"Network error"}"#,
+        "the challenge fails with any code",
+    ),
     ("GET", "/knobs", "", "all knobs"),
-    ("PATCH", "/knobs", r#"{"retryFactor":0.001}"#, "turn knobs, see below"),
-    ("GET", "/faults", "", "the faults to come"),
+    ("PATCH", "/knobs", r#"{"retryFactor":0.001}"#, "change knobs; the list above shows all"),
+    ("GET", "/faults", "", "the faults that have not happened yet"),
     (
         "POST",
         "/faults",
         r#"{"method":"PUT","path":"/v1/w3s/user/pin","times":2,"status":429,"retryAfter":"1"}"#,
-        "the next matching calls go wrong: status, code, message, body, retryAfter, delayMs, drop, afterEffect",
+        "a fault for the next matching calls: status, code, message, body, retryAfter, delayMs, drop, afterEffect",
     ),
     (
         "POST",
         "/faults",
         r#"{"drop":true,"afterEffect":true}"#,
-        "the next call takes effect, its answer is lost",
+        "the next call takes effect, but its response is lost",
     ),
-    ("DELETE", "/faults", "", "no more faults"),
+    ("DELETE", "/faults", "", "remove all faults"),
     ("GET", "/calls", "", "how often each call was made"),
-    ("DELETE", "/calls", "", "count from zero"),
-    ("GET", "/subscriptions", "", "who receives webhooks"),
-    ("GET", "/deliveries", "", "every attempt to deliver a webhook; attempt 0 was lost"),
+    ("DELETE", "/calls", "", "set all call counts to zero"),
+    ("GET", "/subscriptions", "", "all subscriptions"),
+    ("GET", "/deliveries", "", "every attempt to deliver a webhook; attempt 0 means lost"),
     (
         "POST",
         "/deliveries/release",
         r#"{"order":"reversed"}"#,
-        "send what is held and end the pause, in the order made or reversed",
+        "send the held webhooks and end the pause; order is made or reversed",
     ),
     (
         "POST",
         "/webhooks",
         r#"{"notificationType":"challenges.changePin","notification":{"id":"00000000-0000-4000-8000-000000000000"}}"#,
-        "send any notification, truly signed; notificationId repeats one",
+        "send any notification, signed; a notificationId repeats an earlier one",
     ),
-    ("POST", "/webhooks", r#"{"raw":"not even JSON"}"#, "send any body, truly signed"),
-    ("POST", "/signing-key/rotate", "", "sign with a new key; old ones can still be looked up"),
-    ("POST", "/api-key/rotate", "", "a new API key; the old one is refused (401, code 4)"),
-    ("GET", "/clock", "", "the time here"),
-    ("POST", "/clock/advance", r#"{"seconds":1800}"#, "let time pass"),
+    ("POST", "/webhooks", r#"{"raw":"not even JSON"}"#, "send any body, signed"),
+    (
+        "POST",
+        "/signing-key/rotate",
+        "",
+        "sign webhooks with a new key; the public keys of old ones stay available",
+    ),
+    ("POST", "/api-key/rotate", "", "replace the API key; Circle rejects the old one (401, code 4)"),
+    ("GET", "/clock", "", "the simulator's time"),
+    ("POST", "/clock/advance", r#"{"seconds":1800}"#, "move the clock forward"),
     ("GET", "", "", "this page"),
 ];
 
@@ -88,11 +103,11 @@ pub(super) fn text(simulator: &CircleSimulator) -> String {
 
 fn write_page(page: &mut String, simulator: &CircleSimulator) -> std::fmt::Result {
     let url = simulator.url();
-    writeln!(page, "Circle simulator at {url}, where it is {}\n", timestamp(simulator.now()))?;
+    writeln!(page, "Circle simulator at {url}\nTime: {}\n", timestamp(simulator.now()))?;
     section(page, "Users", simulator.users())?;
     section(page, "Challenges", simulator.challenges().into_iter().map(|one| json!(one)))?;
     section(page, "Subscriptions", simulator.subscriptions())?;
-    section(page, "Faults to come", simulator.faults().into_iter().map(|one| json!(one)))?;
+    section(page, "Faults that have not happened yet", simulator.faults().into_iter().map(|one| json!(one)))?;
     section(page, "Calls", simulator.call_counts().into_iter().map(|(call, count)| json!({call: count})))?;
     let attempts = simulator.deliveries();
     let latest = attempts.iter().rev().take(50).map(|one| {
@@ -103,17 +118,17 @@ fn write_page(page: &mut String, simulator: &CircleSimulator) -> std::fmt::Resul
     });
     section(
         page,
-        &format!("Webhook attempts, latest first ({} held back)", simulator.held_webhooks()),
+        &format!("Webhook attempts, the latest first ({} messages held)", simulator.held_webhooks()),
         latest,
     )?;
     let knobs = json!(simulator.knobs());
     let knobs = knobs.as_object().into_iter().flatten().map(|(name, value)| format!("  {name}: {value}\n"));
     writeln!(page, "Knobs\n{}", knobs.collect::<String>())?;
-    writeln!(page, "What you can do")?;
-    for (method, path, body, meaning) in OPERATIONS {
+    writeln!(page, "Operations")?;
+    for (method, path, body, effect) in OPERATIONS {
         let method = if method == "GET" { String::new() } else { format!("-X {method} ") };
         let body = if body.is_empty() { String::new() } else { format!(" -d '{body}'") };
-        writeln!(page, "  # {meaning}\n  curl -s {method}{url}/control{path}{body}")?;
+        writeln!(page, "  # {effect}\n  curl -s {method}{url}/control{path}{body}")?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ fn set(pin: FactorStatus, security_questions: FactorStatus) -> UserChange {
 }
 
 #[tokio::test]
-async fn a_challenge_is_pending_until_the_user_opens_it() {
+async fn challenge_is_pending_until_the_user_opens_it() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let created = stage.change_pin(&token).await;
@@ -26,7 +26,7 @@ async fn a_challenge_is_pending_until_the_user_opens_it() {
 }
 
 #[tokio::test]
-async fn a_used_idempotency_key_gives_the_first_answer_even_when_a_new_challenge_would_be_refused() {
+async fn used_idempotency_key_returns_the_first_challenge_even_if_the_user_is_locked_now() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let body = json!({"idempotencyKey": new_id()});
@@ -41,7 +41,7 @@ async fn a_used_idempotency_key_gives_the_first_answer_even_when_a_new_challenge
 }
 
 #[tokio::test]
-async fn one_idempotency_key_at_the_same_time_makes_one_challenge() {
+async fn concurrent_calls_with_one_idempotency_key_create_one_challenge() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let body = json!({"idempotencyKey": new_id()});
@@ -53,7 +53,7 @@ async fn one_idempotency_key_at_the_same_time_makes_one_challenge() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_a_uuid_of_version_4() {
+async fn idempotency_key_must_be_a_uuid_v4() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let put = |body: Value| {
@@ -67,7 +67,7 @@ async fn an_idempotency_key_is_a_uuid_of_version_4() {
 }
 
 #[tokio::test]
-async fn the_pin_calls_have_circles_preconditions() {
+async fn challenge_creation_checks_circles_preconditions() {
     use FactorStatus::{Enabled, Locked, Unset};
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
@@ -93,7 +93,7 @@ async fn the_pin_calls_have_circles_preconditions() {
 }
 
 #[tokio::test]
-async fn the_status_of_errors_that_circle_leaves_open_can_be_chosen() {
+async fn knob_sets_the_http_status_of_errors_that_circle_does_not_document() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     stage.circle.set_knobs(|knobs| knobs.undocumented_error_status = 409);
@@ -102,7 +102,7 @@ async fn the_status_of_errors_that_circle_leaves_open_can_be_chosen() {
 }
 
 #[tokio::test]
-async fn another_users_or_no_challenge_is_not_found() {
+async fn challenge_of_another_user_is_not_found() {
     let stage = Stage::with_user().await;
     let id = stage.challenge().await;
     stage.circle.put_user("user-2", UserChange::ready()).unwrap();
@@ -115,7 +115,7 @@ async fn another_users_or_no_challenge_is_not_found() {
 }
 
 #[tokio::test]
-async fn open_challenges_can_be_listed_by_status() {
+async fn open_challenges_are_listed_by_status() {
     let stage = Stage::with_user().await;
     let (pending, started, done) =
         (stage.challenge().await, stage.challenge().await, stage.challenge().await);
@@ -139,7 +139,7 @@ async fn open_challenges_can_be_listed_by_status() {
 }
 
 #[tokio::test]
-async fn the_right_pin_completes_after_wrong_ones_and_a_new_pin_counts_from_then_on() {
+async fn correct_pin_completes_the_challenge_and_sets_the_new_pin() {
     let stage = Stage::with_user().await;
     let id = stage.challenge().await;
     assert_eq!(stage.circle.enter_pin(id, PinEntry::typed("000000")).unwrap().status, "IN_PROGRESS");
@@ -154,7 +154,7 @@ async fn the_right_pin_completes_after_wrong_ones_and_a_new_pin_counts_from_then
 }
 
 #[tokio::test]
-async fn the_third_wrong_pin_locks_and_fails_and_so_does_any_other_challenge_until_time_has_passed() {
+async fn third_wrong_pin_locks_the_pin_and_fails_every_challenge_until_the_lock_ends() {
     let stage = Stage::with_user().await;
     let (first, second) = (stage.challenge().await, stage.challenge().await);
     stage.circle.enter_pin(first, PinEntry::wrong()).unwrap();
@@ -200,7 +200,7 @@ async fn security_answers_restore_a_locked_pin() {
 }
 
 #[tokio::test]
-async fn the_third_wrong_answers_lock_the_questions_and_fail() {
+async fn third_wrong_answers_lock_the_questions_and_fail_the_challenge() {
     let stage = Stage::with_user().await;
     let id = challenge_id(&stage.restore_pin(&stage.token(USER).await).await);
     for _ in 0..2 {
@@ -212,7 +212,7 @@ async fn the_third_wrong_answers_lock_the_questions_and_fail() {
 }
 
 #[tokio::test]
-async fn wrong_answers_fail_at_once_only_where_that_is_asked_for() {
+async fn knob_fails_a_challenge_at_the_first_wrong_answers() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     stage.circle.set_knobs(|knobs| knobs.wrong_answers_fail_challenge = true);
@@ -226,7 +226,7 @@ async fn wrong_answers_fail_at_once_only_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_challenge_can_be_cancelled_or_expire_in_two_ways_and_then_stays() {
+async fn cancelled_and_expired_challenges_are_final() {
     let stage = Stage::with_user().await;
     let cancelled = stage.circle.cancel_challenge(stage.challenge().await).unwrap();
     assert_eq!((cancelled.status, cancelled.error_code), ("FAILED", Some(155_701)));
@@ -235,12 +235,12 @@ async fn a_challenge_can_be_cancelled_or_expire_in_two_ways_and_then_stays() {
     let expired = stage.circle.expire_challenge(stage.challenge().await, Expiry::Expired).unwrap();
     assert_eq!((expired.status, expired.error_code), ("EXPIRED", None));
     let again = stage.circle.enter_pin(expired.id, PinEntry::right()).unwrap_err();
-    assert_eq!(again, ControlError::Final(format!("challenge {} is EXPIRED already", expired.id)));
+    assert_eq!(again, ControlError::Final(format!("challenge {} is already EXPIRED", expired.id)));
     assert!(matches!(stage.circle.start_challenge(new_id()), Err(ControlError::NotFound(_))));
 }
 
 #[tokio::test]
-async fn starting_twice_changes_nothing_and_the_wrong_kind_of_entry_is_refused() {
+async fn second_start_has_no_effect_and_the_wrong_kind_of_entry_is_rejected() {
     let stage = Stage::with_user().await;
     let id = stage.challenge().await;
     assert!(matches!(stage.circle.answer_security_questions(id, true, None), Err(ControlError::Invalid(_))));

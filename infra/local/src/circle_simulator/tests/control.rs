@@ -8,7 +8,7 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn a_whole_life_can_be_played_over_http() {
+async fn challenge_can_be_completed_over_http() {
     let stage = Stage::new().await;
     let receiver = stage.subscribed().await;
     let put = stage.control("PUT /users/user-1", Some(json!({"pin": "135790"}))).await;
@@ -42,7 +42,7 @@ async fn a_whole_life_can_be_played_over_http() {
 }
 
 #[tokio::test]
-async fn the_other_ends_of_a_challenge_can_be_played_over_http() {
+async fn challenge_can_end_in_every_way_over_http() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let end = |action: &'static str, body: Option<Value>| {
@@ -65,7 +65,7 @@ async fn the_other_ends_of_a_challenge_can_be_played_over_http() {
 }
 
 #[tokio::test]
-async fn knobs_faults_keys_and_clock_can_be_turned_over_http() {
+async fn knobs_faults_keys_and_clock_can_be_changed_over_http() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     let knobs =
@@ -111,7 +111,7 @@ async fn knobs_faults_keys_and_clock_can_be_turned_over_http() {
 }
 
 #[tokio::test]
-async fn bad_control_input_is_told_plainly() {
+async fn invalid_control_requests_get_an_error() {
     let stage = Stage::with_user().await;
     let id = stage.challenge().await;
     stage.circle.cancel_challenge(id).unwrap();
@@ -162,7 +162,7 @@ async fn bad_control_input_is_told_plainly() {
 }
 
 #[tokio::test]
-async fn the_page_shows_what_there_is_and_no_secret() {
+async fn page_shows_the_state_without_secrets() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     let id = stage.challenge().await;
@@ -181,44 +181,46 @@ async fn the_page_shows_what_there_is_and_no_secret() {
         assert!(page.contains(shown), "{shown} is missing in\n{page}");
     }
     for secret in ["135790".to_owned(), stage.circle.api_key(), token] {
-        // The PIN of the examples is only in the examples.
-        let state = page.split("What you can do").next().unwrap();
+        // The operations below have a PIN in an example.
+        let state = page.split("\nOperations\n").next().unwrap();
         assert!(!state.contains(&secret));
     }
 }
 
 #[tokio::test]
-async fn stopping_ends_connections_requests_and_deliveries() {
+async fn stop_ends_connections_requests_and_deliveries() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
-    receiver.answer_with(500);
+    receiver.respond_with(500);
     stage.challenge().await;
     stage.circle.wait_for_deliveries(2).await;
     stage.circle.add_fault(crate::circle_simulator::Fault { delay_ms: 60_000, ..Default::default() });
     let slow = tokio::spawn(stage.request("GET /v1/w3s/users/user-1", None, None).send());
     let silent =
         tokio::net::TcpStream::connect(stage.circle.url().trim_start_matches("http://")).await.unwrap();
-    settle().await;
+    wait_briefly().await;
     let url = stage.circle.url();
     let clock = stage.circle.core.clock.clone();
     let stopping = stage.circle.stop();
-    shared::clock::timeout(&SystemClock, Duration::from_secs(5), stopping).await.expect("stops in time");
-    let answered = slow.await.unwrap();
-    assert!(answered.is_err() || answered.is_ok_and(|answer| answer.status() == 500));
+    shared::clock::timeout(&SystemClock, Duration::from_secs(5), stopping)
+        .await
+        .expect("the simulator stops in time");
+    let result = slow.await.unwrap();
+    assert!(result.is_err() || result.is_ok_and(|response| response.status() == 500));
     clock.advance(Duration::from_secs(3600));
-    settle().await;
+    wait_briefly().await;
     assert_eq!(receiver.messages().len(), 2);
     assert!(reqwest::get(url).await.is_err());
     drop(silent);
 }
 
 #[tokio::test]
-async fn dropping_the_last_handle_stops_it_too() {
+async fn dropping_the_last_handle_stops_the_simulator() {
     let stage = Stage::with_user().await;
     let url = stage.circle.url();
     let clone = stage.circle.clone();
     drop(stage);
-    settle().await;
+    wait_briefly().await;
     assert_eq!(clone.url(), url);
     assert!(reqwest::get(&url).await.is_ok());
     drop(clone);

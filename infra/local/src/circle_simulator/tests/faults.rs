@@ -6,7 +6,7 @@ fn status(status: u16) -> Fault {
 }
 
 #[tokio::test]
-async fn the_next_calls_can_be_answered_with_any_error() {
+async fn fault_replaces_the_next_responses_with_any_error() {
     let stage = Stage::with_user().await;
     stage.circle.add_fault(Fault {
         times: 2,
@@ -24,7 +24,7 @@ async fn the_next_calls_can_be_answered_with_any_error() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_says_when_to_come_back() {
+async fn fault_can_set_retry_after() {
     let stage = Stage::with_user().await;
     stage.circle.add_fault(Fault { retry_after: Some("7".to_owned()), ..status(429) });
     let reply = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
@@ -33,7 +33,7 @@ async fn a_rate_limit_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_fault_meets_only_its_method_and_path() {
+async fn fault_applies_to_its_method_and_path_only() {
     let stage = Stage::with_user().await;
     stage.circle.add_fault(Fault {
         method: Some("put".to_owned()),
@@ -51,7 +51,7 @@ async fn a_fault_meets_only_its_method_and_path() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_something_that_circle_never_wrote() {
+async fn fault_can_send_a_body_that_is_not_circles() {
     let stage = Stage::with_user().await;
     stage.circle.add_fault(Fault { body: Some("<h1>Bad gateway</h1>".to_owned()), ..status(502) });
     let reply = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
@@ -60,7 +60,7 @@ async fn an_answer_can_be_something_that_circle_never_wrote() {
 }
 
 #[tokio::test]
-async fn an_error_can_come_instead_of_the_effect_or_after_it() {
+async fn error_can_come_instead_of_the_effect_or_after_it() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     stage.circle.add_fault(status(500));
@@ -72,7 +72,7 @@ async fn an_error_can_come_instead_of_the_effect_or_after_it() {
 }
 
 #[tokio::test]
-async fn a_connection_can_break_before_or_after_the_effect() {
+async fn connection_can_break_before_or_after_the_effect() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let body = json!({"idempotencyKey": new_id()});
@@ -83,12 +83,12 @@ async fn a_connection_can_break_before_or_after_the_effect() {
         assert_eq!(stage.circle.challenges().len(), challenges);
     }
     let again = stage.call("PUT /v1/w3s/user/pin", Some(&token), Some(&body)).await;
-    assert_eq!(again.status, 200, "the lost answer comes with a repeat");
+    assert_eq!(again.status, 200, "a repeated call gets the lost response");
     assert_eq!(challenge_id(&again), stage.circle.challenges()[0].id);
 }
 
 #[tokio::test]
-async fn a_delay_goes_by_the_simulators_clock_before_or_after_the_effect() {
+async fn delay_uses_the_simulators_clock_and_comes_before_or_after_the_effect() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     for (calls, after_effect, challenges) in [(1, false, 0), (2, true, 2)] {
@@ -106,7 +106,7 @@ async fn a_delay_goes_by_the_simulators_clock_before_or_after_the_effect() {
 }
 
 #[tokio::test]
-async fn a_call_takes_effect_though_its_caller_hung_up() {
+async fn call_takes_effect_even_if_the_caller_hangs_up() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     stage.circle.add_fault(Fault { delay_ms: 3000, ..Fault::default() });
@@ -114,14 +114,14 @@ async fn a_call_takes_effect_though_its_caller_hung_up() {
         _ = stage.change_pin(&token) => panic!("too early"),
         () = eventually(async || stage.circle.call_count("PUT /v1/w3s/user/pin") == 1) => {}
     }
-    settle().await;
+    wait_briefly().await;
     assert_eq!(stage.circle.challenges().len(), 0);
     stage.circle.advance_clock(Duration::from_secs(3));
     eventually(async || stage.circle.challenges().len() == 1).await;
 }
 
 #[tokio::test]
-async fn a_webhook_can_arrive_before_the_call_has_returned() {
+async fn webhook_can_arrive_before_the_call_returns() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     let token = stage.token(USER).await;
@@ -138,7 +138,7 @@ async fn a_webhook_can_arrive_before_the_call_has_returned() {
 
 #[test]
 #[should_panic(expected = "give a status, a delayMs or drop: true")]
-fn a_fault_that_says_nothing_is_refused() {
+fn empty_fault_is_rejected() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { Stage::new().await.circle.add_fault(Fault::default()) });
 }

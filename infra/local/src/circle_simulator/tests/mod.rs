@@ -1,11 +1,11 @@
-//! The simulator over real HTTP, as its clients meet it.
+//! Tests of the simulator over real HTTP.
 
-mod challenges; // the PIN calls, and what users do with a challenge
-mod control; // the control API's own errors, page and life cycle
+mod challenges; // the PIN calls, and what a user does with a challenge
+mod control; // the control API, its page, and how the simulator stops
 mod faults; // errors, delays, broken connections, rate limits
 mod subscriptions; // the subscription and public key calls
 mod users; // authorization, users, user tokens
-mod webhooks; // what is delivered, to whom, when
+mod webhooks; // content, receivers and retries of webhooks
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -33,13 +33,13 @@ use super::{CircleOptions, CircleSimulator, UserChange};
 const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 const USER: &str = "user-1";
 
-/// A simulator whose clock stands still, and a client of it.
+/// A simulator with a frozen clock, and an HTTP client.
 struct Stage {
     circle: CircleSimulator,
     http: reqwest::Client,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Reply {
     status: u16,
@@ -61,7 +61,7 @@ impl Stage {
         }
     }
 
-    /// With one user who has a PIN and security questions.
+    /// A simulator with one user, who has a PIN and security questions.
     async fn with_user() -> Self {
         let stage = Self::new().await;
         stage.circle.put_user(USER, UserChange::with_pin("135790")).unwrap();
@@ -110,12 +110,12 @@ impl Stage {
         self.call("POST /v1/w3s/user/pin/restore", Some(token), Some(&body)).await
     }
 
-    /// The id of a new CHANGE_PIN challenge of the user.
+    /// Creates a CHANGE_PIN challenge of the user and returns its id.
     async fn challenge(&self) -> Uuid {
         challenge_id(&self.change_pin(&self.token(USER).await).await)
     }
 
-    /// A receiver that is subscribed to everything and has had its test message.
+    /// A receiver that is subscribed to everything and has received its test message.
     async fn subscribed(&self) -> Receiver {
         let receiver = Receiver::start().await;
         self.circle.subscribe(&receiver.url, &["*"]).await.unwrap();
@@ -125,9 +125,9 @@ impl Stage {
 }
 
 async fn reply(request: reqwest::RequestBuilder) -> Reply {
-    let answer = request.send().await.unwrap();
-    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let text = answer.text().await.unwrap();
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Reply { status, headers, body }
 }
@@ -138,18 +138,19 @@ fn challenge_id(reply: &Reply) -> Uuid {
 }
 
 impl Reply {
-    /// Status, Circle's code and message of an error.
+    /// The status and Circle's code of an error.
     fn error(&self) -> (u16, i64) {
         assert!(self.body["message"].is_string(), "{self:?}");
         (self.status, self.body["code"].as_i64().unwrap())
     }
 }
 
-/// Somebody who takes in webhooks.
+/// A receiver of webhooks.
 struct Receiver {
     url: String,
     received: watch::Receiver<Vec<Received>>,
-    answer: Arc<AtomicU16>,
+    /// The status of its responses.
+    status: Arc<AtomicU16>,
     server: JoinHandle<()>,
 }
 
@@ -166,18 +167,18 @@ impl Receiver {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/webhooks", listener.local_addr().unwrap());
-        let answer = Arc::new(AtomicU16::new(200));
+        let status = Arc::new(AtomicU16::new(200));
         let (sender, received) = watch::channel(Vec::new());
-        let app = Router::new().fallback(take_in).with_state((sender, answer.clone()));
+        let app = Router::new().fallback(receive).with_state((sender, status.clone()));
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, received, answer, server }
+        Self { url, received, status, server }
     }
 
-    fn answer_with(&self, status: u16) {
-        self.answer.store(status, Ordering::SeqCst);
+    fn respond_with(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
     }
 
-    /// The messages so far, once there are this many, without the HEAD requests.
+    /// Waits for this many messages and returns all messages, without the HEAD requests.
     async fn wait_for(&self, count: usize) -> Vec<Value> {
         let posts = |all: &Vec<Received>| all.iter().filter(|one| one.method == Method::POST).count();
         let mut received = self.received.clone();
@@ -193,7 +194,7 @@ impl Receiver {
         posts.map(|one| serde_json::from_slice(&one.body).unwrap_or(Value::Null)).collect()
     }
 
-    /// The `status` of each challenge message so far.
+    /// The status in each challenge message so far.
     fn statuses(&self) -> Vec<String> {
         let messages = self.messages();
         let statuses = messages.iter().filter_map(|one| one["notification"]["status"].as_str());
@@ -215,17 +216,17 @@ impl Drop for Receiver {
     }
 }
 
-async fn take_in(
-    State((inbox, answer)): State<Inbox>,
+async fn receive(
+    State((inbox, status)): State<Inbox>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
     inbox.send_modify(|all| all.push(Received { method, headers, body }));
-    StatusCode::from_u16(answer.load(Ordering::SeqCst)).unwrap()
+    StatusCode::from_u16(status.load(Ordering::SeqCst)).unwrap()
 }
 
-/// Checks a message as Circle's documentation tells receivers to: key by id, signature over the raw bytes.
+/// Verifies a message as Circle documents it: fetches the key by its id and checks the signature of the raw bytes.
 async fn assert_signed(stage: &Stage, message: &Received) {
     let header = |name: &str| message.headers[name].to_str().unwrap().to_owned();
     let key = stage.get(&format!("/v2/notifications/publicKey/{}", header("X-Circle-Key-Id")), None).await;
@@ -233,21 +234,21 @@ async fn assert_signed(stage: &Stage, message: &Received) {
     let der = STANDARD.decode(key.body["data"]["publicKey"].as_str().unwrap()).unwrap();
     let signature = STANDARD.decode(header("X-Circle-Signature")).unwrap();
     let verified = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, der).verify(&message.body, &signature);
-    assert!(verified.is_ok(), "the signature holds");
+    assert!(verified.is_ok(), "the signature is valid");
 }
 
-/// Waits until something is so.
-async fn eventually(so: impl AsyncFn() -> bool) {
+/// Waits until the condition is true.
+async fn eventually(condition: impl AsyncFn() -> bool) {
     let waiting = async {
-        while !so().await {
+        while !condition().await {
             SystemClock.sleep(Duration::from_millis(5)).await;
         }
     };
     shared::clock::timeout(&SystemClock, Duration::from_secs(10), waiting).await.expect("in time");
 }
 
-/// Gives what must not happen the time to happen.
-async fn settle() {
+/// Waits long enough for an unwanted event to happen.
+async fn wait_briefly() {
     SystemClock.sleep(Duration::from_millis(50)).await;
 }
 

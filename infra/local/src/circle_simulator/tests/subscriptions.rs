@@ -3,7 +3,7 @@ use super::*;
 const PATH: &str = "/v2/notifications/subscriptions";
 
 #[tokio::test]
-async fn a_subscription_is_made_read_changed_and_removed() {
+async fn subscription_can_be_created_read_changed_and_deleted() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     let body = json!({"endpoint": receiver.url, "notificationTypes": ["challenges.*"]});
@@ -17,9 +17,9 @@ async fn a_subscription_is_made_read_changed_and_removed() {
     });
     assert_eq!((created.status, &subscription), (200, &expected));
     assert_eq!(receiver.heads(), 1);
-    let greeting = &receiver.wait_for(1).await[0];
+    let test_message = &receiver.wait_for(1).await[0];
     assert_eq!(
-        (&greeting["notificationType"], &greeting["notification"], &greeting["subscriptionId"]),
+        (&test_message["notificationType"], &test_message["notification"], &test_message["subscriptionId"]),
         (&json!("webhooks.test"), &json!({"hello": "world"}), &json!(id))
     );
 
@@ -47,7 +47,7 @@ async fn a_subscription_is_made_read_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn a_subscription_without_types_is_unrestricted() {
+async fn subscription_without_types_is_unrestricted() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     let created = stage.post(PATH, &json!({"endpoint": receiver.url})).await;
@@ -56,7 +56,7 @@ async fn a_subscription_without_types_is_unrestricted() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_subscribed_is_refused() {
+async fn invalid_subscriptions_are_rejected() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     assert_eq!(stage.post(PATH, &json!({})).await.error(), (400, 1));
@@ -69,7 +69,7 @@ async fn what_cannot_be_subscribed_is_refused() {
     }
     assert_eq!(receiver.heads(), 0);
     for status in [204, 302, 405, 500] {
-        receiver.answer_with(status);
+        receiver.respond_with(status);
         assert_eq!(stage.post(PATH, &json!({"endpoint": receiver.url})).await.error(), (400, 2), "{status}");
     }
     assert_eq!(stage.post(PATH, &json!({"endpoint": "http://127.0.0.1:1/"})).await.error(), (400, 2));
@@ -78,7 +78,7 @@ async fn what_cannot_be_subscribed_is_refused() {
 }
 
 #[tokio::test]
-async fn a_change_needs_name_and_enabled_and_a_living_endpoint_unless_it_turns_off() {
+async fn change_needs_name_and_enabled_and_a_reachable_endpoint_unless_it_disables() {
     let stage = Stage::new().await;
     let receiver = stage.subscribed().await;
     let id = stage.circle.subscriptions()[0]["id"].as_str().unwrap().to_owned();
@@ -89,13 +89,13 @@ async fn a_change_needs_name_and_enabled_and_a_living_endpoint_unless_it_turns_o
     assert_eq!(patch(json!({"name": "x"})).await.error(), (400, 1));
     assert_eq!(patch(json!({"enabled": true})).await.error(), (400, 1));
     assert_eq!(patch(json!({"name": "x", "enabled": "yes"})).await.error(), (400, 2));
-    receiver.answer_with(500);
+    receiver.respond_with(500);
     assert_eq!(patch(json!({"name": "x", "enabled": true})).await.error(), (400, 2));
     assert_eq!(patch(json!({"name": "x", "enabled": false})).await.status, 200);
 }
 
 #[tokio::test]
-async fn public_keys_are_p_256_and_stay_after_a_rotation() {
+async fn public_keys_are_p_256_and_stay_available_after_a_rotation() {
     let stage = Stage::new().await;
     let (old, _) = stage.circle.sign(b"");
     let get = |id: String| {

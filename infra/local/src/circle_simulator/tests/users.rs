@@ -11,7 +11,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_missing_or_malformed_api_key_is_code_401_and_a_wrong_one_code_4() {
+async fn missing_or_malformed_api_key_is_code_401_and_a_wrong_one_is_code_4() {
     let stage = Stage::with_user().await;
     let url = format!("{}/v1/w3s/users/{USER}", stage.circle.url());
     let get = |header: Option<String>| {
@@ -29,14 +29,14 @@ async fn a_missing_or_malformed_api_key_is_code_401_and_a_wrong_one_code_4() {
 }
 
 #[tokio::test]
-async fn a_rotated_api_key_ends_the_old_one_at_once_and_is_told() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let telling = told.clone();
+async fn rotation_ends_the_old_api_key_at_once_and_reports_the_new_one() {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let sink = reported.clone();
     let circle = CircleSimulator::start(CircleOptions {
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         clock: AdjustableClock::running(),
         random: Arc::new(Random::from_system()),
-        on_api_key_change: Some(Arc::new(move |key: &str| telling.lock().unwrap().push(key.to_owned()))),
+        on_api_key_change: Some(Arc::new(move |key: &str| sink.lock().unwrap().push(key.to_owned()))),
     })
     .await;
     let old = circle.api_key();
@@ -46,27 +46,27 @@ async fn a_rotated_api_key_ends_the_old_one_at_once_and_is_told() {
     let new = circle.rotate_api_key();
     assert_ne!(old, new);
     assert_eq!(circle.api_key(), new);
-    assert_eq!(told.lock().unwrap().as_slice(), std::slice::from_ref(&new));
+    assert_eq!(reported.lock().unwrap().as_slice(), std::slice::from_ref(&new));
     assert_eq!(reply(http.get(&url).bearer_auth(&old)).await.error(), (401, 4));
     assert_eq!(reply(http.get(&url).bearer_auth(&new)).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_request_id_comes_back_or_is_made() {
+async fn request_id_is_echoed_or_generated() {
     let stage = Stage::with_user().await;
     let id = new_id().to_string();
     let path = format!("GET /v1/w3s/users/{USER}");
     let echoed = reply(stage.request(&path, None, None).header("X-Request-Id", &id)).await;
     assert_eq!(echoed.headers["X-Request-Id"].to_str().unwrap(), id);
-    let made = stage.call(&path, None, None).await;
-    assert!(Uuid::parse_str(made.headers["X-Request-Id"].to_str().unwrap()).is_ok());
-    let refused =
+    let generated = stage.call(&path, None, None).await;
+    assert!(Uuid::parse_str(generated.headers["X-Request-Id"].to_str().unwrap()).is_ok());
+    let rejected =
         reply(stage.request("GET /v1/w3s/users/nobody", None, None).header("X-Request-Id", &id)).await;
-    assert_eq!(refused.headers["X-Request-Id"].to_str().unwrap(), id);
+    assert_eq!(rejected.headers["X-Request-Id"].to_str().unwrap(), id);
 }
 
 #[tokio::test]
-async fn a_new_user_has_nothing_set_and_can_be_read() {
+async fn new_user_has_no_pin_and_can_be_read() {
     let stage = Stage::new().await;
     let end_user = json!({
         "id": "user-1", "createDate": "2026-01-01T12:00:00Z", "status": "ENABLED", "authMode": "PIN",
@@ -84,7 +84,7 @@ async fn a_new_user_has_nothing_set_and_can_be_read() {
 }
 
 #[tokio::test]
-async fn user_ids_have_5_to_50_characters() {
+async fn user_id_has_5_to_50_characters() {
     let stage = Stage::new().await;
     for id in ["abcd".to_owned(), "x".repeat(51)] {
         assert_eq!(stage.post("/v1/w3s/users", &json!({"userId": id})).await.error(), (400, 2));
@@ -98,7 +98,7 @@ async fn user_ids_have_5_to_50_characters() {
 }
 
 #[tokio::test]
-async fn unusable_bodies_say_which_parameter_is_to_blame() {
+async fn invalid_body_gets_an_error_that_names_the_parameter() {
     let stage = Stage::new().await;
     let missing = stage.post("/v1/w3s/users/token", &json!({})).await;
     assert_eq!(missing.error(), (400, 1));
@@ -119,7 +119,7 @@ async fn unusable_bodies_say_which_parameter_is_to_blame() {
 }
 
 #[tokio::test]
-async fn unknown_users_paths_and_methods_are_refused() {
+async fn unknown_users_paths_and_methods_are_rejected() {
     let stage = Stage::new().await;
     assert_eq!(stage.get("/v1/w3s/users/nobody", None).await.error(), (404, 155_102));
     assert_eq!(stage.post("/v1/w3s/users/token", &json!({"userId": "nobody"})).await.error(), (404, 155_102));
@@ -130,7 +130,7 @@ async fn unknown_users_paths_and_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn a_user_token_has_the_documented_claims_and_comes_with_a_key() {
+async fn user_token_has_the_documented_claims_and_an_encryption_key() {
     let stage = Stage::with_user().await;
     let reply = stage.post("/v1/w3s/users/token", &json!({"userId": USER})).await;
     let key = STANDARD.decode(reply.body["data"]["encryptionKey"].as_str().unwrap()).unwrap();
@@ -150,7 +150,7 @@ async fn a_user_token_has_the_documented_claims_and_comes_with_a_key() {
 }
 
 #[tokio::test]
-async fn user_tokens_expire_after_60_minutes_of_the_simulators_clock() {
+async fn user_token_expires_after_60_minutes_of_the_simulators_clock() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     stage.circle.advance_clock(Duration::from_secs(3599));
@@ -161,7 +161,7 @@ async fn user_tokens_expire_after_60_minutes_of_the_simulators_clock() {
 }
 
 #[tokio::test]
-async fn unusable_user_tokens_are_told_apart() {
+async fn invalid_forgotten_and_missing_user_tokens_have_different_errors() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     assert_eq!(stage.get("/v1/w3s/user", None).await.error(), (400, 1));
@@ -177,7 +177,7 @@ async fn unusable_user_tokens_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_new_token_ends_the_old_one_only_where_that_is_asked_for() {
+async fn knob_lets_a_new_token_end_the_old_one() {
     let stage = Stage::with_user().await;
     let (first, second) = (stage.token(USER).await, stage.token(USER).await);
     assert_eq!(stage.get("/v1/w3s/user", Some(&first)).await.status, 200);
@@ -189,7 +189,7 @@ async fn a_new_token_ends_the_old_one_only_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_new_token_comes_without_a_key_only_where_that_is_asked_for() {
+async fn knob_omits_the_encryption_key() {
     let stage = Stage::with_user().await;
     stage.circle.set_knobs(|knobs| knobs.omit_encryption_key = true);
     let reply = stage.post("/v1/w3s/users/token", &json!({"userId": USER})).await;
@@ -199,7 +199,7 @@ async fn a_new_token_comes_without_a_key_only_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_disabled_user_can_only_be_looked_at_until_enabled_again() {
+async fn disabled_user_can_be_read_but_every_other_call_is_rejected() {
     let stage = Stage::with_user().await;
     let token = stage.token(USER).await;
     let key = json!({"idempotencyKey": new_id()});
@@ -211,27 +211,27 @@ async fn a_disabled_user_can_only_be_looked_at_until_enabled_again() {
         ("GET /v1/w3s/user", Some(&*token), None),
         (&*challenge, Some(&*token), None),
         ("GET /v1/w3s/user/challenges", Some(&*token), None),
-        // The key was used before.
+        // With an idempotency key that was used before.
         ("PUT /v1/w3s/user/pin", Some(&*token), Some(&key)),
         ("POST /v1/w3s/user/pin/restore", Some(&*token), Some(&key)),
     ];
-    let turn = |status| {
+    let set_status = |status| {
         stage.circle.change_user(USER, UserChange { status: Some(status), ..UserChange::default() }).unwrap()
     };
-    turn(UserStatus::Disabled);
+    set_status(UserStatus::Disabled);
     for (call, token, body) in calls {
         assert_eq!(stage.call(call, token, body).await.error(), (403, 155_109), "{call}");
     }
-    let looked_at = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
-    assert_eq!((looked_at.status, &looked_at.body["data"]["user"]["status"]), (200, &json!("DISABLED")));
-    turn(UserStatus::Enabled);
+    let read = stage.get(&format!("/v1/w3s/users/{USER}"), None).await;
+    assert_eq!((read.status, &read.body["data"]["user"]["status"]), (200, &json!("DISABLED")));
+    set_status(UserStatus::Enabled);
     for (call, token, body) in calls {
         assert_eq!(stage.call(call, token, body).await.status, 200, "{call}");
     }
 }
 
 #[tokio::test]
-async fn a_users_state_can_be_set_and_a_lock_ends_with_time() {
+async fn user_state_can_be_set_and_a_lock_ends_with_time() {
     let stage = Stage::with_user().await;
     let change = UserChange {
         pin_status: Some(FactorStatus::Locked),
@@ -249,7 +249,7 @@ async fn a_users_state_can_be_set_and_a_lock_ends_with_time() {
         (&json!("LOCKED"), &locked)
     );
     assert_eq!(user["status"], "DISABLED");
-    assert!(!user.to_string().contains("135790"), "the PIN is never shown");
+    assert!(!user.to_string().contains("135790"), "the PIN is not shown");
 
     stage.circle.advance_clock(Duration::from_secs(30 * 60 - 1));
     assert_eq!(stage.circle.user(USER).unwrap()["pinStatus"], "LOCKED");

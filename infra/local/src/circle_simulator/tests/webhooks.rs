@@ -2,14 +2,14 @@ use super::*;
 use crate::circle_simulator::{Expiry, PinEntry, ReleaseOrder, StatusField};
 
 #[tokio::test]
-async fn each_change_of_status_is_sent_once_signed_and_in_circles_form() {
+async fn status_change_sends_one_signed_webhook_in_circles_form() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     let id = stage.challenge().await;
     stage.circle.enter_pin(id, PinEntry::wrong()).unwrap();
     stage.circle.enter_pin(id, PinEntry::right()).unwrap();
     let messages = receiver.wait_for(4).await;
-    settle().await;
+    wait_briefly().await;
     assert_eq!(receiver.statuses(), ["PENDING", "IN_PROGRESS", "COMPLETE"]);
     let subscription = &stage.circle.subscriptions()[0];
     let message = &messages[3];
@@ -31,7 +31,7 @@ async fn each_change_of_status_is_sent_once_signed_and_in_circles_form() {
 }
 
 #[tokio::test]
-async fn a_failure_says_why() {
+async fn failed_challenge_sends_its_error() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     stage.circle.expire_challenge(stage.challenge().await, Expiry::Failed).unwrap();
@@ -41,14 +41,14 @@ async fn a_failure_says_why() {
 }
 
 #[tokio::test]
-async fn the_variants_of_circles_documentation_can_be_chosen() {
+async fn knobs_choose_between_variants_of_circles_documentation() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     stage.circle.set_knobs(|knobs| {
         knobs.change_pin_notification_type = "challenges.initialize".to_owned();
         knobs.notifications_name_user = false;
         knobs.status_field = StatusField::State;
-        knobs.complete_word = "COMPLETED".to_owned();
+        knobs.complete_status = "COMPLETED".to_owned();
     });
     let id = stage.challenge().await;
     stage.circle.enter_pin(id, PinEntry::right()).unwrap();
@@ -60,7 +60,7 @@ async fn the_variants_of_circles_documentation_can_be_chosen() {
 }
 
 #[tokio::test]
-async fn only_enabled_subscriptions_that_match_are_told() {
+async fn webhook_goes_to_enabled_matching_subscriptions_only() {
     let stage = Stage::with_user().await;
     let receivers =
         [Receiver::start().await, Receiver::start().await, Receiver::start().await, Receiver::start().await];
@@ -72,7 +72,7 @@ async fn only_enabled_subscriptions_that_match_are_told() {
     stage.challenge().await;
     challenge_id(&stage.restore_pin(&stage.token(USER).await).await);
     stage.circle.wait_for_deliveries(8).await;
-    settle().await;
+    wait_briefly().await;
     let counts = receivers.each_ref().map(|receiver| receiver.messages().len() - 1);
     assert_eq!(counts, [2, 1, 1, 0]);
     let id = stage.circle.subscriptions()[0]["id"].as_str().unwrap().to_owned();
@@ -80,32 +80,32 @@ async fn only_enabled_subscriptions_that_match_are_told() {
     stage.call(&format!("PATCH /v2/notifications/subscriptions/{id}"), None, Some(&off)).await;
     stage.challenge().await;
     receivers[1].wait_for(3).await;
-    settle().await;
+    wait_briefly().await;
     assert_eq!(receivers[0].messages().len(), 3);
 }
 
 #[tokio::test]
-async fn whatever_is_not_answered_200_is_sent_again_on_schedule_with_the_same_id() {
+async fn webhook_without_a_200_is_retried_on_schedule_with_the_same_id() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
-    receiver.answer_with(201);
+    receiver.respond_with(201);
     stage.challenge().await;
     receiver.wait_for(2).await;
     stage.circle.wait_for_deliveries(2).await;
     let schedule = [1, 10, 30, 60, 15 * 60, 3600, 3 * 3600, 5 * 3600, 6 * 3600, 10 * 3600, 11 * 3600];
     for (index, seconds) in schedule.into_iter().enumerate() {
         stage.circle.advance_clock(Duration::from_secs(seconds - 1));
-        settle().await;
+        wait_briefly().await;
         assert_eq!(receiver.messages().len(), index + 2, "not before {seconds} s");
         stage.circle.advance_clock(Duration::from_secs(1));
         receiver.wait_for(index + 3).await;
         stage.circle.wait_for_deliveries(index + 3).await;
     }
     stage.circle.advance_clock(Duration::from_secs(100 * 3600));
-    settle().await;
+    wait_briefly().await;
     let messages = receiver.messages();
     assert_eq!(messages.len(), 13);
-    assert!(messages[1..].iter().all(|message| message == &messages[1]), "the same bytes each time");
+    assert!(messages[1..].iter().all(|message| message == &messages[1]), "each attempt sends the same bytes");
     let deliveries = stage.circle.deliveries();
     assert_eq!((deliveries[12].attempt, deliveries[12].status), (12, Some(201)));
     assert_eq!(deliveries[1].endpoint, receiver.url);
@@ -113,30 +113,30 @@ async fn whatever_is_not_answered_200_is_sent_again_on_schedule_with_the_same_id
 }
 
 #[tokio::test]
-async fn a_retry_that_is_taken_in_ends_them_and_survives_a_rotated_key() {
+async fn successful_retry_is_the_last_and_its_signature_survives_a_key_rotation() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
-    receiver.answer_with(503);
+    receiver.respond_with(503);
     stage.challenge().await;
     stage.circle.wait_for_deliveries(2).await;
     stage.circle.rotate_signing_key();
-    receiver.answer_with(200);
+    receiver.respond_with(200);
     stage.circle.advance_clock(Duration::from_secs(1));
     stage.circle.wait_for_deliveries(3).await;
     assert_signed(&stage, &receiver.last()).await;
     stage.circle.advance_clock(Duration::from_secs(48 * 3600));
-    settle().await;
+    wait_briefly().await;
     assert_eq!(receiver.messages().len(), 3);
     let statuses: Vec<_> = stage.circle.deliveries().iter().map(|one| one.status).collect();
     assert_eq!(statuses, [Some(200), Some(503), Some(200)]);
 }
 
 #[tokio::test]
-async fn the_schedule_can_be_compressed() {
+async fn retry_factor_shortens_the_schedule() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     stage.circle.set_knobs(|knobs| knobs.retry_factor = 0.001);
-    receiver.answer_with(500);
+    receiver.respond_with(500);
     stage.challenge().await;
     stage.circle.wait_for_deliveries(2).await;
     stage.circle.advance_clock(Duration::from_millis(1));
@@ -147,20 +147,20 @@ async fn the_schedule_can_be_compressed() {
 }
 
 #[tokio::test]
-async fn retries_end_with_the_subscription_and_unreachable_endpoints_are_noted() {
+async fn deleted_subscription_ends_retries_and_an_unreachable_endpoint_is_logged() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     receiver.server.abort();
-    settle().await;
+    wait_briefly().await;
     stage.challenge().await;
     stage.circle.wait_for_deliveries(2).await;
     let failed = stage.circle.deliveries()[1].clone();
-    assert_eq!((failed.status, failed.error), (None, Some("no answer")));
+    assert_eq!((failed.status, failed.error), (None, Some("no response")));
     let id = failed.subscription_id;
     stage.call(&format!("DELETE /v2/notifications/subscriptions/{id}"), None, None).await;
     stage.circle.advance_clock(Duration::from_secs(3600));
-    settle().await;
-    assert_eq!(stage.circle.deliveries().len(), 2, "nothing is sent to a subscription that is gone");
+    wait_briefly().await;
+    assert_eq!(stage.circle.deliveries().len(), 2, "a deleted subscription receives nothing");
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn webhooks_can_be_lost_and_repeated() {
     stage.circle.set_knobs(|knobs| knobs.repeat_webhooks = 2);
     stage.circle.start_challenge(id).unwrap();
     let messages = receiver.wait_for(4).await;
-    settle().await;
+    wait_briefly().await;
     assert_eq!(receiver.statuses(), ["IN_PROGRESS", "IN_PROGRESS", "IN_PROGRESS"]);
     assert!(messages[1..].iter().all(|message| message == &messages[1]));
 }
@@ -190,7 +190,7 @@ async fn webhooks_can_be_delayed_and_overtaken() {
     stage.circle.cancel_challenge(id).unwrap();
     receiver.wait_for(2).await;
     stage.circle.advance_clock(Duration::from_millis(4999));
-    settle().await;
+    wait_briefly().await;
     assert_eq!(receiver.statuses(), ["FAILED"]);
     stage.circle.advance_clock(Duration::from_millis(1));
     receiver.wait_for(3).await;
@@ -224,7 +224,7 @@ async fn webhooks_can_be_paused_and_released_in_either_order() {
         let before = receiver.statuses().len();
         stage.circle.set_knobs(|knobs| knobs.webhooks_paused = true);
         stage.circle.cancel_challenge(stage.challenge().await).unwrap();
-        settle().await;
+        wait_briefly().await;
         assert_eq!(receiver.statuses().len(), before);
         assert_eq!(stage.circle.release_webhooks(order), 2);
         receiver.wait_for(before + 3).await;
@@ -234,7 +234,7 @@ async fn webhooks_can_be_paused_and_released_in_either_order() {
 }
 
 #[tokio::test]
-async fn any_notification_can_be_sent_truly_signed() {
+async fn custom_notifications_are_signed() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     let (foreign, id) = (json!({"id": new_id(), "anything": [1]}), new_id());
@@ -253,17 +253,18 @@ async fn any_notification_can_be_sent_truly_signed() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_never_answers_is_given_up_and_tried_again() {
+async fn silent_endpoint_times_out() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    stage.circle.state().subscriptions[0].endpoint = url;
+    let id = receiver.messages()[0]["subscriptionId"].as_str().unwrap().parse().unwrap();
+    stage.circle.state().subscriptions.find_mut(id).unwrap().endpoint = url;
     stage.challenge().await;
     let _connection = silent.accept().await.unwrap();
-    settle().await;
+    wait_briefly().await;
     stage.circle.advance_clock(Duration::from_secs(10));
     stage.circle.wait_for_deliveries(2).await;
-    assert_eq!(stage.circle.deliveries()[1].error, Some("no answer in time"));
+    assert_eq!(stage.circle.deliveries()[1].error, Some("timed out"));
     assert_eq!(receiver.messages().len(), 1);
 }

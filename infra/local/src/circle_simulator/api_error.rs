@@ -1,22 +1,22 @@
-//! Circle's errors: the code, the HTTP status that comes with it, and the body.
+//! Errors of Circle's API: each has a code, an HTTP status and a message.
 
 use serde_json::{Value, json};
 
-/// An answer of Circle's that is not a success.
+/// A response of Circle's API that is not 2xx.
 #[derive(Debug, Clone)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     pub(super) status: u16,
     code: i32,
     message: String,
     errors: Vec<Value>,
 }
 
-impl Refusal {
+impl ApiError {
     fn new(status: u16, code: i32, message: &str) -> Self {
         Self { status, code, message: message.to_owned(), errors: Vec::new() }
     }
 
-    /// The body, with `errors` only where a parameter is to blame.
+    /// The body. It has `errors` only if a parameter caused the error.
     pub(super) fn body(&self) -> Value {
         let mut body = json!({"code": self.code, "message": self.message});
         if !self.errors.is_empty() {
@@ -25,7 +25,7 @@ impl Refusal {
         body
     }
 
-    /// A required parameter is not there.
+    /// A required parameter is missing.
     pub(super) fn missing(location: &str, name: &str) -> Self {
         let error = json!({
             "error": "value_must_not_be_empty",
@@ -37,7 +37,7 @@ impl Refusal {
         Self { errors: vec![error], ..Self::new(400, 1, "API parameter missing") }
     }
 
-    /// A parameter is there and cannot be used.
+    /// A parameter has an invalid value.
     pub(super) fn invalid(location: &str, name: &str, value: &Value, constraint: &str) -> Self {
         let error = json!({
             "error": "invalid_value",
@@ -98,7 +98,7 @@ impl Refusal {
         Self::new(403, 155_109, "The user has been disabled")
     }
 
-    // Circle documents no HTTP status for the next five, so the caller says which one to use.
+    // Circle does not document the HTTP status of the next five, so the caller chooses it.
 
     pub(super) fn pin_not_set(status: u16) -> Self {
         Self::new(status, 155_110, "The user has not set the PIN yet")

@@ -1,0 +1,60 @@
+//! The HTTP responses of the simulator.
+
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::api_error::ApiError;
+
+/// A successful response of Circle's API.
+pub(super) struct Success {
+    status: StatusCode,
+    data: Option<Value>,
+}
+
+impl Success {
+    pub(super) fn ok(data: Value) -> Self {
+        Self { status: StatusCode::OK, data: Some(data) }
+    }
+
+    pub(super) fn created(data: Value) -> Self {
+        Self { status: StatusCode::CREATED, data: Some(data) }
+    }
+
+    pub(super) fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, data: None }
+    }
+}
+
+impl IntoResponse for Success {
+    fn into_response(self) -> Response {
+        match self.data {
+            Some(data) => (self.status, Json(json!({"data": data}))).into_response(),
+            None => self.status.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        json_response(self.status, &self.body())
+    }
+}
+
+/// # Panics
+/// If `status` is not between 100 and 999.
+pub(super) fn json_response(status: u16, body: &Value) -> Response {
+    (status_code(status), Json(body)).into_response()
+}
+
+/// # Panics
+/// If `status` is not between 100 and 999.
+pub(super) fn response(status: u16, content_type: &'static str, body: impl Into<Body>) -> Response {
+    (status_code(status), [(header::CONTENT_TYPE, content_type)], body.into()).into_response()
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("the status was checked before")
+}
