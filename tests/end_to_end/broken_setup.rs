@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use local::circle_simulator::Fault;
-use local::secrets_manager::Failure;
+use local::secrets_manager::InjectedError;
 use local::stack::{API_KEY_SECRET, StackOptions};
 use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock};
@@ -38,9 +38,9 @@ async fn a_malformed_secret_is_named_in_the_log_and_mended_without_a_restart() {
 async fn a_secrets_manager_that_fails_for_a_moment_is_asked_again() {
     let app = App::start().await;
     app.stack.circle.wait_for_deliveries(1).await;
-    app.stack.secrets_manager.fail_next(2, Failure::InternalServiceError);
+    app.stack.secrets_manager.fail_next(2, InjectedError::InternalServiceError);
     send(app.request("POST /session-tokens")).await.is(201);
-    app.stack.secrets_manager.fail_next(3, Failure::InternalServiceError);
+    app.stack.secrets_manager.fail_next(3, InjectedError::InternalServiceError);
     send(app.request("GET /pin")).await.is_problem(key_unavailable());
     send(app.request("GET /pin")).await.is(200);
 }
@@ -81,7 +81,7 @@ async fn a_secrets_manager_that_does_not_answer_is_no_reason_to_wait_for_ever() 
     let log = Log::start();
     let app = App::at_noon().await;
     app.stack.circle.wait_for_deliveries(1).await;
-    for (failure, calls) in [(Failure::NoAnswer, 3), (Failure::Throttled, 3)] {
+    for (failure, calls) in [(InjectedError::NoResponse, 3), (InjectedError::Throttled, 3)] {
         app.stack.secrets_manager.fail_next(calls, failure);
         let before = app.stack.clock.now();
         let answer = while_time_passes(&app.stack.clock, send(app.request("POST /session-tokens"))).await;

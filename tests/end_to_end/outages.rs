@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use local::circle_simulator::{Fault, PinEntry};
 use local::dynamodb::CHALLENGES_TABLE;
-use local::secrets_manager::Failure;
+use local::secrets_manager::InjectedError;
 use serde_json::{Value, json};
 use shared::clock::AdjustableClock;
 use uuid::Uuid;
@@ -87,7 +87,7 @@ async fn while_secrets_manager_is_down_webhooks_of_a_known_key_are_taken_in() {
     let id = app.challenge().await;
     app.webhook_answered(id, "PENDING", 200).await;
     let reads = app.stack.secrets_manager.reads();
-    app.stack.secrets_manager.fail_next(1000, Failure::NoAnswer);
+    app.stack.secrets_manager.fail_next(1000, InjectedError::NoResponse);
     app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.webhook_answered(id, "COMPLETE", 200).await;
     assert_eq!(app.stack.secrets_manager.reads(), reads);

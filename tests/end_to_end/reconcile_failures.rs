@@ -1,5 +1,5 @@
 use local::circle_simulator::{Fault, PinEntry, UserChange, UserStatus};
-use local::secrets_manager::Failure;
+use local::secrets_manager::InjectedError;
 use local::stack::API_KEY_SECRET;
 use reconcile_challenges::{StopReason, Summary, reconcile};
 use serde_json::json;
@@ -235,8 +235,8 @@ async fn a_run_without_an_api_key_calls_nobody_and_says_whose_fault_it_is() {
     app.advance(FIRST_CHECK);
     app.stack.circle.reset_call_counts();
     for (failure, stop, metric) in [
-        (Failure::InternalServiceError, StopReason::ApiKeyUnavailable, "api_key_unavailable"),
-        (Failure::NoAnswer, StopReason::ApiKeyUnavailable, "api_key_unavailable"),
+        (InjectedError::InternalServiceError, StopReason::ApiKeyUnavailable, "api_key_unavailable"),
+        (InjectedError::NoResponse, StopReason::ApiKeyUnavailable, "api_key_unavailable"),
     ] {
         app.stack.secrets_manager.fail_next(3, failure);
         let log = Log::start();

@@ -1,5 +1,5 @@
 use local::circle_simulator::Fault;
-use local::secrets_manager::Failure;
+use local::secrets_manager::InjectedError;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, STACK, SUBSCRIPTIONS};
@@ -186,7 +186,7 @@ async fn a_circle_that_fails_for_a_while_is_asked_again() {
 #[tokio::test]
 async fn a_permission_as_new_as_the_stack_is_waited_for() {
     let stack = Deployment::start().await;
-    stack.app.stack.secrets_manager.fail_next(3, Failure::AccessDenied);
+    stack.app.stack.secrets_manager.fail_next(3, InjectedError::AccessDenied);
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
     assert_eq!(stack.subscribed(&stack.new_webhook()), [id]);
 }

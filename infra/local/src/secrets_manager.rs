@@ -1,5 +1,4 @@
-//! Secrets Manager on one machine: `GetSecretValue`, and `PutSecretValue` to rotate a secret, in AWS JSON 1.1 as the
-//! real AWS SDK speaks it.
+//! Secrets Manager on one machine: `GetSecretValue` by name, in AWS JSON 1.1, for the real AWS SDK.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,42 +9,39 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::clock::{AdjustableClock, Clock};
 use shared::random::Random;
 use tokio::net::TcpListener;
 
 use crate::server::Server;
 
-const ARN_PREFIX: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:";
-
-/// A running Secrets Manager. Its secrets are in memory.
+/// A running Secrets Manager. It keeps its secrets in memory.
 #[derive(Debug)]
 pub struct SecretsManager {
     server: Server,
     state: Arc<Store>,
 }
 
-/// How a call fails on demand.
+/// An error that the next calls get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// 500 `InternalServiceError`, which the AWS SDK tries again.
+pub enum InjectedError {
+    /// 500 `InternalServiceError`, which the AWS SDK retries.
     InternalServiceError,
-    /// 400 `ThrottlingException`, which the AWS SDK tries again more slowly.
+    /// 400 `ThrottlingException`, which the AWS SDK retries more slowly.
     Throttled,
-    /// 400 `AccessDeniedException`, as where a new role's permissions are not known everywhere yet.
+    /// 400 `AccessDeniedException`, as for a new role whose permissions have not reached every server yet.
     AccessDenied,
-    /// No answer at all, until the caller gives up.
-    NoAnswer,
+    /// No response.
+    NoResponse,
 }
 
 impl SecretsManager {
-    /// Serves an empty store on `listener`. Needs a tokio runtime to run in.
-    pub fn start(listener: TcpListener, clock: AdjustableClock, random: Arc<Random>) -> io::Result<Self> {
-        let state = Arc::new(Store { clock, random, content: Mutex::default() });
-        let router = Router::new().route("/", post(call)).with_state(state.clone());
+    /// Serves an empty store on `listener`. Needs a tokio runtime.
+    pub fn start(listener: TcpListener, random: Arc<Random>) -> io::Result<Self> {
+        let state = Arc::new(Store { random, content: Mutex::default() });
+        let router = Router::new().route("/", post(handle)).with_state(state.clone());
         Ok(Self { server: Server::start(listener, router)?, state })
     }
 
@@ -54,27 +50,22 @@ impl SecretsManager {
         self.server.url()
     }
 
-    /// Makes the secret `name`, or rotates it; gives the ARN.
-    pub fn put(&self, name: &str, value: &str) -> String {
-        let version = self.state.version(value);
-        let arn = format!("{ARN_PREFIX}{name}-{}", &version.id[..6]);
-        let mut content = self.state.content();
-        let secret = content.secrets.entry(name.to_owned()).or_insert(Secret { arn, versions: Vec::new() });
-        secret.versions.push(version);
-        secret.arn.clone()
+    /// Creates a secret or replaces its value.
+    pub fn put(&self, name: &str, value: &str) {
+        self.state.content().secrets.insert(name.to_owned(), value.to_owned());
     }
 
-    /// How many times a secret's value was asked for, answered or not.
+    /// How many `GetSecretValue` calls were received.
     pub fn reads(&self) -> usize {
         self.state.content().reads
     }
 
-    /// Makes the next `calls` calls fail.
-    pub fn fail_next(&self, calls: usize, failure: Failure) {
-        self.state.content().failures = vec![failure; calls];
+    /// Lets the next `calls` calls fail.
+    pub fn fail_next(&self, calls: usize, error: InjectedError) {
+        self.state.content().errors = vec![error; calls];
     }
 
-    /// Frees the port.
+    /// Stops the server and frees the port.
     pub async fn stop(mut self) {
         self.server.stop().await;
     }
@@ -82,17 +73,23 @@ impl SecretsManager {
 
 #[derive(Debug)]
 struct Store {
-    clock: AdjustableClock,
     random: Arc<Random>,
     content: Mutex<Content>,
 }
 
+impl Store {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Default)]
 struct Content {
-    /// By name.
-    secrets: BTreeMap<String, Secret>,
+    /// The values by name.
+    secrets: BTreeMap<String, String>,
     reads: usize,
-    failures: Vec<Failure>,
+    /// The errors of the next calls.
+    errors: Vec<InjectedError>,
 }
 
 impl std::fmt::Debug for Content {
@@ -101,114 +98,59 @@ impl std::fmt::Debug for Content {
     }
 }
 
-struct Secret {
-    arn: String,
-    /// Oldest first: the last is `AWSCURRENT`, the one before it `AWSPREVIOUS`.
-    versions: Vec<Version>,
-}
-
-#[derive(Clone)]
-struct Version {
-    id: String,
-    value: String,
-    /// Epoch seconds.
-    created: f64,
-}
-
-impl Store {
-    fn content(&self) -> MutexGuard<'_, Content> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn version(&self, value: &str) -> Version {
-        Version {
-            id: self.random.uuid().to_string(),
-            value: value.to_owned(),
-            created: (self.clock.now().unix_timestamp_nanos() / 1_000_000) as f64 / 1e3,
-        }
-    }
-}
-
-impl Content {
-    /// By name, by ARN, or by ARN without the six characters that AWS adds to the name.
-    fn secret(&mut self, id: &str) -> Result<(&String, &mut Secret), Error> {
-        self.secrets
-            .iter_mut()
-            .find(|(name, secret)| {
-                *name == id || secret.arn == id || id.strip_prefix(ARN_PREFIX) == Some(name.as_str())
-            })
-            .ok_or(Error::NOT_FOUND)
-    }
-}
-
-impl Secret {
-    fn stages(&self, index: usize) -> Vec<&'static str> {
-        match self.versions.len() - index {
-            1 => vec!["AWSCURRENT"],
-            2 => vec!["AWSPREVIOUS"],
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// An error in AWS's shape.
-struct Error {
+/// An error in AWS's form.
+struct AwsError {
     status: StatusCode,
     kind: &'static str,
     message: &'static str,
 }
 
-impl Error {
-    const NOT_FOUND: Self = Self {
-        status: StatusCode::BAD_REQUEST,
-        kind: "ResourceNotFoundException",
-        message: "Secrets Manager can't find the specified secret.",
-    };
-
+impl AwsError {
     const fn bad_request(kind: &'static str, message: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, kind, message }
     }
 }
 
-impl IntoResponse for Error {
+impl IntoResponse for AwsError {
     fn into_response(self) -> Response {
         let body = json!({ "__type": self.kind, "message": self.message });
         (self.status, [("x-amzn-errortype", self.kind)], body.to_string()).into_response()
     }
 }
 
-async fn call(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
-    let answer = answer(&store, &headers, &body).await;
+async fn handle(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
+    let result = perform(&store, &headers, &body).await;
     let mut response =
-        answer.map_or_else(IntoResponse::into_response, |value| value.to_string().into_response());
+        result.map_or_else(IntoResponse::into_response, |value| value.to_string().into_response());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/x-amz-json-1.1"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
     let request_id = store.random.uuid().to_string();
-    headers.insert("x-amzn-requestid", request_id.parse().expect("a UUID fits a header"));
+    headers.insert("x-amzn-requestid", request_id.parse().expect("a UUID is a header value"));
     response
 }
 
-async fn answer(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+async fn perform(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Value, AwsError> {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let failure = {
+    let is_read = target == "secretsmanager.GetSecretValue";
+    let error = {
         let mut content = store.content();
-        content.reads += usize::from(target == "secretsmanager.GetSecretValue");
-        content.failures.pop()
+        content.reads += usize::from(is_read);
+        content.errors.pop()
     };
-    match failure {
+    match error {
         None => {}
-        Some(Failure::NoAnswer) => std::future::pending().await,
-        Some(Failure::Throttled) => {
-            return Err(Error::bad_request("ThrottlingException", "Rate exceeded"));
+        Some(InjectedError::NoResponse) => std::future::pending().await,
+        Some(InjectedError::Throttled) => {
+            return Err(AwsError::bad_request("ThrottlingException", "Rate exceeded"));
         }
-        Some(Failure::AccessDenied) => {
-            return Err(Error::bad_request(
+        Some(InjectedError::AccessDenied) => {
+            return Err(AwsError::bad_request(
                 "AccessDeniedException",
                 "User is not authorized to perform: secretsmanager:GetSecretValue",
             ));
         }
-        Some(Failure::InternalServiceError) => {
-            return Err(Error {
+        Some(InjectedError::InternalServiceError) => {
+            return Err(AwsError {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 kind: "InternalServiceError",
                 message: "An error occurred on the server side.",
@@ -216,88 +158,32 @@ async fn answer(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Value
         }
     }
     if !headers.contains_key(header::AUTHORIZATION) {
-        return Err(Error::bad_request(
+        return Err(AwsError::bad_request(
             "MissingAuthenticationTokenException",
             "Missing Authentication Token",
         ));
     }
-    match target {
-        "secretsmanager.GetSecretValue" => get_secret_value(&mut store.content(), parse(body)?),
-        "secretsmanager.PutSecretValue" => put_secret_value(store, parse(body)?),
-        _ => Err(Error::bad_request("UnknownOperationException", "")),
+    if !is_read {
+        return Err(AwsError::bad_request("UnknownOperationException", ""));
     }
-}
-
-fn parse<'a, R: Deserialize<'a>>(body: &'a [u8]) -> Result<R, Error> {
-    serde_json::from_slice(body)
-        .map_err(|_| Error::bad_request("SerializationException", "Bad request body."))
+    let request = serde_json::from_slice(body)
+        .map_err(|_| AwsError::bad_request("SerializationException", "Bad request body."))?;
+    get_secret_value(&store.content(), request)
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GetSecretValue {
     secret_id: String,
-    version_id: Option<String>,
-    version_stage: Option<String>,
 }
 
-fn get_secret_value(content: &mut Content, request: GetSecretValue) -> Result<Value, Error> {
-    let (name, secret) = content.secret(&request.secret_id)?;
-    let stage = match &request.version_id {
-        None => Some(request.version_stage.as_deref().unwrap_or("AWSCURRENT")),
-        Some(_) => request.version_stage.as_deref(),
-    };
-    let (index, version) = secret
-        .versions
-        .iter()
-        .enumerate()
-        .find(|(index, version)| {
-            request.version_id.as_ref().is_none_or(|id| *id == version.id)
-                && stage.is_none_or(|stage| secret.stages(*index).contains(&stage))
-        })
-        .ok_or(Error::NOT_FOUND)?;
-    Ok(json!({
-        "ARN": secret.arn,
-        "Name": name,
-        "VersionId": version.id,
-        "SecretString": version.value,
-        "VersionStages": secret.stages(index),
-        "CreatedDate": version.created,
-    }))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PutSecretValue {
-    secret_id: String,
-    secret_string: String,
-    client_request_token: Option<String>,
-}
-
-fn put_secret_value(store: &Store, request: PutSecretValue) -> Result<Value, Error> {
-    let mut version = store.version(&request.secret_string);
-    version.id = request.client_request_token.unwrap_or(version.id);
-    let mut content = store.content();
-    let (name, secret) = content.secret(&request.secret_id)?;
-    let index = match secret.versions.iter().position(|known| known.id == version.id) {
-        Some(index) if secret.versions[index].value == version.value => index,
-        Some(_) => {
-            return Err(Error::bad_request(
-                "ResourceExistsException",
-                "A resource with the ID you requested already exists.",
-            ));
-        }
-        None => {
-            secret.versions.push(version.clone());
-            secret.versions.len() - 1
-        }
-    };
-    Ok(json!({
-        "ARN": secret.arn,
-        "Name": name,
-        "VersionId": version.id,
-        "VersionStages": secret.stages(index),
-    }))
+/// The members that the functions use. AWS sends the ARN, the version and dates too.
+fn get_secret_value(content: &Content, request: GetSecretValue) -> Result<Value, AwsError> {
+    let value = content.secrets.get(&request.secret_id).ok_or(AwsError::bad_request(
+        "ResourceNotFoundException",
+        "Secrets Manager can't find the specified secret.",
+    ))?;
+    Ok(json!({ "Name": request.secret_id, "SecretString": value }))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl Stack {
         );
         let serve = |what: &'static str| move |source| StackError::Serve { port, what, source };
 
-        let secrets_manager = SecretsManager::start(secrets_listener, clock.clone(), random.clone());
+        let secrets_manager = SecretsManager::start(secrets_listener, random.clone());
         let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
         let rotated = Arc::downgrade(&secrets_manager);
         let (circle, issuer, dynamodb) = tokio::join!(
