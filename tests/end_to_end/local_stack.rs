@@ -17,7 +17,7 @@ async fn a_taken_port_is_said_plainly() {
     assert_eq!(
         error.to_string(),
         format!(
-            "port {port} for the HTTP API is taken; give another with --port PORT (0 lets the system choose)"
+            "port {port} for the HTTP API is in use; choose another with --port PORT (0 lets the system choose)"
         )
     );
 }

@@ -1,7 +1,7 @@
-//! Only the Circle simulator, on a free port, for suites in other languages.
+//! The Circle simulator alone, on a free port, for test suites in other languages.
 //!
-//! Prints one line of JSON with its URL and API key, and runs until its standard input closes or it is told to
-//! stop, so that it never outlives whoever started it.
+//! It prints one line of JSON with its URL and API key. It runs until its standard input closes or it receives a
+//! signal, so that it never outlives the process that started it.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -23,19 +23,21 @@ async fn main() -> std::io::Result<()> {
         on_api_key_change: None,
     })
     .await;
+    // Listens before anything is printed, because a script may send the signal as soon as it has read the output.
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
     println!("{}", json!({"url": circle.url(), "apiKey": circle.api_key()}));
 
     let (closed, input_closed) = oneshot::channel();
     std::thread::spawn(move || {
-        // Whatever comes, and even a failure to read, ends where the input ends.
+        // The end of the input and an error mean the same.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         let _ = closed.send(());
     });
-    let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = input_closed => {}
         _ = terminated.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = interrupted.recv() => {}
     }
     circle.stop().await;
     Ok(())

@@ -1,4 +1,4 @@
-//! `cargo local demo`: a walk through the service, each step with what went over the wire.
+//! `cargo local demo`: a walk through the service. It prints the requests and responses of each step.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,38 +10,38 @@ use shared::clock::{SystemClock, timeout};
 
 use crate::stack::{Stack, StackError, StackOptions};
 
-/// How long a webhook may take.
-const WEBHOOK_LIMIT: Duration = Duration::from_secs(10);
+/// How long the walk waits for a webhook.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the walk ended early.
+/// Why the walk failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The stack did not start.
     #[error(transparent)]
     Start(#[from] StackError),
-    /// A request got no answer.
-    #[error("a request got no answer")]
+    /// A request got no response.
+    #[error("a request got no response")]
     Request(#[from] reqwest::Error),
-    /// A step did not end as it should.
-    #[error("this should have been {expected}, and was {found}")]
+    /// A step had an unexpected result.
+    #[error("expected {expected}, but got {found}")]
     Unexpected {
-        /// What should have come.
+        /// The expected result.
         expected: String,
-        /// What came.
+        /// The actual result.
         found: String,
     },
 }
 
-/// Runs the walk on free ports. It ends well only if each step ended as it should.
+/// Runs the walk on free ports.
 ///
 /// # Errors
-/// When a step did not.
+/// If a step does not have the expected result.
 pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let stack = Stack::start(StackOptions::default()).await.map_err(DemoError::from)?;
     let walked = walk(&stack).await;
     stack.stop().await;
     walked?;
-    println!("\nEverything ended as it should.");
+    println!("\nAll steps succeeded.");
     Ok(())
 }
 
@@ -56,28 +56,28 @@ async fn walk(stack: &Stack) -> Result<(), DemoError> {
 
 async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
     title("Alice changes her PIN");
-    step("A session for Circle's client SDK");
+    step("Create a session for Circle's client SDK");
     let session = walk.api(alice, "POST /session-tokens", None, None).await?.is(201)?;
     let user_token = session.text("userToken")?;
 
-    step("A challenge to change the PIN");
+    step("Create a challenge to change the PIN");
     let challenge = walk.api(alice, "POST /challenges", Some(&user_token), None).await?.is(201)?;
     let id = challenge.has("status", "PENDING")?.text("challengeId")?;
 
-    step("On the device: a wrong PIN");
+    step("On the device, enter a wrong PIN");
     walk.device(&id, "pin", json!({ "pin": "000000" })).await?.has("status", "IN_PROGRESS")?;
     walk.webhooks(&id, "IN_PROGRESS").await?;
     walk.status(alice, &id).await?.has("status", "IN_PROGRESS")?;
 
-    step("On the device: the right PIN, and a new one");
+    step("On the device, enter the correct PIN and a new one");
     let entry = json!({ "pin": "112233", "newPin": "445566" });
     walk.device(&id, "pin", entry).await?.has("status", "COMPLETE")?;
     walk.webhooks(&id, "COMPLETE").await?;
 
-    step("How it ended");
+    step("Get the result");
     walk.status(alice, &id).await?.has("status", "COMPLETE")?;
 
-    step("The old PIN is no good any more, and the new one is");
+    step("Check that the new PIN works and the old one does not");
     let challenge = walk.api(alice, "POST /challenges", Some(&user_token), None).await?.is(201)?;
     let id = challenge.text("challengeId")?;
     walk.device(&id, "pin", json!({ "pin": "112233" })).await?.has("status", "IN_PROGRESS")?;
@@ -89,7 +89,7 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
 
 async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     title("Bobby has forgotten his PIN");
-    step("A challenge, and three wrong PINs");
+    step("Create a challenge and enter three wrong PINs");
     let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
     let id = challenge.text("challengeId")?;
     for guess in ["111111", "222222", "333333"] {
@@ -97,14 +97,14 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     }
     walk.webhooks(&id, "FAILED").await?;
 
-    step("The challenge failed, and says why");
+    step("Get the result: the challenge failed because the PIN is locked");
     walk.status(bobby, &id).await?.has("status", "FAILED")?.has("failure.reason", "pin_locked")?;
 
-    step("Another one is not made while the PIN is locked");
+    step("Try again while the PIN is locked: no challenge is created");
     let locked = walk.api(bobby, "POST /challenges", None, None).await?.is(423)?;
     locked.has("code", "pin_locked")?.text("lockedUntil")?;
 
-    step("Recovery is open: the security questions");
+    step("Recover with the security questions");
     let body = json!({ "type": "RESTORE_PIN" });
     let challenge = walk.api(bobby, "POST /challenges", None, Some(body)).await?.is(201)?;
     let id = challenge.text("challengeId")?;
@@ -113,7 +113,7 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     walk.webhooks(&id, "COMPLETE").await?;
     walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
 
-    step("The new PIN works");
+    step("Check that the new PIN works");
     let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
     let id = challenge.text("challengeId")?;
     walk.device(&id, "pin", json!({ "pin": "101010" })).await?.has("status", "COMPLETE")?;
@@ -122,7 +122,7 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// An app, a device and somebody who watches the wire between them.
+/// Plays the app and the device, and prints the traffic.
 struct Walk<'a> {
     stack: &'a Stack,
     http: reqwest::Client,
@@ -130,14 +130,14 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// A call of the app to this service, as the user that `bearer` is for.
+    /// Calls this service as the app does for the user with the token `bearer`.
     async fn api(
         &self,
         bearer: &str,
         call: &str,
         user_token: Option<&str>,
         body: Option<Value>,
-    ) -> Result<Answer, DemoError> {
+    ) -> Result<Response, DemoError> {
         let (method, path) = call.split_once(' ').unwrap_or(("GET", call));
         let url = format!("{}{path}", self.stack.api.url());
         let method = method.parse::<Method>().unwrap_or(Method::GET);
@@ -152,33 +152,33 @@ impl Walk<'_> {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         println!();
-        let answer = Answer::read(request.send().await?).await?;
-        println!("  app <- API     {answer}");
-        Ok(answer)
+        let response = Response::read(request.send().await?).await?;
+        println!("  app <- API     {response}");
+        Ok(response)
     }
 
-    /// How the challenge stands, by this service.
-    async fn status(&self, bearer: &str, id: &str) -> Result<Answer, DemoError> {
+    /// Asks this service for the challenge.
+    async fn status(&self, bearer: &str, id: &str) -> Result<Response, DemoError> {
         self.api(bearer, &format!("GET /challenges/{id}"), None, None).await?.is(200)
     }
 
-    /// What the user does on the device, where Circle's client SDK would talk to Circle.
-    async fn device(&self, id: &str, action: &str, entry: Value) -> Result<Answer, DemoError> {
+    /// Acts as the user on the device, where Circle's client SDK would call Circle.
+    async fn device(&self, id: &str, action: &str, entry: Value) -> Result<Response, DemoError> {
         let url = format!("{}/control/challenges/{id}/{action}", self.stack.circle.url());
         println!("  user -> Circle {action} {entry}");
-        let answer =
-            Answer::read(self.http.post(url).body(entry.to_string()).send().await?).await?.is(200)?;
-        println!("  user <- Circle {}", answer.at("status"));
-        Ok(answer)
+        let request = self.http.post(url).body(entry.to_string());
+        let response = Response::read(request.send().await?).await?.is(200)?;
+        println!("  user <- Circle {}", response.at("status"));
+        Ok(response)
     }
 
-    /// Shows the webhooks that come, until one says this of the challenge.
+    /// Prints the webhooks until one reports this status of the challenge.
     async fn webhooks(&self, challenge: &str, status: &str) -> Result<(), DemoError> {
         loop {
             let next = self.webhooks_shown.get();
             let arrival = self.stack.circle.wait_for_deliveries(next + 1);
-            timeout(&SystemClock, WEBHOOK_LIMIT, arrival).await.map_err(|_| DemoError::Unexpected {
-                expected: format!("a webhook that says {status}"),
+            timeout(&SystemClock, WEBHOOK_TIMEOUT, arrival).await.map_err(|_| DemoError::Unexpected {
+                expected: format!("a webhook with the status {status}"),
                 found: "none".to_owned(),
             })?;
             self.webhooks_shown.set(next + 1);
@@ -189,11 +189,11 @@ impl Walk<'_> {
             println!("  Circle -> API  POST /webhooks/circle  {notification_type} {notification}");
             println!(
                 "  Circle <- API  {}",
-                delivery.status.map_or("no answer".into(), |status| status.to_string())
+                delivery.status.map_or("no response".into(), |status| status.to_string())
             );
             if delivery.status != Some(200) {
                 return Err(DemoError::Unexpected {
-                    expected: "a webhook that is answered 200".to_owned(),
+                    expected: "the response 200 to a webhook".to_owned(),
                     found: format!("{:?}", delivery.status),
                 });
             }
@@ -204,14 +204,14 @@ impl Walk<'_> {
     }
 }
 
-/// An answer with its status, its `Retry-After` and its JSON body.
-struct Answer {
+/// The status, the `Retry-After` header and the JSON body of a response.
+struct Response {
     status: u16,
     retry_after: Option<String>,
     body: Value,
 }
 
-impl Answer {
+impl Response {
     async fn read(response: reqwest::Response) -> Result<Self, DemoError> {
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
@@ -224,7 +224,7 @@ impl Answer {
         if self.status == status { Ok(self) } else { Err(self.unexpected(format!("status {status}"))) }
     }
 
-    /// The value at a path of member names with dots between them.
+    /// The value at a path of member names that are separated by dots.
     fn at(&self, path: &str) -> &Value {
         path.split('.').fold(&self.body, |value, name| &value[name])
     }
@@ -235,7 +235,7 @@ impl Answer {
 
     fn text(&self, path: &str) -> Result<String, DemoError> {
         let text = self.at(path).as_str().map(str::to_owned);
-        text.ok_or_else(|| self.unexpected(format!("an answer with {path}")))
+        text.ok_or_else(|| self.unexpected(format!("a response with {path}")))
     }
 
     fn unexpected(&self, expected: String) -> DemoError {
@@ -243,8 +243,8 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
-    /// With every secret shortened.
+impl fmt::Display for Response {
+    /// Shortens secrets.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut body = self.body.clone();
         shorten_secrets(&mut body);

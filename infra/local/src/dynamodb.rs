@@ -1,6 +1,6 @@
-//! DynamoDB on one machine: the embedded [`dynoxide`] behind a loopback address, with the tables made.
+//! DynamoDB on one machine: the embedded [`dynoxide`] on loopback, with the tables of the service.
 //!
-//! The functions talk to it through the real AWS SDK, as they talk to the one in the cloud.
+//! The functions use it through the real AWS SDK, as they use DynamoDB in the cloud.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ use crate::server::Server;
 /// The name of the challenges table.
 pub const CHALLENGES_TABLE: &str = "challenges";
 
-/// The name of the sparse index of the challenges that are not final.
-pub const PENDING_CHALLENGES_INDEX: &str = "open-challenges";
+/// The name of the sparse index of the open challenges.
+pub const OPEN_CHALLENGES_INDEX: &str = "open-challenges";
 
-/// The name of the table in which challenge requests are counted.
+/// The name of the table with the rate limit of each user.
 pub const RATE_LIMITS_TABLE: &str = "rate-limits";
 
 /// How often expired items are removed. In the cloud, DynamoDB removes an item within a few days of its expiry.
@@ -43,30 +43,30 @@ pub enum DynamoDbError {
     /// The listener has no address.
     #[error("the listener for DynamoDB is not usable")]
     Listener(#[source] io::Error),
-    /// The file's path is not UTF-8, which the database wants.
-    #[error("the path of the data file has to be UTF-8: {}", .0.display())]
+    /// The path of the data file is not UTF-8, which the database requires.
+    #[error("the path of the data file is not UTF-8: {}", .0.display())]
     Path(PathBuf),
-    /// The file cannot be opened or made, or is no database of this kind.
+    /// The file cannot be opened or created, or it is not a database of this kind.
     #[error("cannot open the data file {}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the database says.
+        /// The error of the database.
         #[source]
         source: DynoxideError,
     },
-    /// The database refuses the tables.
-    #[error("cannot make the tables")]
+    /// The tables cannot be created.
+    #[error("cannot create the tables")]
     Tables(#[source] DynoxideError),
 }
 
-/// Serves DynamoDB on `listener`, from memory or from the file `data`, whose content outlives the process.
+/// Serves DynamoDB on `listener`. The tables are in the file `data`, or in memory if it is `None`.
 ///
-/// The tables are made unless the file has them already. Items past their `expiresAt` are removed once a
+/// The tables are created unless the file has them already. Items whose `expiresAt` has passed are removed once a
 /// minute of `clock`.
 ///
-/// A database in memory takes its time from `clock`. One in a file takes the machine's, because `dynoxide` 3.2 lets
-/// only the former be given a clock: there, advancing `clock` starts a removal, but expires nothing.
+/// A database in memory uses `clock`. A database in a file uses the machine's clock, because `dynoxide` 3.2 does not
+/// accept a clock for it. With a file, advancing `clock` starts a removal, but no item expires earlier.
 pub async fn start(
     listener: TcpListener,
     data: Option<&Path>,
@@ -86,7 +86,7 @@ pub async fn start(
     let server = Server::spawn(address, |stopped| async move {
         dynoxide::server::serve_with_shutdown(listener, database, stopped)
             .await
-            .unwrap_or_else(|error| tracing::error!(%error, "DynamoDB ended"));
+            .unwrap_or_else(|error| tracing::error!(%error, "DynamoDB failed"));
     });
     Ok(DynamoDb { server, removal })
 }
@@ -97,7 +97,7 @@ impl DynamoDb {
         self.server.url()
     }
 
-    /// Ends the server and closes the data file.
+    /// Stops the server and closes the data file.
     pub async fn stop(mut self) {
         self.removal.abort();
         let _ = (&mut self.removal).await;
@@ -111,7 +111,7 @@ impl Drop for DynamoDb {
     }
 }
 
-/// Makes the tables as the infrastructure in the cloud has them.
+/// Creates the tables as in `infra/template.yaml`.
 fn create_tables(database: &Database) -> dynoxide::Result<()> {
     let challenges = json!({
         "TableName": CHALLENGES_TABLE,
@@ -123,7 +123,7 @@ fn create_tables(database: &Database) -> dynoxide::Result<()> {
         ],
         "KeySchema": [{ "AttributeName": "challengeId", "KeyType": "HASH" }],
         "GlobalSecondaryIndexes": [{
-            "IndexName": PENDING_CHALLENGES_INDEX,
+            "IndexName": OPEN_CHALLENGES_INDEX,
             "KeySchema": [
                 { "AttributeName": "openShard", "KeyType": "HASH" },
                 { "AttributeName": "nextCheckAt", "KeyType": "RANGE" },
@@ -132,14 +132,14 @@ fn create_tables(database: &Database) -> dynoxide::Result<()> {
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
     });
-    let rate_limit = json!({
+    let rate_limits = json!({
         "TableName": RATE_LIMITS_TABLE,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{ "AttributeName": "userHour", "AttributeType": "S" }],
         "KeySchema": [{ "AttributeName": "userHour", "KeyType": "HASH" }],
     });
     create_table(database, CHALLENGES_TABLE, challenges)?;
-    create_table(database, RATE_LIMITS_TABLE, rate_limit)
+    create_table(database, RATE_LIMITS_TABLE, rate_limits)
 }
 
 fn create_table(database: &Database, name: &str, definition: serde_json::Value) -> dynoxide::Result<()> {
@@ -156,7 +156,7 @@ fn create_table(database: &Database, name: &str, definition: serde_json::Value) 
 }
 
 fn request<R: serde::de::DeserializeOwned>(json: serde_json::Value) -> R {
-    serde_json::from_value(json).expect("the request is well formed")
+    serde_json::from_value(json).expect("the request is valid")
 }
 
 /// DynamoDB's time to live: removes the items whose `expiresAt` has passed.
@@ -172,7 +172,7 @@ async fn remove_expired_items(database: Database, mut interval: Interval) {
     }
 }
 
-/// The stack's clock as the database's.
+/// The stack's clock in the form that the database uses.
 struct DatabaseClock(AdjustableClock);
 
 impl dynoxide::storage_backend::Clock for DatabaseClock {

@@ -1,6 +1,6 @@
 //! The whole service on one machine.
 //!
-//! Everything the functions meet in the cloud, served on loopback: Circle, the HTTP API with its JWT check,
+//! It serves everything that the functions use in the cloud on loopback: Circle's API, the HTTP API with its JWT check,
 //! DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
 
 pub mod circle_simulator;
@@ -15,7 +15,7 @@ pub mod secrets_manager;
 mod server;
 pub mod stack;
 
-/// This crate and those of the functions, as log lines name them: all that may log below WARN.
+/// This crate and the crates of the functions, by their names in log lines. Only these may log below WARN.
 pub const CRATES: [&str; 8] = [
     "create_challenge",
     "create_token",

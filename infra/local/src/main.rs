@@ -11,7 +11,7 @@ use shared::telemetry::{self, Chain};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
 
-/// The user that is there from the start.
+/// The user who exists from the start.
 const USER: &str = "demo-user";
 
 /// The demo user's PIN.
@@ -23,26 +23,26 @@ const PIN: &str = "112233";
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Port of the HTTP API; the four after it are used too. 0 lets the system choose.
+    /// Port of the HTTP API. The next four ports are used too. 0 lets the system choose all of them.
     #[arg(long, default_value_t = 8780, value_parser = clap::value_parser!(u16).range(..=65531))]
     port: u16,
-    /// File that keeps the challenge records across restarts.
+    /// File that keeps the database across restarts.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Send requests to functions that run elsewhere, such as `cargo lambda watch` (http://127.0.0.1:9000).
+    /// URL of functions that run in another process, such as `cargo lambda watch` (http://127.0.0.1:9000).
     #[arg(long, value_name = "URL", value_parser = http_url)]
     functions: Option<String>,
-    /// Print one line of JSON instead of text.
+    /// Print the URLs, the user and the token as one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Log level: error, warn, info, debug or trace. The lines go to standard error.
+    /// Log level: error, warn, info, debug or trace. The log goes to standard error.
     #[arg(long, default_value = "error", value_name = "LEVEL", global = true)]
     log: LevelFilter,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Walks through a change of PIN, a lock and a recovery, and shows each step.
+    /// Show a PIN change, a locked PIN and a recovery step by step.
     Demo,
 }
 
@@ -50,7 +50,7 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     set_global_default(telemetry::subscriber(arguments.log, &local::CRATES, std::io::stderr))
-        .expect("logging starts once");
+        .expect("logging is set up once");
     let result = match arguments.command {
         Some(Command::Demo) => demo::run().await,
         None => serve(arguments).await,
@@ -66,41 +66,53 @@ async fn main() -> ExitCode {
 
 async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Arguments { port, data, functions, json, .. } = arguments;
-    let functions_elsewhere = functions.is_some();
+    let has_external_functions = functions.is_some();
     let stack = Stack::start(StackOptions { port, data, functions, ..StackOptions::default() }).await?;
     stack.add_user(USER, PIN);
+    // Listens before anything is printed, because a script may send the signal as soon as it has read the output.
+    let shutdown = shutdown_signal()?;
     if json {
         println!("{}", description(&stack));
     } else {
         println!("{}", welcome(&stack));
     }
-    if functions_elsewhere {
-        eprintln!("Circle subscribes the webhook route once the functions answer");
+    if has_external_functions {
+        eprintln!("the webhook route will be subscribed when the functions respond");
     }
-    shutdown_signal().await?;
+    shutdown.await;
     eprintln!("stopping");
+    // A second signal ends the process at once.
+    let second_shutdown = shutdown_signal()?;
     tokio::select! {
         () = stack.stop() => {}
-        again = shutdown_signal() => again?,
+        () = second_shutdown => {}
     }
     Ok(())
 }
 
-/// Completes with Ctrl-C, or with the signal that a process manager sends.
-async fn shutdown_signal() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// Listens from now on, and completes with Ctrl-C or SIGTERM.
+#[cfg(unix)]
+fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    })
 }
 
-/// Takes the address of functions that run elsewhere.
+/// Listens from now on, and completes with Ctrl-C.
+#[cfg(windows)]
+fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
+}
+
+/// Parses the URL of functions that run in another process.
 fn http_url(text: &str) -> Result<String, &'static str> {
     match reqwest::Url::parse(text) {
         Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(text.to_owned()),
@@ -108,7 +120,7 @@ fn http_url(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Where everything is, for scripts.
+/// The URLs, the user and the token, for scripts.
 fn description(stack: &Stack) -> serde_json::Value {
     json!({
         "api": stack.api.url(),
@@ -124,14 +136,14 @@ fn description(stack: &Stack) -> serde_json::Value {
     })
 }
 
-/// Where everything is, and what to try, for people.
+/// The URLs, and commands to try, for people.
 fn welcome(stack: &Stack) -> String {
     let (api, circle) = (stack.api.url(), stack.circle.url());
     let variables: String =
         stack.function_environment().iter().map(|(name, value)| format!("    {name}={value}\n")).collect();
     format!(
         "\
-circle-pin-reset is up, all of it on this machine:
+circle-pin-reset is running on this machine:
 
   HTTP API         {api}
   Circle           {circle}   (control page: {circle}/control)
@@ -139,41 +151,41 @@ circle-pin-reset is up, all of it on this machine:
   Secrets Manager  {secrets}
   token issuer     {issuer}
 
-The user {USER} is signed in, with the PIN {PIN}. Copy and paste, in this order.
+The user {USER} is signed in and has the PIN {PIN}. Paste these commands in order.
 
-The token of the signed-in user, and a session for the client SDK of Circle:
+Keep the token of the signed-in user, and create a session for Circle's client SDK:
 
   TOKEN={token}
   USER_TOKEN=$({curl} -X POST {api}/session-tokens -H \"Authorization: Bearer $TOKEN\" | {user_token})
 
-A challenge to change the PIN:
+Create a challenge to change the PIN:
 
   CHALLENGE=$({curl} -X POST {api}/challenges -H \"Authorization: Bearer $TOKEN\" -H \"X-User-Token: $USER_TOKEN\" | {challenge_id})
 
-The user enters a wrong PIN, then the right one and a new one, as on the device:
+Enter a wrong PIN, then the correct PIN and a new one, as the user would on the device:
 
   {curl} -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"000000\"}}'
   {curl} -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"{PIN}\", \"newPin\": \"445566\"}}'
 
-How it ended, as the webhook said, or as Circle says when it is asked before that came:
+Get the result. It comes from the webhook, or from Circle if the webhook has not arrived yet:
 
   {curl} {api}/challenges/$CHALLENGE -H \"Authorization: Bearer $TOKEN\" -H \"X-User-Token: $USER_TOKEN\"
 
-Functions that run elsewhere (cargo lambda watch, cargo lambda invoke) need:
+Functions in another process (cargo lambda watch, cargo lambda invoke) need these variables:
 
 {variables}
-Ctrl-C stops it.",
+Press Ctrl-C to stop.",
         dynamodb = stack.dynamodb.url(),
         secrets = stack.secrets_manager.url(),
         issuer = stack.issuer.url(),
         token = stack.sign_in(USER),
         curl = r"curl -s -w '\n'",
-        user_token = shown_and_picked("userToken"),
-        challenge_id = shown_and_picked("challengeId"),
+        user_token = show_and_extract("userToken"),
+        challenge_id = show_and_extract("challengeId"),
     )
 }
 
-/// The part of a command that shows a JSON answer and passes on one member of it; nothing where the answer has none.
-fn shown_and_picked(member: &str) -> String {
+/// A shell filter that shows a JSON response and outputs the value of one member, or nothing if it is missing.
+fn show_and_extract(member: &str) -> String {
     format!(r#"tee /dev/stderr | sed -n 's/.*"{member}":"\([^"]*\)".*/\1/p'"#)
 }

@@ -1,4 +1,4 @@
-//! The whole service on one machine, put together.
+//! Starts all parts of the service on one machine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -35,30 +35,30 @@ pub const AUDIENCE: &str = "circle-pin-reset";
 /// The name of the secret with Circle's API key.
 pub const API_KEY_SECRET: &str = "circle-api-key";
 
-/// How long a demo token is good for: longer than a day of work.
+/// How long a demo token is valid.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long the webhook endpoint is tried before the next try, where another process runs the functions.
-const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The wait before the webhook route is subscribed again, if another process runs the functions.
+const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
 
-/// How a stack is put together.
+/// The options of a stack.
 #[derive(Debug)]
 pub struct StackOptions {
-    /// The port of the HTTP API; the others follow it. 0 lets the system choose all of them.
+    /// The port of the HTTP API. The other parts use the next four ports. 0 lets the system choose all of them.
     pub port: u16,
-    /// Where DynamoDB keeps its tables; in memory without it.
+    /// The file for DynamoDB's tables. If absent, they are in memory.
     pub data: Option<PathBuf>,
-    /// An endpoint that runs the functions instead of this process, such as that of `cargo lambda watch`.
+    /// An endpoint that runs the functions, such as that of `cargo lambda watch`. If absent, this process runs them.
     pub functions: Option<String>,
     /// The origins whose pages may call the API.
     pub allowed_origins: Vec<String>,
-    /// The clock that everything runs on.
+    /// The clock of all parts.
     pub clock: AdjustableClock,
-    /// Where ids and keys come from.
+    /// The source of ids and keys.
     pub random: Arc<Random>,
-    /// Settings of the functions beside their defaults.
+    /// Settings of the functions, as environment variables. They replace the defaults.
     pub settings: BTreeMap<String, String>,
-    /// Whether the scheduled function runs on its schedule.
+    /// Whether `reconcile-challenges` runs on its schedule.
     pub scheduled: bool,
 }
 
@@ -77,21 +77,21 @@ impl Default for StackOptions {
     }
 }
 
-/// The running service, and everything that it stands on.
+/// The running service and its surroundings.
 pub struct Stack {
-    /// Its time.
+    /// The clock of all parts.
     pub clock: AdjustableClock,
-    /// Circle.
+    /// The simulator of Circle.
     pub circle: CircleSimulator,
-    /// DynamoDB, with the tables.
+    /// DynamoDB with the tables.
     pub dynamodb: DynamoDb,
-    /// Secrets Manager, with the API key.
+    /// Secrets Manager with Circle's API key.
     pub secrets_manager: Arc<SecretsManager>,
-    /// Who signs callers in.
+    /// The issuer of the callers' tokens.
     pub issuer: Issuer,
     /// The HTTP API.
     pub api: HttpApi,
-    /// What the functions stand on when this process runs them.
+    /// The platform of the functions that this process runs.
     pub platform: Platform,
     function_environment: BTreeMap<String, String>,
     background: JoinSet<()>,
@@ -101,40 +101,40 @@ pub struct Stack {
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// A port is in use.
-    #[error("port {port} for {what} is taken; give another with --port PORT (0 lets the system choose)")]
+    #[error("port {port} for {what} is in use; choose another with --port PORT (0 lets the system choose)")]
     PortTaken {
         /// The port.
         port: u16,
-        /// What wanted it.
+        /// The part of the stack that needs it.
         what: &'static str,
     },
-    /// A port is no longer to be had for another reason, or a server did not start on it.
+    /// A port cannot be used for another reason, or its server did not start.
     #[error("cannot serve {what} on port {port}")]
     Serve {
         /// The port.
         port: u16,
-        /// What wanted it.
+        /// The part of the stack that needs it.
         what: &'static str,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// DynamoDB did not start.
     #[error("DynamoDB did not start")]
     DynamoDb(#[from] DynamoDbError),
-    /// A function refuses its settings.
-    #[error("a function refuses its settings")]
+    /// A setting of a function is invalid.
+    #[error("a setting of a function is invalid")]
     Setting(#[from] SettingError),
-    /// Circle's simulator could not subscribe the webhook route.
+    /// The simulator of Circle could not subscribe the webhook route.
     #[error("the webhook route could not be subscribed: {0}")]
     Subscribe(String),
 }
 
 impl Stack {
-    /// Starts everything, and subscribes the webhook route at Circle.
+    /// Starts all parts and subscribes the webhook route at the simulator of Circle.
     ///
     /// # Errors
-    /// When a port is taken, the data file is not usable, or a setting is refused.
+    /// If a port is in use, the data file cannot be used, or a setting is invalid.
     pub async fn start(options: StackOptions) -> Result<Self, StackError> {
         let StackOptions { port, data, functions, allowed_origins, clock, random, settings, scheduled } =
             options;
@@ -149,14 +149,14 @@ impl Stack {
 
         let secrets_manager = SecretsManager::start(secrets_listener, random.clone());
         let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
-        let rotated = Arc::downgrade(&secrets_manager);
+        let secret_store = Arc::downgrade(&secrets_manager);
         let (circle, issuer, dynamodb) = tokio::join!(
             CircleSimulator::start(CircleOptions {
                 listener: circle_listener,
                 clock: clock.clone(),
                 random: random.clone(),
                 on_api_key_change: Some(Arc::new(move |key| {
-                    if let Some(secrets_manager) = rotated.upgrade() {
+                    if let Some(secrets_manager) = secret_store.upgrade() {
                         secrets_manager.put(API_KEY_SECRET, key);
                     }
                 })),
@@ -221,15 +221,15 @@ impl Stack {
         })
     }
 
-    /// A bearer token of a signed-in user, good for a week of the stack's clock.
+    /// A bearer token of a user. It is valid for a week of the stack's clock.
     pub fn sign_in(&self, user_id: &str) -> String {
         self.issuer.token(user_id, AUDIENCE, TOKEN_LIFETIME)
     }
 
-    /// Makes a user at Circle who has the PIN, and security questions.
+    /// Creates a user at Circle, who has this PIN and security questions.
     ///
     /// # Panics
-    /// When the id cannot be a Circle user id.
+    /// If the id does not have 5 to 50 characters.
     pub fn add_user(&self, user_id: &str, pin: &str) {
         self.circle.put_user(user_id, UserChange::with_pin(pin)).expect("a user id has 5 to 50 characters");
     }
@@ -239,7 +239,7 @@ impl Stack {
         &self.function_environment
     }
 
-    /// Stops everything, callers first. The data file is complete afterwards.
+    /// Stops all parts, the callers first. The data file is complete afterwards.
     pub async fn stop(self) {
         drop(self.background);
         self.circle.stop().await;
@@ -260,8 +260,8 @@ async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListene
     })
 }
 
-/// What the functions stand on in this process: the variables of another process's environment, taken here
-/// without touching this one's.
+/// The platform of the functions in this process. It takes its variables from `variables` and leaves the environment of
+/// the process alone.
 async fn platform(
     variables: &BTreeMap<String, String>,
     clock: &AdjustableClock,
@@ -269,10 +269,10 @@ async fn platform(
 ) -> Platform {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let aws: SdkConfig = aws_defaults(Arc::clone(&clock))
-        // What a developer's own environment and profiles say of AWS is not meant for these endpoints. Without an
-        // environment the SDK does not find the profiles either.
+        // A developer's own environment and profiles must not affect these endpoints. Without an environment, the SDK
+        // does not find the profiles either.
         .empty_test_environment()
-        // The SDK's own client would take a proxy from the environment.
+        // The SDK's default client uses the proxy of the environment.
         .http_client(
             aws_smithy_http_client::Builder::new()
                 .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
@@ -306,9 +306,9 @@ impl LoadServiceConfig for EndpointVariables {
     }
 }
 
-/// The functions of this process, by the names of the deployed ones.
+/// The handlers of the functions in this process, by function name.
 fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, SettingError> {
-    /// Mounts a function as API Gateway calls it.
+    /// A handler that calls a function.
     macro_rules! mount {
         ($function:expr, $handle:path) => {{
             let function = Arc::new($function);
@@ -331,8 +331,8 @@ fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, Setti
     ]))
 }
 
-/// Subscribes the webhook route. Where another process runs the functions, it may not have come up yet, so
-/// that is done in the background until it works.
+/// Subscribes the webhook route. If another process runs the functions, it may not have started yet, so a background
+/// task retries until it succeeds.
 async fn subscribe(
     circle: &CircleSimulator,
     api: &HttpApi,
@@ -349,8 +349,8 @@ async fn subscribe(
     let mut subscriber = JoinSet::new();
     subscriber.spawn(async move {
         while let Err(error) = circle.subscribe(&endpoint, &["*"]).await {
-            tracing::info!(%error, "the webhook route is not there yet");
-            clock.sleep(SUBSCRIBE_AGAIN_AFTER).await;
+            tracing::info!(%error, "subscription of the webhook route failed, retrying");
+            clock.sleep(SUBSCRIBE_RETRY_WAIT).await;
         }
     });
     Ok(subscriber)
@@ -360,9 +360,9 @@ async fn subscribe(
 mod tests {
     use super::*;
 
-    /// What a developer gives `cargo lambda watch` for a stack on the default ports.
+    /// `functions.env` is for `cargo lambda watch` with a stack on the default ports.
     #[tokio::test]
-    async fn the_shipped_variables_are_those_of_a_stack() {
+    async fn functions_env_has_the_variables_of_a_stack() {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
         let default_ports = [
             (stack.circle.url(), 8781),

@@ -1,4 +1,4 @@
-//! The binary itself, as `cargo local` runs it.
+//! Tests of the binary that `cargo local` runs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,33 +13,33 @@ fn local(arguments: &[&str]) -> Command {
     command
 }
 
-/// A running stack, which ends with the test however that ends.
+/// A running stack. It ends when the test ends or panics.
 struct Running {
     process: Child,
-    /// Its line of JSON.
-    says: Value,
+    /// The line of JSON that it prints.
+    description: Value,
 }
 
 impl Running {
-    /// Starts the stack and waits until it says that it is up.
+    /// Starts the stack and waits for its line of JSON.
     fn start(environment: &[(&str, &str)]) -> Self {
         let mut command = local(&["--json", "--port", "0"]);
         command.envs(environment.iter().copied()).env_remove("NO_PROXY").env_remove("no_proxy");
-        let mut running = Self { process: command.spawn().unwrap(), says: Value::Null };
+        let mut running = Self { process: command.spawn().unwrap(), description: Value::Null };
         let mut line = String::new();
         BufReader::new(running.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        running.says = serde_json::from_str(&line).unwrap();
+        running.description = serde_json::from_str(&line).unwrap();
         running
     }
 
-    /// What Linux says of the process under this name, in kB; nothing elsewhere.
+    /// A value from `/proc/PID/status` in kB; `None` if the system is not Linux.
     fn kilobytes(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         Some(line.split_whitespace().nth(1).unwrap().parse().unwrap())
     }
 
-    /// Ctrl-C.
+    /// Sends what Ctrl-C sends, and waits for the end of the process.
     fn interrupt(&mut self) -> ExitStatus {
         let sent = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status().unwrap();
         assert!(sent.success());
@@ -49,21 +49,21 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already where all went well.
+        // This fails if the process has already ended, which is fine.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Prints how long the start takes and how much memory is in use. Only the memory has a limit here: how long a
-/// start takes depends on what else the machine does.
+/// Prints the duration of the start and the memory in use. Only the memory has a limit, because the duration depends on
+/// what else the machine does.
 #[test]
-fn it_starts_small_says_where_it_is_and_ends_with_ctrl_c() {
+fn stack_prints_its_urls_uses_little_memory_and_ends_with_ctrl_c() {
     let before = SystemClock.now();
     let mut stack = Running::start(&[]);
     println!("ready after {:.0} ms", (SystemClock.now() - before).as_seconds_f64() * 1000.0);
     for name in ["api", "circle", "control", "dynamodb", "secretsManager", "issuer", "bearerToken"] {
-        assert!(stack.says[name].is_string(), "{name}: {}", stack.says);
+        assert!(stack.description[name].is_string(), "{name}: {}", stack.description);
     }
     if let Some(kilobytes) = stack.kilobytes("VmRSS:") {
         println!("resident memory: {} MB", kilobytes / 1024);
@@ -71,14 +71,14 @@ fn it_starts_small_says_where_it_is_and_ends_with_ctrl_c() {
     }
     assert_eq!(stack.interrupt().code(), Some(0));
     for name in ["api", "circle", "dynamodb", "secretsManager", "issuer"] {
-        let address = stack.says[name].as_str().unwrap().trim_start_matches("http://");
-        assert!(std::net::TcpStream::connect(address).is_err(), "{name} is still there");
+        let address = stack.description[name].as_str().unwrap().trim_start_matches("http://");
+        assert!(std::net::TcpStream::connect(address).is_err(), "{name} is still running");
     }
 }
 
-/// What a developer's environment and profiles say of AWS, and of proxies, is not meant for loopback.
+/// A developer's settings for AWS and proxies must not affect the endpoints on loopback.
 #[tokio::test]
-async fn the_developers_own_settings_do_not_reach_it() {
+async fn developers_own_settings_have_no_effect() {
     let dead_end = "http://127.0.0.1:1";
     let file = std::env::temp_dir().join(format!("aws-config-{}", std::process::id()));
     let settings = format!(
@@ -126,14 +126,14 @@ secrets_manager =
         &proxies,
     ] {
         let mut stack = Running::start(environment);
-        let ended = timeout(&SystemClock, Duration::from_secs(60), change_pin(&stack.says)).await;
-        assert_eq!(ended.expect("in time")["status"], "COMPLETE", "{environment:?}");
+        let challenge = timeout(&SystemClock, Duration::from_secs(60), change_pin(&stack.description)).await;
+        assert_eq!(challenge.expect("in time")["status"], "COMPLETE", "{environment:?}");
         assert_eq!(stack.interrupt().code(), Some(0));
     }
     std::fs::remove_file(file).unwrap();
 }
 
-/// Changes the PIN of the stack's user over HTTP, and gives the challenge once its record says that it ended.
+/// Changes the PIN of the stack's user over HTTP. Returns the challenge when it has a final status.
 async fn change_pin(stack: &Value) -> Value {
     let (api, circle) = (stack["api"].as_str().unwrap(), stack["circle"].as_str().unwrap());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -143,13 +143,13 @@ async fn change_pin(stack: &Value) -> Value {
     };
     let signed_in =
         |request: reqwest::RequestBuilder| request.bearer_auth(stack["bearerToken"].as_str().unwrap());
-    let made = read(signed_in(client.post(format!("{api}/challenges")))).await;
-    let id = made["challengeId"].as_str().unwrap_or_else(|| panic!("{made}"));
+    let created = read(signed_in(client.post(format!("{api}/challenges")))).await;
+    let id = created["challengeId"].as_str().unwrap_or_else(|| panic!("{created}"));
     let entry = json!({ "pin": stack["pin"] }).to_string();
     let entered = read(client.post(format!("{circle}/control/challenges/{id}/pin")).body(entry)).await;
     assert_eq!(entered["status"], "COMPLETE", "{entered}");
     loop {
-        // The webhook is on its way; nothing announces over HTTP that it has arrived.
+        // Waits for the webhook, whose arrival is not visible over HTTP.
         let record = read(signed_in(client.get(format!("{api}/challenges/{id}")))).await;
         if record["status"] != "PENDING" && record["status"] != "IN_PROGRESS" {
             return record;
@@ -159,35 +159,35 @@ async fn change_pin(stack: &Value) -> Value {
 }
 
 #[test]
-fn a_taken_port_ends_it_with_a_sentence() {
+fn port_in_use_is_reported() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let output = local(&["--port", &port]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
-        text.contains(&format!("port {port} for the HTTP API is taken; give another with --port")),
+        text.contains(&format!("port {port} for the HTTP API is in use; choose another with --port")),
         "{text}"
     );
 }
 
 #[test]
-fn the_demo_ends_well_and_shows_no_secret_whole() {
+fn demo_succeeds_and_prints_no_whole_secret() {
     let mut process = local(&["demo"]).spawn().unwrap();
     let mut text = String::new();
     process.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(process.wait().unwrap().success(), "{text}");
-    assert!(text.trim_end().ends_with("Everything ended as it should."), "{text}");
+    assert!(text.trim_end().ends_with("All steps succeeded."), "{text}");
     let is_secret = |word: &str| {
         let token = word.starts_with("eyJ") && word.len() > 20;
-        // 32 bytes in base64.
+        // It is 32 bytes in base64.
         let encryption_key = word.ends_with('=') && word.len() >= 44;
         token || encryption_key || word.contains("TEST_API_KEY")
     };
     for word in
         text.split(|character: char| !character.is_ascii_alphanumeric() && !"+/=._-".contains(character))
     {
-        assert!(!is_secret(word), "a whole secret: {word}");
+        assert!(!is_secret(word), "this is a whole secret: {word}");
     }
     assert!(text.contains("\"userToken\":\"eyJ") && text.contains("\"encryptionKey\":\""), "{text}");
 }

@@ -1,4 +1,4 @@
-//! DynamoDB, asked by the real AWS SDK.
+//! DynamoDB, called by the real AWS SDK.
 
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
@@ -50,7 +50,7 @@ async fn exists(client: &Client, id: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_table_is_as_in_the_cloud() {
+async fn challenges_table_is_as_in_the_cloud() {
     let (database, client) = database(None, clock()).await;
     let table = client.describe_table().table_name(CHALLENGES_TABLE).send().await.unwrap().table.unwrap();
     let key = |name: &str, kind: KeyType| {
@@ -76,7 +76,7 @@ async fn the_table_is_as_in_the_cloud() {
     let stream = table.stream_specification().unwrap();
     assert!(stream.stream_enabled());
     assert_eq!(stream.stream_view_type(), Some(&StreamViewType::NewAndOldImages));
-    let [index] = table.global_secondary_indexes() else { panic!("one index") };
+    let [index] = table.global_secondary_indexes() else { panic!("there is one index") };
     assert_eq!(index.index_name(), Some("open-challenges"));
     assert_eq!(index.key_schema(), [key("openShard", KeyType::Hash), key("nextCheckAt", KeyType::Range)]);
     let projection = index.projection().unwrap();
@@ -90,13 +90,13 @@ async fn the_table_is_as_in_the_cloud() {
 }
 
 #[tokio::test]
-async fn the_table_of_challenge_requests_is_as_in_the_cloud() {
+async fn rate_limits_table_is_as_in_the_cloud() {
     let (database, client) = database(None, clock()).await;
     let table = client.describe_table().table_name(RATE_LIMITS_TABLE).send().await.unwrap();
     let table = table.table.unwrap();
     let key = KeySchemaElement::builder().attribute_name("userHour").key_type(KeyType::Hash);
     assert_eq!(table.key_schema(), [key.build().unwrap()]);
-    let [attribute] = table.attribute_definitions() else { panic!("one attribute") };
+    let [attribute] = table.attribute_definitions() else { panic!("there is one attribute") };
     assert_eq!(attribute.attribute_type(), &ScalarAttributeType::S);
     assert_eq!(table.billing_mode_summary().unwrap().billing_mode(), Some(&BillingMode::PayPerRequest));
     assert!(table.stream_specification().is_none_or(|stream| !stream.stream_enabled()));
@@ -109,7 +109,7 @@ async fn the_table_of_challenge_requests_is_as_in_the_cloud() {
 }
 
 #[tokio::test]
-async fn the_index_holds_only_items_with_its_keys() {
+async fn index_contains_only_items_with_its_keys() {
     let (_database, client) = database(None, clock()).await;
     put(&client, "final", &[("userId", text("user-1"))]).await;
     for (id, at) in [("later", 200), ("sooner", 100)] {
@@ -120,7 +120,7 @@ async fn the_index_holds_only_items_with_its_keys() {
     let found = client
         .query()
         .table_name(CHALLENGES_TABLE)
-        .index_name(PENDING_CHALLENGES_INDEX)
+        .index_name(OPEN_CHALLENGES_INDEX)
         .key_condition_expression("openShard = :shard AND nextCheckAt <= :now")
         .expression_attribute_values(":shard", number(3))
         .expression_attribute_values(":now", number(150))
@@ -137,7 +137,7 @@ async fn the_index_holds_only_items_with_its_keys() {
 }
 
 #[tokio::test]
-async fn a_failed_condition_gives_the_old_item() {
+async fn failed_condition_returns_the_old_item() {
     let (_database, client) = database(None, clock()).await;
     put(&client, "one", &[("rank", number(2))]).await;
     let update = client
@@ -189,7 +189,7 @@ async fn removed(client: &Client, id: &str) {
 }
 
 #[tokio::test]
-async fn a_file_keeps_its_items_and_its_table() {
+async fn file_keeps_its_tables_and_items() {
     let path = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::from_u128(fresh())));
     let (first, client) = database(Some(&path), clock()).await;
     put(&client, "kept", &[]).await;
@@ -207,7 +207,7 @@ fn fresh() -> u128 {
 }
 
 #[tokio::test]
-async fn a_file_in_the_way_is_named() {
+async fn unusable_file_is_named_in_the_error() {
     let path = std::env::temp_dir().join(format!("{}.txt", uuid::Uuid::from_u128(fresh())));
     std::fs::write(&path, "not a database, but long enough to be mistaken for one at first".repeat(20))
         .unwrap();

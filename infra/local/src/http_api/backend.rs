@@ -1,4 +1,4 @@
-//! What runs the functions: this process, or a running `cargo lambda watch`.
+//! The backend that runs the functions: this process, or another one such as `cargo lambda watch`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use shared::random::Random;
 
 use super::{ACCOUNT_ID, GatewayError};
 
-/// How long a function may take. Lambda ends it then, which API Gateway tells as a failed function; its own 503 is for
-/// an integration that takes 30 s.
+/// How long a function may take. Lambda then ends it, and API Gateway responds with 500. API Gateway's own limit for an
+/// integration, after which it responds with 503, is 30 s.
 pub const FUNCTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long `cargo lambda watch` may take, which compiles a function when it is first called.
+/// How long `cargo lambda watch` may take. It compiles a function at its first call.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// A function's handler, mounted in this process.
+/// The handler of a function in this process.
 pub type Handler = Arc<
     dyn Fn(lambda_http::Request) -> BoxFuture<'static, lambda_http::http::Response<lambda_http::Body>>
         + Send
         + Sync,
 >;
 
-/// What runs the functions.
+/// Runs the functions.
 pub enum Backend {
-    /// This process. A handler by the name of its function.
+    /// This process. The handlers are listed by function name.
     InProcess(HashMap<&'static str, Handler>),
-    /// An endpoint that has Lambda's `Invoke`, such as that of `cargo lambda watch`, without a slash at the end.
+    /// An endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The URL has no trailing slash.
     LambdaInvokeEndpoint(String),
 }
 
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// Calls functions as Lambda does.
+/// Invokes functions as Lambda does.
 #[derive(Debug)]
 pub(super) struct Invoker {
     pub(super) backend: Backend,
@@ -59,7 +59,7 @@ pub(super) struct Invoker {
 }
 
 impl Invoker {
-    /// The function's answer to the event.
+    /// Invokes a function with an event, and returns its response.
     pub(super) async fn invoke(
         &self,
         function: &'static str,
@@ -69,7 +69,7 @@ impl Invoker {
             Backend::InProcess(handlers) => match handlers.get(function) {
                 Some(handler) => self.run(function, handler.clone(), event).await,
                 None => {
-                    tracing::error!(function, "there is no handler of this name");
+                    tracing::error!(function, "there is no handler for the function");
                     Err(GatewayError::FunctionFailed)
                 }
             },
@@ -82,7 +82,7 @@ impl Invoker {
         }
     }
 
-    /// Runs the handler in a task of its own: it goes on when the caller hangs up, and its crash is its own.
+    /// Runs the handler in a task of its own. The task continues if the caller hangs up, and a panic ends only the task.
     async fn run(
         &self,
         function: &'static str,
@@ -91,21 +91,21 @@ impl Invoker {
     ) -> Result<Response, GatewayError> {
         let (clock, context) = (self.clock.clone(), self.context(function));
         let invocation = tokio::spawn(async move {
-            // Parsing panics for a body that is not the base64 it is said to be, here as on AWS.
+            // `lambda_http` panics on invalid base64, here as on AWS.
             let request = lambda_http::request::from_str(&event)?.with_lambda_context(context);
             Ok::<_, serde_json::Error>(timeout(&clock, FUNCTION_TIMEOUT, handler(request)).await)
         });
         match invocation.await {
             Ok(Ok(Ok(response))) => {
                 let (parts, body) = response.into_parts();
-                Ok(finished(Response::from_parts(parts, Body::from(body.to_vec()))))
+                Ok(with_content_type(Response::from_parts(parts, Body::from(body.to_vec()))))
             }
             Ok(Ok(Err(_elapsed))) => {
-                tracing::warn!(function, "the function took too long");
+                tracing::warn!(function, "the function timed out");
                 Err(GatewayError::FunctionFailed)
             }
             Ok(Err(error)) => {
-                tracing::error!(function, %error, "the function cannot read the event");
+                tracing::error!(function, %error, "the function cannot parse the event");
                 Err(GatewayError::FunctionFailed)
             }
             Err(error) => {
@@ -125,13 +125,13 @@ impl Invoker {
     }
 
     async fn post(&self, url: &str, event: String) -> Result<Response, GatewayError> {
-        let answer = async {
+        let request = async {
             let response = self.client.post(url).body(event).send().await?;
             let failed =
                 !response.status().is_success() || response.headers().contains_key("x-amz-function-error");
             Ok::<_, reqwest::Error>((failed, response.bytes().await?))
         };
-        let (failed, body) = answer.await.map_err(|error| {
+        let (failed, body) = request.await.map_err(|error| {
             tracing::error!(%error, "the functions cannot be reached");
             GatewayError::Unavailable
         })?;
@@ -140,13 +140,13 @@ impl Invoker {
             return Err(GatewayError::FunctionFailed);
         }
         proxy_response(&body).ok_or_else(|| {
-            tracing::error!(url, "the function's answer is no response for API Gateway");
+            tracing::error!(url, "API Gateway would not accept the function's response");
             GatewayError::FunctionFailed
         })
     }
 }
 
-/// A function's answer in JSON.
+/// A function's response in JSON.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProxyResponse {
@@ -162,15 +162,15 @@ struct ProxyResponse {
     is_base64_encoded: bool,
 }
 
-/// What API Gateway makes of a function's answer: a response where there is a `statusCode`, and otherwise a 200 with the
-/// JSON as it is.
+/// Converts a function's JSON to an HTTP response, as API Gateway does. JSON without a `statusCode` becomes the body of a
+/// response with the status 200.
 ///
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 fn proxy_response(json: &[u8]) -> Option<Response> {
-    let answer: Value = serde_json::from_slice(json).ok()?;
-    if answer.get("statusCode").is_none() {
-        // How cargo-lambda tells of a function that ended while it started; Lambda tells it in a header.
-        if answer.get("errorType").is_some() && answer.get("errorMessage").is_some() {
+    let value: Value = serde_json::from_slice(json).ok()?;
+    if value.get("statusCode").is_none() {
+        // cargo-lambda reports a function that ended during its start in this way. Lambda reports it in a header.
+        if value.get("errorType").is_some() && value.get("errorMessage").is_some() {
             return None;
         }
         let mut response = Response::new(Body::from(json.to_vec()));
@@ -178,7 +178,7 @@ fn proxy_response(json: &[u8]) -> Option<Response> {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         return Some(response);
     }
-    let proxy: ProxyResponse = serde_json::from_value(answer).ok()?;
+    let proxy: ProxyResponse = serde_json::from_value(value).ok()?;
     let body = match proxy.body {
         Some(body) if proxy.is_base64_encoded => STANDARD.decode(body).ok()?,
         body => body.unwrap_or_default().into_bytes(),
@@ -194,20 +194,15 @@ fn proxy_response(json: &[u8]) -> Option<Response> {
         let name = HeaderName::try_from(name).ok()?;
         response.headers_mut().append(name, HeaderValue::try_from(value).ok()?);
     }
-    Some(finished(response))
+    Some(with_content_type(response))
 }
 
-/// Adds the content type that API Gateway gives to a body without one.
-fn finished(mut response: Response) -> Response {
-    let has_body = http_body_is_not_empty(response.body());
-    if has_body && !response.headers().contains_key(header::CONTENT_TYPE) {
+/// Adds API Gateway's default content type if the response has a body without one.
+fn with_content_type(mut response: Response) -> Response {
+    use axum::body::HttpBody;
+    if !response.body().is_end_stream() && !response.headers().contains_key(header::CONTENT_TYPE) {
         let plain = HeaderValue::from_static("text/plain;charset=UTF-8");
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
     }
     response
-}
-
-fn http_body_is_not_empty(body: &Body) -> bool {
-    use axum::body::HttpBody;
-    !body.is_end_stream()
 }

@@ -1,4 +1,4 @@
-//! CORS as API Gateway does it: the gateway answers preflights, and its headers replace the function's.
+//! CORS in API Gateway: the gateway responds to preflight requests, and its CORS headers replace those of the function.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html>
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 const ALLOWED_HEADERS: &str = "authorization,content-type,idempotency-key,x-user-token";
 const ALLOWED_METHODS: &str = "GET,POST";
 const EXPOSED_HEADERS: &str = "apigw-requestid,retry-after";
-/// Seconds for which a browser may keep the answer to a preflight.
+/// How long a browser may cache the response to a preflight request, in seconds.
 const MAX_AGE: &str = "300";
 
 const CORS_HEADERS: [HeaderName; 6] = [
@@ -19,7 +19,7 @@ const CORS_HEADERS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// The origins whose pages may call the API; with none, CORS is off.
+/// The CORS configuration of the API. CORS is off if no origin is allowed.
 #[derive(Debug)]
 pub(super) struct Cors {
     allowed_origins: Vec<String>,
@@ -30,12 +30,12 @@ impl Cors {
         Self { allowed_origins }
     }
 
-    /// Whether the gateway answers the request by itself, with 204 and no body.
-    pub(super) fn answers(&self, method: &Method) -> bool {
+    /// Whether the gateway responds to the request itself, with 204 and no body.
+    pub(super) fn handles(&self, method: &Method) -> bool {
         method == Method::OPTIONS && !self.allowed_origins.is_empty()
     }
 
-    /// The headers for the answer to a request with the given method and headers.
+    /// The CORS headers of the response to a request with this method and these headers.
     pub(super) fn headers(&self, method: &Method, request: &HeaderMap) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let Some(origin) = request.get(header::ORIGIN).and_then(|origin| self.allowed(origin)) else {
@@ -55,23 +55,23 @@ impl Cors {
         headers
     }
 
-    /// Puts the gateway's headers into an answer in place of those that the function may have set.
-    pub(super) fn apply(&self, headers: HeaderMap, answer: &mut HeaderMap) {
+    /// Replaces the CORS headers of a response with `headers`.
+    pub(super) fn apply(&self, headers: HeaderMap, response: &mut HeaderMap) {
         if self.allowed_origins.is_empty() {
             return;
         }
         for name in CORS_HEADERS {
-            answer.remove(name);
+            response.remove(name);
         }
-        answer.extend(headers);
+        response.extend(headers);
     }
 
-    /// What `Access-Control-Allow-Origin` says to a page of this origin.
+    /// The value of `Access-Control-Allow-Origin` for an origin, or `None` if it is not allowed.
     fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         let text = origin.to_str().ok()?;
         self.allowed_origins.iter().find_map(|allowed| match allowed.as_str() {
             "*" => Some(HeaderValue::from_static("*")),
-            // `https://*` and `http://*` are the only other wildcards.
+            // There is no other wildcard in API Gateway.
             "https://*" | "http://*" => {
                 text.starts_with(allowed.trim_end_matches('*')).then(|| origin.clone())
             }

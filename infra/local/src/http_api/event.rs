@@ -1,4 +1,4 @@
-//! The event that a function gets: API Gateway's payload format 2.0.
+//! The event for a function, in API Gateway's payload format 2.0.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
@@ -23,15 +23,15 @@ const API_ID: &str = "local";
 const COMMON_LOG_TIME: StaticFormatDescription =
     format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
 
-/// A request that has found its route and passed the authorizer.
+/// An authorized request with its route.
 pub(super) struct Accepted<'a> {
     pub(super) parts: &'a Parts,
     pub(super) body: &'a [u8],
     pub(super) peer: SocketAddr,
     pub(super) route: &'static Route,
-    /// As in the path, still percent-encoded.
+    /// Names and values. The values are percent-encoded.
     pub(super) path_parameters: Vec<(&'static str, &'a str)>,
-    /// `None` where the route asks for no token.
+    /// `None` if the route does not require a token.
     pub(super) claims: Option<Map<String, Value>>,
     pub(super) request_id: &'a str,
     pub(super) trace_id: String,
@@ -46,8 +46,8 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
     let host = headers.get("host").map_or("localhost", String::as_str);
     let domain_name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     let query = uri.query().unwrap_or_default();
-    // API Gateway hands on the path decoded and the query as it came
-    // (<https://github.com/middleapi/standard-server/pull/93> has captures).
+    // API Gateway decodes the path and leaves the query encoded. Captured events are in
+    // <https://github.com/middleapi/standard-server/pull/93>.
     let path = percent_decoded(uri.path());
     let mut context = json!({
         "accountId": ACCOUNT_ID,
@@ -64,7 +64,7 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
         "requestId": request.request_id,
         "routeKey": route_key,
         "stage": "$default",
-        "time": request.time.format(COMMON_LOG_TIME).expect("any time can be written"),
+        "time": request.time.format(COMMON_LOG_TIME).expect("any time can be formatted"),
         "timeEpoch": (request.time.unix_timestamp_nanos() / 1_000_000) as i64,
     });
     if let Some(claims) = request.claims {
@@ -83,7 +83,7 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
         "requestContext": context,
         "isBase64Encoded": false,
     });
-    // API Gateway leaves out what a request does not have.
+    // API Gateway omits these members if they are empty.
     if !query.is_empty() {
         event["queryStringParameters"] = json!(query_parameters(query));
     }
@@ -103,7 +103,8 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
     event
 }
 
-/// The headers in lower case, those sent more than once joined by commas, and those that API Gateway adds.
+/// The headers, including those that API Gateway adds. The names are in lower case, and the values of a repeated header
+/// are joined with commas.
 fn headers(request: &Accepted<'_>) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::<String, String>::new();
     for (name, value) in request.parts.headers.iter().filter(|(name, _)| *name != header::COOKIE) {
@@ -125,7 +126,7 @@ fn headers(request: &Accepted<'_>) -> BTreeMap<String, String> {
     headers
 }
 
-/// The cookies, which the event has beside the headers and not among them.
+/// The cookies. The event lists them separately from the headers.
 fn cookies(headers: &HeaderMap) -> Vec<String> {
     let all = headers.get_all(header::COOKIE).iter();
     all.flat_map(|header| {
@@ -154,9 +155,9 @@ fn percent_decoded(text: &str) -> String {
 
 /// The body, and whether it is base64.
 ///
-/// The documentation says only that a binary content type makes it so. Which ones pass as text was measured on AWS by
-/// others (<https://github.com/ministackorg/ministack/pull/766>): `text/*` and three of `application/*`. A form, an
-/// unknown type such as `application/problem+json`, and a body without a type are base64.
+/// The documentation says only that a body with a binary content type is base64. Others have measured on AWS which types
+/// are passed as text (<https://github.com/ministackorg/ministack/pull/766>): `text/*` and three of `application/*`. A
+/// form, an unknown type such as `application/problem+json`, and a body without a type are base64.
 fn body(headers: &HeaderMap, body: &[u8]) -> (String, bool) {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -169,7 +170,7 @@ fn body(headers: &HeaderMap, body: &[u8]) -> (String, bool) {
     }
 }
 
-/// A claim as text, as the authorizer hands on claims of any type; `None` for a claim that is null.
+/// A claim as a string, because the authorizer converts claims of any type to strings. `None` if the claim is null.
 ///
 /// API Gateway writes a list as `[a b]` (<https://github.com/floci-io/floci/pull/2011>).
 fn claim_text(claim: &Value) -> Option<String> {
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_of_any_type_become_text() {
+    fn claims_of_any_type_become_strings() {
         for (claim, text) in [
             (json!("plain"), Some("plain")),
             (json!(1_767_268_800), Some("1767268800")),
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn only_utf8_of_a_text_type_is_passed_as_text() {
+    fn only_utf8_with_a_text_type_is_passed_as_text() {
         let as_text = |content_type: &str, bytes: &[u8]| {
             let mut headers = HeaderMap::new();
             if !content_type.is_empty() {

@@ -1,6 +1,6 @@
-//! The HTTP API on one machine: what API Gateway does between a caller and the functions.
+//! The HTTP API on one machine: it stands between the callers and the functions, as API Gateway does in the cloud.
 //!
-//! Routes, the JWT authorizer, CORS, the event and the gateway's own errors are as on AWS, over real HTTP.
+//! Its routes, its JWT authorizer, CORS, the events for the functions and its own errors are as on AWS, over real HTTP.
 
 mod authorizer;
 mod backend;
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 
 pub use self::backend::{Backend, FUNCTION_TIMEOUT, Handler};
 
-use self::authorizer::{Authorizer, Refusal};
+use self::authorizer::{Authorizer, TokenError};
 use self::backend::Invoker;
 use self::cors::Cors;
 use self::event::{Accepted, event};
@@ -32,10 +32,10 @@ use crate::server::Server;
 
 const ACCOUNT_ID: &str = "000000000000";
 
-/// API Gateway's limit for a request's body: 10 MB.
+/// API Gateway's limit for the body of a request: 10 MB.
 const BODY_LIMIT: usize = 10 * 1024 * 1024;
 
-/// Lambda's limit for an event, the JSON with the body in it: 6 MB.
+/// Lambda's limit for an event, which is JSON and contains the body: 6 MB.
 const EVENT_LIMIT: usize = 6 * 1024 * 1024;
 
 /// A route of the API.
@@ -43,9 +43,9 @@ const EVENT_LIMIT: usize = 6 * 1024 * 1024;
 pub struct Route {
     /// The method.
     pub method: Method,
-    /// The path; a segment in braces stands for any one segment.
+    /// The path. A segment in braces stands for any one segment.
     pub path: &'static str,
-    /// The name of the function.
+    /// The name of the function that handles the requests.
     pub function: &'static str,
     /// Whether a caller needs a token.
     pub authorized: bool,
@@ -66,22 +66,22 @@ pub const ROUTES: &[Route] = &[
     Route { method: Method::POST, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
 ];
 
-/// What an HTTP API is made of.
+/// The options of an HTTP API.
 #[derive(Debug)]
 pub struct HttpApiOptions {
-    /// Where it listens.
+    /// The listener of the HTTP server.
     pub listener: TcpListener,
-    /// The time by which tokens are judged and functions are given up.
+    /// The clock for the expiry of tokens and the timeouts of functions.
     pub clock: AdjustableClock,
-    /// Where request ids come from.
+    /// The source of request ids.
     pub random: Arc<Random>,
-    /// The issuer whose tokens are accepted, an `http` or `https` URL.
+    /// The URL of the issuer whose tokens are accepted, with `http` or `https`.
     pub issuer: String,
-    /// The audience that a token has to be for.
+    /// The required audience of tokens.
     pub audience: String,
-    /// The origins whose pages may call the API, such as `https://app.example.com` or `*`; with none, CORS is off.
+    /// The origins whose pages may call the API, such as `https://app.example.com` or `*`. If empty, CORS is off.
     pub allowed_origins: Vec<String>,
-    /// What runs the functions.
+    /// Runs the functions.
     pub backend: Backend,
 }
 
@@ -92,7 +92,7 @@ pub struct HttpApi {
 }
 
 impl HttpApi {
-    /// Serves the [`ROUTES`]. Needs a tokio runtime to run in.
+    /// Serves the [`ROUTES`]. Needs a tokio runtime.
     pub fn start(options: HttpApiOptions) -> io::Result<Self> {
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -111,12 +111,12 @@ impl HttpApi {
         Ok(Self { server: Server::start(listener, router)? })
     }
 
-    /// Where it is, without a slash at the end.
+    /// The base URL, without a trailing slash.
     pub fn url(&self) -> &str {
         self.server.url()
     }
 
-    /// Lets requests under way finish for a moment, and frees the port.
+    /// Gives requests in progress a moment to finish, and frees the port.
     pub async fn stop(mut self) {
         self.server.stop().await;
     }
@@ -131,13 +131,14 @@ struct Gateway {
     random: Arc<Random>,
 }
 
-/// What the gateway itself answers.
+/// An error response of the gateway itself.
 #[derive(Debug)]
 enum GatewayError {
-    Unauthorized(Refusal),
+    Unauthorized(TokenError),
     NotFound,
+    /// The body exceeds [`BODY_LIMIT`].
     TooLarge,
-    /// For Lambda, as an event.
+    /// The event exceeds [`EVENT_LIMIT`].
     TooLong,
     FunctionFailed,
     Unavailable,
@@ -155,9 +156,9 @@ impl IntoResponse for GatewayError {
         };
         let body = format!(r#"{{"message":"{message}"}}"#);
         let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if let Self::Unauthorized(refusal) = self {
-            let why = HeaderValue::try_from(refusal.www_authenticate()).expect("the reasons are ASCII");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, why);
+        if let Self::Unauthorized(error) = self {
+            let reason = HeaderValue::try_from(error.www_authenticate()).expect("the reasons are ASCII");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, reason);
         }
         response
     }
@@ -171,19 +172,20 @@ async fn handle(
     let method = request.method().clone();
     let cors = gateway.cors.headers(&method, request.headers());
     let request_id = gateway.request_id();
-    let mut response = if gateway.cors.answers(&method) {
+    let mut response = if gateway.cors.handles(&method) {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        gateway.answer(peer, request, &request_id).await.unwrap_or_else(IntoResponse::into_response)
+        gateway.forward(peer, request, &request_id).await.unwrap_or_else(IntoResponse::into_response)
     };
     gateway.cors.apply(cors, response.headers_mut());
-    let request_id = HeaderValue::try_from(request_id).expect("base64 fits a header");
+    let request_id = HeaderValue::try_from(request_id).expect("base64 is a header value");
     response.headers_mut().insert("apigw-requestid", request_id);
     response
 }
 
 impl Gateway {
-    async fn answer(
+    /// Authorizes the request and passes it to the function of its route.
+    async fn forward(
         &self,
         peer: SocketAddr,
         request: Request,
@@ -216,7 +218,7 @@ impl Gateway {
         self.invoker.invoke(route.function, event).await
     }
 
-    /// An id like API Gateway's: sixteen characters of base64.
+    /// An id in API Gateway's form: sixteen characters of base64.
     fn request_id(&self) -> String {
         STANDARD.encode(&self.random.uuid().as_bytes()[..11])
     }
@@ -227,16 +229,16 @@ impl Gateway {
     }
 }
 
-/// The body, if it is not too large.
+/// Reads the body up to [`BODY_LIMIT`].
 async fn read(body: Body) -> Result<Vec<u8>, GatewayError> {
-    // A bit more than the limit is read, because a caller cut off while sending would not see the answer.
+    // This reads more than the limit, because a caller does not see the response if it is cut off while it sends.
     match axum::body::to_bytes(body, 2 * BODY_LIMIT).await {
         Ok(body) if body.len() <= BODY_LIMIT => Ok(body.into()),
         _ => Err(GatewayError::TooLarge),
     }
 }
 
-/// The route for a method and a path, with the segments of the path that stand for parameters.
+/// The route for a method and a path, and the path parameters.
 fn find_route<'p>(method: &Method, path: &'p str) -> Option<(&'static Route, Vec<(&'static str, &'p str)>)> {
     ROUTES.iter().filter(|route| route.method == *method).find_map(|route| {
         let mut parameters = Vec::new();

@@ -3,13 +3,13 @@ use lambda_http::request::RequestContext;
 
 use super::*;
 
-fn answer() -> Value {
+fn response() -> Value {
     json!({ "statusCode": 200, "headers": {}, "multiValueHeaders": {}, "cookies": [], "isBase64Encoded": false })
 }
 
 #[tokio::test]
-async fn a_signed_in_request_is_a_whole_event() {
-    let lambda = Lambda::answering(200, answer()).await;
+async fn authorized_request_becomes_a_complete_event() {
+    let lambda = Lambda::with_response(200, response()).await;
     let fixture = Fixture::new(lambda.backend()).await;
     let mut claims = fixture.issuer.claims("user-12345", AUDIENCE, HOUR);
     claims["email_verified"] = true.into();
@@ -94,8 +94,8 @@ async fn a_signed_in_request_is_a_whole_event() {
 }
 
 #[tokio::test]
-async fn a_parameter_of_the_path_is_decoded() {
-    let lambda = Lambda::answering(200, answer()).await;
+async fn path_parameter_is_decoded() {
+    let lambda = Lambda::with_response(200, response()).await;
     let fixture = Fixture::new(lambda.backend()).await;
     fixture.signed_in("GET", "/challenges/a%20b%2Fc").send().await.unwrap();
     let (function, event) = lambda.invocation();
@@ -109,8 +109,8 @@ async fn a_parameter_of_the_path_is_decoded() {
 }
 
 #[tokio::test]
-async fn a_webhook_has_no_claims_and_keeps_its_bytes() {
-    let lambda = Lambda::answering(200, answer()).await;
+async fn webhook_has_no_claims_and_its_body_is_unchanged() {
+    let lambda = Lambda::with_response(200, response()).await;
     let fixture = Fixture::new(lambda.backend()).await;
     let send = async |content_type: &'static str, body: &'static [u8]| {
         let request = fixture.request("POST", "/webhooks/circle").header("content-type", content_type);
@@ -127,11 +127,11 @@ async fn a_webhook_has_no_claims_and_keeps_its_bytes() {
 }
 
 #[tokio::test]
-async fn head_has_a_route_of_its_own() {
-    let lambda = Lambda::answering(200, answer()).await;
+async fn head_is_a_separate_route() {
+    let lambda = Lambda::with_response(200, response()).await;
     let fixture = Fixture::new(lambda.backend()).await;
     let response = fixture.request("HEAD", "/webhooks/circle").send().await.unwrap();
-    assert_eq!(whole(response).await, (200, vec![], String::new()));
+    assert_eq!(parts_of(response).await, (200, vec![], String::new()));
     let (function, event) = lambda.invocation();
     assert_eq!(function, "receive-webhook");
     assert_eq!(event["routeKey"], "HEAD /webhooks/circle");
@@ -139,7 +139,7 @@ async fn head_has_a_route_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_handler_in_this_process_gets_what_lambda_http_makes_of_the_event() {
+async fn handler_in_this_process_receives_the_request_that_lambda_http_parses() {
     let seen = Arc::<Mutex<Option<lambda_http::Request>>>::default();
     let backend = in_process({
         let seen = seen.clone();

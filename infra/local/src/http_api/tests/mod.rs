@@ -1,8 +1,8 @@
-//! The HTTP API over real HTTP, in front of handlers in this process and of an `Invoke` endpoint.
+//! Tests of the HTTP API over real HTTP, with handlers in this process and with an `Invoke` endpoint.
 
-mod answers; // what comes back: the function's answer, the gateway's own, CORS
-mod authorizer; // who is let through
-mod events; // what a function gets
+mod authorizer; // valid and invalid tokens
+mod events; // the events that functions receive
+mod responses; // the responses of functions, the gateway's own errors, CORS
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::issuer::Issuer;
 const AUDIENCE: &str = "circle-pin-reset";
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An HTTP API with its issuer, on a clock that stands still.
+/// An HTTP API with its issuer and a frozen clock.
 struct Fixture {
     api: HttpApi,
     issuer: Issuer,
@@ -80,7 +80,7 @@ fn ok(body: &str) -> lambda_http::http::Response<lambda_http::Body> {
     lambda_http::http::Response::new(body.to_owned().into())
 }
 
-/// Lambda's `Invoke` endpoint: keeps the events, and answers each with the same status and body.
+/// Lambda's `Invoke` endpoint. It records the events and always sends the same response.
 struct Lambda {
     url: String,
     invocations: Arc<Mutex<Vec<(String, Value)>>>,
@@ -88,15 +88,15 @@ struct Lambda {
 }
 
 impl Lambda {
-    async fn answering(status: u16, body: Value) -> Self {
+    async fn with_response(status: u16, body: Value) -> Self {
         type Shared = (Arc<Mutex<Vec<(String, Value)>>>, u16, Value);
         async fn invoke(
-            State((invocations, status, answer)): State<Shared>,
+            State((invocations, status, body)): State<Shared>,
             Path(function): Path<String>,
             event: String,
         ) -> Response {
             invocations.lock().unwrap().push((function, serde_json::from_str(&event).unwrap()));
-            (StatusCode::from_u16(status).unwrap(), answer.to_string()).into_response()
+            (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
         }
         let invocations = Arc::<Mutex<Vec<_>>>::default();
         let router = Router::new()
@@ -111,7 +111,7 @@ impl Lambda {
         Backend::LambdaInvokeEndpoint(self.url.clone())
     }
 
-    /// The one invocation so far: the function's name and the event.
+    /// The function name and the event of the only invocation since the last call.
     fn invocation(&self) -> (String, Value) {
         let mut invocations = std::mem::take(&mut *self.invocations.lock().unwrap());
         assert_eq!(invocations.len(), 1);
@@ -119,8 +119,8 @@ impl Lambda {
     }
 }
 
-/// Status, headers in order of their names without those of the connection, and body.
-async fn whole(response: reqwest::Response) -> (u16, Vec<(String, String)>, String) {
+/// The status, the headers without those of the connection, in the order of their names, and the body.
+async fn parts_of(response: reqwest::Response) -> (u16, Vec<(String, String)>, String) {
     let status = response.status().as_u16();
     let mut headers: Vec<_> = response
         .headers()
@@ -134,8 +134,8 @@ async fn whole(response: reqwest::Response) -> (u16, Vec<(String, String)>, Stri
     (status, headers, response.text().await.unwrap())
 }
 
-/// What [`whole`] gives for an answer of the gateway's own.
-fn gateway_answer(
+/// What [`parts_of`] returns for an error of the gateway.
+fn gateway_error(
     status: u16,
     headers: &[(&str, &str)],
     message: &str,

@@ -7,7 +7,7 @@ fn pairs(headers: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_functions_answer_is_handed_on() {
+async fn response_of_a_handler_is_passed_on() {
     let backend = in_process(|_| async {
         FunctionResponse::builder()
             .status(201)
@@ -27,12 +27,12 @@ async fn the_functions_answer_is_handed_on() {
         ("set-cookie", "a=1"),
         ("set-cookie", "b=2"),
     ];
-    assert_eq!(whole(response).await, (201, pairs(&headers), r#"{"some":"json"}"#.to_owned()));
+    assert_eq!(parts_of(response).await, (201, pairs(&headers), r#"{"some":"json"}"#.to_owned()));
 }
 
 #[tokio::test]
-async fn an_answer_in_lambdas_json_becomes_http() {
-    for (answer, expected) in [
+async fn lambda_json_becomes_an_http_response() {
+    for (json, expected) in [
         (
             json!({
                 "statusCode": 423,
@@ -60,74 +60,74 @@ async fn an_answer_in_lambdas_json_becomes_http() {
         ),
         (json!({ "statusCode": 204, "body": null }), (204, vec![], "")),
     ] {
-        let lambda = Lambda::answering(200, answer).await;
+        let lambda = Lambda::with_response(200, json).await;
         let fixture = Fixture::new(lambda.backend()).await;
         let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
         let (status, headers, body) = expected;
-        assert_eq!(whole(response).await, (status, headers, body.to_owned()));
+        assert_eq!(parts_of(response).await, (status, headers, body.to_owned()));
     }
 }
 
 #[tokio::test]
-async fn an_answer_without_a_status_is_a_body() {
-    for answer in
+async fn json_without_a_status_becomes_the_body() {
+    for json in
         [json!({ "message": "hello", "body": "text" }), json!("text"), json!([1, { "statusCode": 500 }])]
     {
-        let lambda = Lambda::answering(200, answer.clone()).await;
+        let lambda = Lambda::with_response(200, json.clone()).await;
         let fixture = Fixture::new(lambda.backend()).await;
         let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
-        let expected = (200, pairs(&[("content-type", "application/json")]), answer.to_string());
-        assert_eq!(whole(response).await, expected);
+        let expected = (200, pairs(&[("content-type", "application/json")]), json.to_string());
+        assert_eq!(parts_of(response).await, expected);
     }
 }
 
 #[tokio::test]
-async fn a_failed_function_is_a_500() {
-    let error = gateway_answer(500, &[], "Internal Server Error");
-    for (status, answer) in [
+async fn failed_function_is_a_500() {
+    let error = gateway_error(500, &[], "Internal Server Error");
+    for (status, json) in [
         (500, json!({ "errorType": "Panic", "errorMessage": "secret" })),
         (200, json!({ "errorType": "Panic", "errorMessage": "secret" })),
         (200, json!({ "statusCode": 1 })),
         (200, json!({ "statusCode": 200, "body": "%", "isBase64Encoded": true })),
         (200, json!({ "statusCode": 200, "headers": { "bad name": "1" } })),
     ] {
-        let lambda = Lambda::answering(status, answer.clone()).await;
+        let lambda = Lambda::with_response(status, json.clone()).await;
         let fixture = Fixture::new(lambda.backend()).await;
         let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
-        assert_eq!(whole(response).await, error, "{answer}");
+        assert_eq!(parts_of(response).await, error, "{json}");
     }
     let fixture = Fixture::new(Backend::InProcess([].into())).await;
     let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
-    assert_eq!(whole(response).await, error, "a function that is not there");
+    assert_eq!(parts_of(response).await, error, "the function has no handler");
 }
 
 #[tokio::test]
-async fn functions_out_of_reach_are_a_503() {
-    let nobody_listens = listener().await.local_addr().unwrap();
-    let fixture = Fixture::new(Backend::LambdaInvokeEndpoint(format!("http://{nobody_listens}"))).await;
+async fn unreachable_functions_are_a_503() {
+    let unused = listener().await.local_addr().unwrap();
+    let fixture = Fixture::new(Backend::LambdaInvokeEndpoint(format!("http://{unused}"))).await;
     let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
-    assert_eq!(whole(response).await, gateway_answer(503, &[], "Service Unavailable"));
+    assert_eq!(parts_of(response).await, gateway_error(503, &[], "Service Unavailable"));
 }
 
 #[tokio::test]
-async fn a_crash_ends_one_request_and_nothing_else() {
+async fn panic_of_a_function_fails_its_request_only() {
     let backend = in_process(|request| async move {
-        assert!(request.uri().path() != "/session-tokens", "a crash on purpose");
+        assert!(request.uri().path() != "/session-tokens", "this panic is part of the test");
         ok("alive")
     });
     let fixture = Fixture::new(backend).await;
-    let error = gateway_answer(500, &[], "Internal Server Error");
+    let error = gateway_error(500, &[], "Internal Server Error");
     let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
-    assert_eq!(whole(response).await, error);
-    // `lambda_http` panics for a host that makes no URL.
+    assert_eq!(parts_of(response).await, error);
+    // `lambda_http` panics if the host is not valid in a URL.
     let response = fixture.signed_in("POST", "/challenges").header("host", "[").send().await.unwrap();
-    assert_eq!(whole(response).await, error);
+    assert_eq!(parts_of(response).await, error);
     let response = fixture.signed_in("POST", "/challenges").send().await.unwrap();
     assert_eq!(response.text().await.unwrap(), "alive");
 }
 
 #[tokio::test]
-async fn a_function_beyond_its_time_is_a_failed_one() {
+async fn function_that_times_out_is_a_500() {
     let (started, mut waiting) = tokio::sync::mpsc::unbounded_channel();
     let backend = in_process(move |request| {
         let started = started.clone();
@@ -144,17 +144,17 @@ async fn a_function_beyond_its_time_is_a_failed_one() {
     let response = fixture.signed_in("POST", "/session-tokens").send();
     let time_passes = async {
         waiting.recv().await.unwrap();
-        // The limit is counted from just before the handler runs, on a clock that stands still.
+        // The clock is frozen, so the timeout has started at the time that it shows now.
         clock.advance(FUNCTION_TIMEOUT);
     };
     let (response, ()) = tokio::join!(response, time_passes);
-    assert_eq!(whole(response.unwrap()).await, gateway_answer(500, &[], "Internal Server Error"));
+    assert_eq!(parts_of(response.unwrap()).await, gateway_error(500, &[], "Internal Server Error"));
     let response = fixture.request("POST", "/challenges").bearer_auth(token).send().await.unwrap();
     assert_eq!(response.text().await.unwrap(), "in time");
 }
 
 #[tokio::test]
-async fn a_function_goes_on_when_its_caller_hangs_up() {
+async fn function_continues_if_the_caller_hangs_up() {
     let (progress, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let (go_on, hung_up) = tokio::sync::watch::channel(false);
     let backend = in_process(move |_| {
@@ -176,7 +176,7 @@ async fn a_function_goes_on_when_its_caller_hangs_up() {
 }
 
 #[tokio::test]
-async fn anything_but_the_routes_is_a_404() {
+async fn unknown_route_is_a_404() {
     let fixture = Fixture::new(in_process(|_| async { ok("") })).await;
     for (method, path) in [
         ("GET", "/"),
@@ -193,59 +193,59 @@ async fn anything_but_the_routes_is_a_404() {
         ("POST", "/webhooks/Circle"),
         ("POST", "/2015-03-31/functions/create-token/invocations"),
     ] {
-        let answer = whole(fixture.request(method, path).send().await.unwrap()).await;
-        let mut expected = gateway_answer(404, &[], "Not Found");
+        let response = parts_of(fixture.request(method, path).send().await.unwrap()).await;
+        let mut expected = gateway_error(404, &[], "Not Found");
         if method == "HEAD" {
             expected.2.clear();
         }
-        assert_eq!(answer, expected, "{method} {path}");
+        assert_eq!(response, expected, "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn a_body_above_ten_megabytes_is_a_413() {
-    let fixture = Fixture::new(in_process(|_| async { panic!("no function is called") })).await;
+async fn body_above_ten_megabytes_is_a_413() {
+    let fixture = Fixture::new(in_process(|_| async { panic!("no function may be called") })).await;
     let send = async |size: usize| {
         let request = fixture.request("POST", "/webhooks/circle").header("content-type", "text/plain");
-        whole(request.body(vec![b'x'; size]).send().await.unwrap()).await
+        parts_of(request.body(vec![b'x'; size]).send().await.unwrap()).await
     };
-    assert_eq!(send(BODY_LIMIT).await, gateway_answer(413, &[], "Request Too Long"));
-    assert_eq!(send(BODY_LIMIT + 1).await, gateway_answer(413, &[], "Request Entity Too Large"));
+    assert_eq!(send(BODY_LIMIT).await, gateway_error(413, &[], "Request Too Long"));
+    assert_eq!(send(BODY_LIMIT + 1).await, gateway_error(413, &[], "Request Entity Too Large"));
 }
 
 #[tokio::test]
-async fn an_event_above_six_megabytes_is_a_413_whoever_runs_the_functions() {
-    let lambda = Lambda::answering(200, json!({ "statusCode": 200 })).await;
+async fn event_above_six_megabytes_is_a_413_with_every_backend() {
+    let lambda = Lambda::with_response(200, json!({ "statusCode": 200 })).await;
     let elsewhere = Fixture::new(lambda.backend()).await;
     let here = Fixture::new(in_process(|_| async { ok("") })).await;
     let send = async |fixture: &Fixture, content_type: &str, size: usize| {
         let request = fixture.request("POST", "/webhooks/circle").header("content-type", content_type);
-        whole(request.body(vec![b'x'; size]).send().await.unwrap()).await
+        parts_of(request.body(vec![b'x'; size]).send().await.unwrap()).await
     };
-    // As many digits as the limit: the length is in the event, too.
+    // The event contains the length of the body, so this length has as many digits as the limit.
     let some = 1_000_000;
     assert_eq!(send(&elsewhere, "text/plain", some).await.0, 200);
     let around_the_body = lambda.invocation().1.to_string().len() - some;
     let most = EVENT_LIMIT - around_the_body;
-    let too_long = gateway_answer(413, &[], "Request Too Long");
+    let too_long = gateway_error(413, &[], "Request Too Long");
     for fixture in [&elsewhere, &here] {
         assert_eq!(send(fixture, "text/plain", most).await.0, 200);
         assert_eq!(send(fixture, "text/plain", most + 1).await, too_long);
-        // In base64 the body is a third longer.
+        // Base64 makes the body a third longer.
         assert_eq!(send(fixture, "application/x-binary", most * 4 / 5).await, too_long);
     }
     lambda.invocation();
 }
 
 #[tokio::test]
-async fn preflights_are_answered_by_the_gateway() {
-    let fixture = Fixture::new(in_process(|_| async { panic!("no function is called") })).await;
+async fn gateway_responds_to_preflight_requests() {
+    let fixture = Fixture::new(in_process(|_| async { panic!("no function may be called") })).await;
     let preflight = async |origin: &str, asks_for: Option<&str>| {
         let mut request = fixture.request("OPTIONS", "/challenges").header("origin", origin);
         if let Some(method) = asks_for {
             request = request.header("access-control-request-method", method);
         }
-        whole(request.send().await.unwrap()).await
+        parts_of(request.send().await.unwrap()).await
     };
     let allowed = [
         ("access-control-allow-headers", "authorization,content-type,idempotency-key,x-user-token"),
@@ -263,7 +263,7 @@ async fn preflights_are_answered_by_the_gateway() {
 }
 
 #[tokio::test]
-async fn answers_to_an_allowed_origin_have_the_gateways_cors_headers() {
+async fn response_to_an_allowed_origin_has_the_gateways_cors_headers() {
     let backend = in_process(|_| async {
         let response = FunctionResponse::builder().header("access-control-allow-origin", "https://function");
         response.header("access-control-allow-credentials", "true").body("x".into()).unwrap()
@@ -276,17 +276,17 @@ async fn answers_to_an_allowed_origin_have_the_gateways_cors_headers() {
     let text = ("content-type", "text/plain;charset=UTF-8");
     let from = |origin| fixture.signed_in("GET", "/challenges/1").header("origin", origin).send();
     let allowed = from("https://app.example.com").await.unwrap();
-    assert_eq!(whole(allowed).await, (200, pairs(&[cors[0], cors[1], text]), "x".to_owned()));
-    let refused = from("https://app.example.com.evil.example").await.unwrap();
-    assert_eq!(whole(refused).await, (200, pairs(&[text]), "x".to_owned()));
+    assert_eq!(parts_of(allowed).await, (200, pairs(&[cors[0], cors[1], text]), "x".to_owned()));
+    let rejected = from("https://app.example.com.evil.example").await.unwrap();
+    assert_eq!(parts_of(rejected).await, (200, pairs(&[text]), "x".to_owned()));
     let unknown = fixture.request("GET", "/none").header("origin", "https://app.example.com").send();
-    let mut expected = gateway_answer(404, &cors, "Not Found");
+    let mut expected = gateway_error(404, &cors, "Not Found");
     expected.1.sort();
-    assert_eq!(whole(unknown.await.unwrap()).await, expected);
+    assert_eq!(parts_of(unknown.await.unwrap()).await, expected);
 }
 
 #[tokio::test]
-async fn origins_may_be_any_or_any_of_a_scheme_or_none() {
+async fn origins_can_be_any_or_all_of_a_scheme_or_none() {
     for (configured, origin, allowed) in [
         ("*", "http://localhost:3000", Some("*")),
         ("https://*", "https://a.example.com", Some("https://a.example.com")),
@@ -301,5 +301,5 @@ async fn origins_may_be_any_or_any_of_a_scheme_or_none() {
     let fixture = Fixture::with_origins(in_process(|_| async { ok("") }), &[]).await;
     let preflight = fixture.request("OPTIONS", "/challenges").header("origin", "https://app.example.com");
     let response = preflight.header("access-control-request-method", "POST").send().await.unwrap();
-    assert_eq!(whole(response).await, gateway_answer(404, &[], "Not Found"));
+    assert_eq!(parts_of(response).await, gateway_error(404, &[], "Not Found"));
 }
