@@ -1,7 +1,7 @@
 //! The Circle simulator alone, on a free port, for test suites in other languages.
 //!
-//! It prints one line of JSON with its URL and API key. It runs until its standard input closes or it receives a
-//! signal, so that it never outlives the process that started it.
+//! It prints one line of JSON with its URL and API key. It runs until its standard input closes or it
+//! receives a signal, so that it never outlives the process that started it.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ async fn main() -> std::io::Result<()> {
         on_api_key_change: None,
     })
     .await;
-    // Listens before anything is printed, because a script may send the signal as soon as it has read the output.
+    // Listens before anything is printed, because a script may send the signal as soon as it has read the
+    // output.
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     println!("{}", json!({"url": circle.url(), "apiKey": circle.api_key()}));

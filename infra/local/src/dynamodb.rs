@@ -10,7 +10,7 @@ use std::time::Duration;
 use dynoxide::actions::create_table::CreateTableRequest;
 use dynoxide::actions::update_time_to_live::UpdateTimeToLiveRequest;
 use dynoxide::{Database, DynoxideError};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -27,7 +27,8 @@ pub const OPEN_CHALLENGES_INDEX: &str = "open-challenges";
 /// The name of the table with the rate limit of each user.
 pub const RATE_LIMITS_TABLE: &str = "rate-limits";
 
-/// How often expired items are removed. In the cloud, DynamoDB removes an item within a few days of its expiry.
+/// How often expired items are removed. In the cloud, DynamoDB removes an item within a few days of its
+/// expiry.
 const REMOVAL_PERIOD: Duration = Duration::from_secs(60);
 
 /// A running DynamoDB.
@@ -62,11 +63,12 @@ pub enum DynamoDbError {
 
 /// Serves DynamoDB on `listener`. The tables are in the file `data`, or in memory if it is `None`.
 ///
-/// The tables are created unless the file has them already. Items whose `expiresAt` has passed are removed once a
-/// minute of `clock`.
+/// The tables are created unless the file has them already. Items whose `expiresAt` has passed are removed
+/// once a minute of `clock`.
 ///
-/// A database in memory uses `clock`. A database in a file uses the machine's clock, because `dynoxide` 3.2 does not
-/// accept a clock for it. With a file, advancing `clock` starts a removal, but no item expires earlier.
+/// A database in memory uses `clock`. A database in a file uses the machine's clock, because `dynoxide` 3.2
+/// does not accept a clock for it. With a file, advancing `clock` starts a removal, but no item expires
+/// earlier.
 pub async fn start(
     listener: TcpListener,
     data: Option<&Path>,
@@ -111,8 +113,10 @@ impl Drop for DynamoDb {
     }
 }
 
-/// Creates the tables as in `infra/template.yaml`.
-fn create_tables(database: &Database) -> dynoxide::Result<()> {
+/// The tables in `infra/template.yaml`, in the form of `CreateTable` requests with a
+/// `TimeToLiveSpecification`.
+pub(crate) fn table_definitions() -> [Value; 2] {
+    let time_to_live = json!({ "AttributeName": "expiresAt", "Enabled": true });
     let challenges = json!({
         "TableName": CHALLENGES_TABLE,
         "BillingMode": "PAY_PER_REQUEST",
@@ -131,31 +135,35 @@ fn create_tables(database: &Database) -> dynoxide::Result<()> {
             "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt"] },
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
+        "TimeToLiveSpecification": time_to_live,
     });
     let rate_limits = json!({
         "TableName": RATE_LIMITS_TABLE,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{ "AttributeName": "userHour", "AttributeType": "S" }],
         "KeySchema": [{ "AttributeName": "userHour", "KeyType": "HASH" }],
+        "TimeToLiveSpecification": time_to_live,
     });
-    create_table(database, CHALLENGES_TABLE, challenges)?;
-    create_table(database, RATE_LIMITS_TABLE, rate_limits)
+    [challenges, rate_limits]
 }
 
-fn create_table(database: &Database, name: &str, definition: serde_json::Value) -> dynoxide::Result<()> {
-    if database.get_table_metadata(name)?.is_some() {
-        return Ok(());
+/// Creates the tables that do not exist yet.
+fn create_tables(database: &Database) -> dynoxide::Result<()> {
+    for mut table in table_definitions() {
+        let time_to_live = json!({
+            "TableName": table["TableName"],
+            "TimeToLiveSpecification": table["TimeToLiveSpecification"].take(),
+        });
+        let create: CreateTableRequest = request(table);
+        if database.get_table_metadata(&create.table_name)?.is_none() {
+            database.create_table(create)?;
+            database.update_time_to_live(request::<UpdateTimeToLiveRequest>(time_to_live))?;
+        }
     }
-    database.create_table(request::<CreateTableRequest>(definition))?;
-    let time_to_live: UpdateTimeToLiveRequest = request(json!({
-        "TableName": name,
-        "TimeToLiveSpecification": { "AttributeName": "expiresAt", "Enabled": true },
-    }));
-    database.update_time_to_live(time_to_live)?;
     Ok(())
 }
 
-fn request<R: serde::de::DeserializeOwned>(json: serde_json::Value) -> R {
+fn request<R: serde::de::DeserializeOwned>(json: Value) -> R {
     serde_json::from_value(json).expect("the request is valid")
 }
 

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 
 /// Due times at a fixed distance from each other, counted from the moment at which this was made.
 ///
-/// A due time does not depend on how long the work takes, nor on when the task that does the work runs again. Due
-/// times that pass while the work is being done count as one.
+/// A due time does not depend on how long the work takes, nor on when the task that does the work runs again.
+/// Due times that pass while the work is being done count as one.
 #[derive(Debug)]
 pub(crate) struct Interval {
     clock: AdjustableClock,

@@ -1,7 +1,7 @@
 //! An OIDC issuer that signs in any user without a question, for the demo and for tests.
 //!
-//! It publishes its public key as a real issuer does, so that the JWT check in front of the API works as it does with
-//! the app's own issuer. The key is generated when the issuer starts, and exists nowhere else.
+//! It publishes its public key as a real issuer does, so that the JWT check in front of the API works as it
+//! does with the app's own issuer. The key is generated when the issuer starts, and exists nowhere else.
 
 use std::io;
 use std::time::Duration;

@@ -1,11 +1,12 @@
 //! The whole service on one machine.
 //!
-//! It serves everything that the functions use in the cloud on loopback: Circle's API, the HTTP API with its JWT check,
-//! DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
+//! It serves everything that the functions use in the cloud on loopback: Circle's API, the HTTP API with its
+//! JWT check, DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
 
 pub mod circle_simulator;
 pub mod demo;
 pub mod dynamodb;
+pub mod facts;
 pub mod http_api;
 mod interval;
 pub mod issuer;

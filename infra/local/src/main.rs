@@ -44,6 +44,8 @@ struct Arguments {
 enum Command {
     /// Show a PIN change, a locked PIN and a recovery step by step.
     Demo,
+    /// Print routes, error codes, settings and other lists as JSON.
+    Facts,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -53,6 +55,10 @@ async fn main() -> ExitCode {
         .expect("logging is set up once");
     let result = match arguments.command {
         Some(Command::Demo) => demo::run().await,
+        Some(Command::Facts) => {
+            println!("{:#}", local::facts::facts());
+            Ok(())
+        }
         None => serve(arguments).await,
     };
     match result {
@@ -69,7 +75,8 @@ async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let has_external_functions = functions.is_some();
     let stack = Stack::start(StackOptions { port, data, functions, ..StackOptions::default() }).await?;
     stack.add_user(USER, PIN);
-    // Listens before anything is printed, because a script may send the signal as soon as it has read the output.
+    // Listens before anything is printed, because a script may send the signal as soon as it has read the
+    // output.
     let shutdown = shutdown_signal()?;
     if json {
         println!("{}", description(&stack));
@@ -185,7 +192,8 @@ Press Ctrl-C to stop.",
     )
 }
 
-/// A shell filter that shows a JSON response and outputs the value of one member, or nothing if it is missing.
+/// A shell filter that shows a JSON response and outputs the value of one member, or nothing if it is
+/// missing.
 fn show_and_extract(member: &str) -> String {
     format!(r#"tee /dev/stderr | sed -n 's/.*"{member}":"\([^"]*\)".*/\1/p'"#)
 }

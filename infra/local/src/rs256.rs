@@ -14,8 +14,8 @@ use serde_json::Value;
 pub(crate) struct Rs256Key(Arc<OnceLock<KeyPair>>);
 
 impl Rs256Key {
-    /// Starts to generate the key on a thread of its own, because that often takes a fifth of a second. Needs a tokio
-    /// runtime.
+    /// Starts to generate the key on a thread of its own, because that often takes a fifth of a second. Needs
+    /// a tokio runtime.
     pub(crate) fn generate_in_background() -> Self {
         let key = Self::default();
         let background = key.clone();
@@ -25,7 +25,8 @@ impl Rs256Key {
         key
     }
 
-    /// Waits for the key without blocking the runtime. [`Self::sign`] and [`Self::public_key`] are quick afterwards.
+    /// Waits for the key without blocking the runtime. [`Self::sign`] and [`Self::public_key`] are quick
+    /// afterwards.
     pub(crate) async fn ready(&self) {
         if self.0.get().is_none() {
             let key = self.clone();

@@ -11,20 +11,22 @@ use crate::interval::Interval;
 /// How often `reconcile-challenges` runs, as in the cloud.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
 
-/// The function's time limit in another process, as in the cloud. It is longer than a run, which ends by itself.
+/// The function's time limit in another process, as in the cloud. It is longer than a run, which ends by
+/// itself.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `reconcile-challenges` on its schedule.
 pub(crate) enum Scheduler {
     /// The function runs in this process.
     InProcess(Box<ReconcileChallenges>),
-    /// The function runs behind an endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The URL has no
-    /// trailing slash.
+    /// The function runs behind an endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The
+    /// URL has no trailing slash.
     LambdaInvokeEndpoint(String),
 }
 
 impl Scheduler {
-    /// Runs the function every five minutes of `clock`, counted from this call, for as long as the future is polled.
+    /// Runs the function every five minutes of `clock`, counted from this call, for as long as the future is
+    /// polled.
     pub(crate) fn run(self, clock: AdjustableClock) -> impl Future<Output = ()> {
         let mut interval = Interval::new(clock.clone(), RECONCILE_PERIOD);
         async move {

@@ -41,7 +41,8 @@ impl Server {
         }))
     }
 
-    /// Runs the server that `serve` creates. `serve` receives a future that completes when the server has to stop.
+    /// Runs the server that `serve` creates. `serve` receives a future that completes when the server has to
+    /// stop.
     pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(
         address: SocketAddr,
         serve: impl FnOnce(Stopped) -> F,

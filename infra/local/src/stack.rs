@@ -44,11 +44,13 @@ const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
 /// The options of a stack.
 #[derive(Debug)]
 pub struct StackOptions {
-    /// The port of the HTTP API. The other parts use the next four ports. 0 lets the system choose all of them.
+    /// The port of the HTTP API. The other parts use the next four ports. 0 lets the system choose all of
+    /// them.
     pub port: u16,
     /// The file for DynamoDB's tables. If absent, they are in memory.
     pub data: Option<PathBuf>,
-    /// An endpoint that runs the functions, such as that of `cargo lambda watch`. If absent, this process runs them.
+    /// An endpoint that runs the functions, such as that of `cargo lambda watch`. If absent, this process
+    /// runs them.
     pub functions: Option<String>,
     /// The origins whose pages may call the API.
     pub allowed_origins: Vec<String>,
@@ -260,8 +262,8 @@ async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListene
     })
 }
 
-/// The platform of the functions in this process. It takes its variables from `variables` and leaves the environment of
-/// the process alone.
+/// The platform of the functions in this process. It takes its variables from `variables` and leaves the
+/// environment of the process alone.
 async fn platform(
     variables: &BTreeMap<String, String>,
     clock: &AdjustableClock,
@@ -269,8 +271,8 @@ async fn platform(
 ) -> Platform {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let aws: SdkConfig = aws_defaults(Arc::clone(&clock))
-        // A developer's own environment and profiles must not affect these endpoints. Without an environment, the SDK
-        // does not find the profiles either.
+        // A developer's own environment and profiles must not affect these endpoints. Without an environment,
+        // the SDK does not find the profiles either.
         .empty_test_environment()
         // The SDK's default client uses the proxy of the environment.
         .http_client(
@@ -331,8 +333,8 @@ fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, Setti
     ]))
 }
 
-/// Subscribes the webhook route. If another process runs the functions, it may not have started yet, so a background
-/// task retries until it succeeds.
+/// Subscribes the webhook route. If another process runs the functions, it may not have started yet, so a
+/// background task retries until it succeeds.
 async fn subscribe(
     circle: &CircleSimulator,
     api: &HttpApi,

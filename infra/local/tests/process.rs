@@ -55,8 +55,8 @@ impl Drop for Running {
     }
 }
 
-/// Prints the duration of the start and the memory in use. Only the memory has a limit, because the duration depends on
-/// what else the machine does.
+/// Prints the duration of the start and the memory in use. Only the memory has a limit, because the duration
+/// depends on what else the machine does.
 #[test]
 fn stack_prints_its_urls_uses_little_memory_and_ends_with_ctrl_c() {
     let before = SystemClock.now();
@@ -169,6 +169,13 @@ fn port_in_use_is_reported() {
         text.contains(&format!("port {port} for the HTTP API is in use; choose another with --port")),
         "{text}"
     );
+}
+
+#[test]
+fn facts_are_printed_as_json() {
+    let output = local(&["facts"]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), local::facts::facts());
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Challenge {
         resource
     }
 
-    /// The `notification` of a webhook. It always has an error code, which is 0 if the challenge did not fail.
+    /// The `notification` of a webhook. It always has an error code, which is 0 if the challenge did not
+    /// fail.
     pub(super) fn notification(&self, knobs: &Knobs) -> Value {
         let (code, message) = self.status.error().unwrap_or((0, ""));
         let mut notification = json!({

@@ -58,12 +58,12 @@ impl CircleSimulator {
         self.act_on(id, |_, _| Ok(None))
     }
 
-    /// The user enters a PIN. The correct PIN completes a CHANGE_PIN challenge. The third wrong PIN locks the PIN for
-    /// 30 minutes and fails the challenge (155119).
+    /// The user enters a PIN. The correct PIN completes a CHANGE_PIN challenge. The third wrong PIN locks the
+    /// PIN for 30 minutes and fails the challenge (155119).
     ///
     /// # Errors
-    /// If the challenge does not exist, already has a final status or is a RESTORE_PIN challenge, or the entry is
-    /// incomplete.
+    /// If the challenge does not exist, already has a final status or is a RESTORE_PIN challenge, or the
+    /// entry is incomplete.
     pub fn enter_pin(&self, id: Uuid, entry: PinEntry) -> Result<ChallengeView, ControlError> {
         let now = self.now();
         self.act_on(id, |state, challenge_type| {
@@ -99,8 +99,9 @@ impl CircleSimulator {
         })
     }
 
-    /// The user answers the security questions of a RESTORE_PIN challenge. Correct answers complete it and unlock the
-    /// PIN. The third wrong answers lock the questions for 30 minutes and fail the challenge (155120).
+    /// The user answers the security questions of a RESTORE_PIN challenge. Correct answers complete it and
+    /// unlock the PIN. The third wrong answers lock the questions for 30 minutes and fail the challenge
+    /// (155120).
     ///
     /// # Errors
     /// If the challenge does not exist, already has a final status or is a CHANGE_PIN challenge.

@@ -33,7 +33,8 @@ pub struct Fault {
     pub retry_after: Option<String>,
     /// Breaks the connection instead of sending a response.
     pub drop: bool,
-    /// The call takes effect first, and only its response is replaced. A call that Circle rejects has no effect.
+    /// The call takes effect first, and only its response is replaced. A call that Circle rejects has no
+    /// effect.
     pub after_effect: bool,
 }
 

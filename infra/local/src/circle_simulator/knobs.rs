@@ -8,40 +8,44 @@ use super::CircleSimulator;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Knobs {
-    /// A new user token ends the user's older tokens (155103). Circle does not document whether it does. Default: no.
+    /// A new user token ends the user's older tokens (155103). Circle does not document whether it does.
+    /// Default: no.
     pub new_token_ends_old: bool,
     /// New user tokens come without an `encryptionKey`, which is optional in Circle's schema. Default: no.
     pub omit_encryption_key: bool,
     /// The first wrong PIN fails the challenge with 155112, instead of the third with 155119. Default: no.
     pub wrong_pin_fails_challenge: bool,
-    /// The first wrong security answers fail the challenge with 155115, instead of the third with 155120. Default: no.
+    /// The first wrong security answers fail the challenge with 155115, instead of the third with 155120.
+    /// Default: no.
     pub wrong_answers_fail_challenge: bool,
     /// The `notificationType` of CHANGE_PIN challenges. Circle's guide shows `challenges.initialize`.
     /// Default: `challenges.changePin`.
     pub change_pin_notification_type: String,
-    /// Challenge notifications have a `userId`, as in Circle's guide but not on its reference page. Default: yes.
+    /// Challenge notifications have a `userId`, as in Circle's guide but not on its reference page. Default:
+    /// yes.
     pub notifications_name_user: bool,
     /// The name of the status in challenge notifications. Default: `status`.
     pub status_field: StatusField,
     /// The status of a challenge that succeeded: `COMPLETE`, or `COMPLETED` as in some of Circle's guides.
     /// Default: `COMPLETE`.
     pub complete_status: String,
-    /// The HTTP status of the errors whose status Circle does not document (155110, 155111, 155116, 155119, 155120).
-    /// Default: 403.
+    /// The HTTP status of the errors whose status Circle does not document (155110, 155111, 155116, 155119,
+    /// 155120). Default: 403.
     pub undocumented_error_status: u16,
     /// Notifications are held until they are released.
     pub webhooks_paused: bool,
     /// How many of the next notifications are lost.
     pub lose_webhooks: u32,
-    /// How many extra copies of each notification are sent. They are sent one after the other, or all at once if
-    /// `delay_webhooks_ms` is set.
+    /// How many extra copies of each notification are sent. They are sent one after the other, or all at once
+    /// if `delay_webhooks_ms` is set.
     pub repeat_webhooks: u32,
-    /// How long each notification waits before its first attempt, in milliseconds of the simulator's clock. Later
-    /// notifications without a delay overtake it.
+    /// How long each notification waits before its first attempt, in milliseconds of the simulator's clock.
+    /// Later notifications without a delay overtake it.
     pub delay_webhooks_ms: u64,
     /// How many notifications are collected and then sent in reverse order. Values below 2 turn this off.
     pub reorder_webhooks: u32,
-    /// The waits between attempts (1 s to 11 h) are multiplied by this. It is read when a wait begins. Default: 1.
+    /// The waits between attempts (1 s to 11 h) are multiplied by this. It is read when a wait begins.
+    /// Default: 1.
     pub retry_factor: f64,
 }
 

@@ -1,14 +1,15 @@
 //! A simulator of Circle's API for user-controlled wallets.
 //!
-//! It is an independent implementation of Circle's documentation. It shares no wire type with the functions that it
-//! tests, so that a misreading on one side does not hide the same misreading on the other. Circle's own server SDKs
-//! work with it unchanged.
+//! It is an independent implementation of Circle's documentation. It shares no wire type with the functions
+//! that it tests, so that a misreading on one side does not hide the same misreading on the other. Circle's
+//! own server SDKs work with it unchanged.
 //!
 //! It has three parts:
 //! - Circle's API (`/v1/w3s/..`, `/v2/notifications/..`): `calls` finds the call, `api` performs it.
-//! - Signed webhooks to the subscribers: `notifications` builds and signs the messages, `deliveries` sends them.
-//! - A control API under `/control`: `control`. It acts as a user on the device or as an operator of Circle, and it
-//!   makes Circle misbehave. Each operation is also a method of [`CircleSimulator`].
+//! - Signed webhooks to the subscribers: `notifications` builds and signs the messages, `deliveries` sends
+//!   them.
+//! - A control API under `/control`: `control`. It acts as a user on the device or as an operator of Circle,
+//!   and it makes Circle misbehave. Each operation is also a method of [`CircleSimulator`].
 //!
 //! All state is in one `state::State` behind one lock, which is never held across an `await`.
 
@@ -77,7 +78,8 @@ pub struct CircleOptions {
     pub on_api_key_change: Option<OnApiKeyChange>,
 }
 
-/// A running simulator. Clones are handles to the same simulator, which stops when the last handle is dropped.
+/// A running simulator. Clones are handles to the same simulator, which stops when the last handle is
+/// dropped.
 #[derive(Clone)]
 pub struct CircleSimulator {
     core: Arc<Core>,

@@ -24,8 +24,9 @@ impl CircleSimulator {
         self.send(state, message);
     }
 
-    /// Sends a signed notification of any content, such as one of another app's challenge on the same Circle account.
-    /// Returns to how many subscriptions it was sent. If an id is given, it repeats an earlier notification.
+    /// Sends a signed notification of any content, such as one of another app's challenge on the same Circle
+    /// account. Returns to how many subscriptions it was sent. If an id is given, it repeats an earlier
+    /// notification.
     pub fn send_notification(
         &self,
         notification_type: &str,
@@ -65,7 +66,8 @@ impl CircleSimulator {
         }
     }
 
-    /// Sends a notification to each subscription whose filters match. Returns how many subscriptions that were.
+    /// Sends a notification to each subscription whose filters match. Returns how many subscriptions that
+    /// were.
     fn notify(
         &self,
         state: &mut State,

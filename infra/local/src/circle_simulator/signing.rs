@@ -1,4 +1,5 @@
-//! The keys that sign webhooks: ECDSA on P-256. Receivers get the public half at `/v2/notifications/publicKey/{id}`.
+//! The keys that sign webhooks: ECDSA on P-256. Receivers get the public half at
+//! `/v2/notifications/publicKey/{id}`.
 
 use std::sync::Arc;
 
@@ -64,7 +65,8 @@ impl SigningKeys {
 }
 
 impl CircleSimulator {
-    /// Signs webhooks with a new key from now on, and returns its id. The public halves of older keys stay available.
+    /// Signs webhooks with a new key from now on, and returns its id. The public halves of older keys stay
+    /// available.
     pub fn rotate_signing_key(&self) -> Uuid {
         let key = SigningKey::generate(self.core.random.uuid(), self.now());
         let id = key.id;

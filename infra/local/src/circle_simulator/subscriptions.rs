@@ -16,7 +16,8 @@ use super::{CircleSimulator, ControlError};
 /// How long the simulator waits for the response of an endpoint. Circle does not document a limit.
 pub(super) const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The filters for challenges that Circle's SDKs offer. Filters of other families are not checked against a list.
+/// The filters for challenges that Circle's SDKs offer. Filters of other families are not checked against a
+/// list.
 const CHALLENGE_NOTIFICATIONS: [&str; 10] = [
     "challenges.*",
     "challenges.accelerateTransaction",
@@ -120,7 +121,8 @@ pub(super) fn is_endpoint(endpoint: &str) -> bool {
 }
 
 impl CircleSimulator {
-    /// Creates a subscription as `POST /v2/notifications/subscriptions` does, and returns Circle's `Subscription`.
+    /// Creates a subscription as `POST /v2/notifications/subscriptions` does, and returns Circle's
+    /// `Subscription`.
     pub(super) async fn create_subscription(
         &self,
         endpoint: String,
@@ -173,7 +175,8 @@ impl CircleSimulator {
         Ok(())
     }
 
-    /// Creates a subscription as `POST /v2/notifications/subscriptions` does, and returns Circle's `Subscription`.
+    /// Creates a subscription as `POST /v2/notifications/subscriptions` does, and returns Circle's
+    /// `Subscription`.
     ///
     /// # Errors
     /// If the endpoint or a filter is invalid, or the endpoint does not respond to HEAD with 200.

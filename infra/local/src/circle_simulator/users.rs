@@ -40,8 +40,8 @@ pub enum UserStatus {
     Disabled,
 }
 
-/// A change of a user. Absent fields keep their value. A new user is enabled and has neither a PIN nor security
-/// questions.
+/// A change of a user. Absent fields keep their value. A new user is enabled and has neither a PIN nor
+/// security questions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserChange {

@@ -18,8 +18,8 @@ use shared::random::Random;
 
 use super::{ACCOUNT_ID, GatewayError};
 
-/// How long a function may take. Lambda then ends it, and API Gateway responds with 500. API Gateway's own limit for an
-/// integration, after which it responds with 503, is 30 s.
+/// How long a function may take. Lambda then ends it, and API Gateway responds with 500. API Gateway's own
+/// limit for an integration, after which it responds with 503, is 30 s.
 pub const FUNCTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long `cargo lambda watch` may take. It compiles a function at its first call.
@@ -36,7 +36,8 @@ pub type Handler = Arc<
 pub enum Backend {
     /// This process. The handlers are listed by function name.
     InProcess(HashMap<&'static str, Handler>),
-    /// An endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The URL has no trailing slash.
+    /// An endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The URL has no trailing
+    /// slash.
     LambdaInvokeEndpoint(String),
 }
 
@@ -82,7 +83,8 @@ impl Invoker {
         }
     }
 
-    /// Runs the handler in a task of its own. The task continues if the caller hangs up, and a panic ends only the task.
+    /// Runs the handler in a task of its own. The task continues if the caller hangs up, and a panic ends
+    /// only the task.
     async fn run(
         &self,
         function: &'static str,
@@ -162,14 +164,15 @@ struct ProxyResponse {
     is_base64_encoded: bool,
 }
 
-/// Converts a function's JSON to an HTTP response, as API Gateway does. JSON without a `statusCode` becomes the body of a
-/// response with the status 200.
+/// Converts a function's JSON to an HTTP response, as API Gateway does. JSON without a `statusCode` becomes
+/// the body of a response with the status 200.
 ///
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 fn proxy_response(json: &[u8]) -> Option<Response> {
     let value: Value = serde_json::from_slice(json).ok()?;
     if value.get("statusCode").is_none() {
-        // cargo-lambda reports a function that ended during its start in this way. Lambda reports it in a header.
+        // cargo-lambda reports a function that ended during its start in this way. Lambda reports it in a
+        // header.
         if value.get("errorType").is_some() && value.get("errorMessage").is_some() {
             return None;
         }

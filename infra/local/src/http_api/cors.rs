@@ -1,8 +1,10 @@
-//! CORS in API Gateway: the gateway responds to preflight requests, and its CORS headers replace those of the function.
+//! CORS in API Gateway: the gateway responds to preflight requests, and its CORS headers replace those of the
+//! function.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html>
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde_json::{Value, json};
 
 const ALLOWED_HEADERS: &str = "authorization,content-type,idempotency-key,x-user-token";
 const ALLOWED_METHODS: &str = "GET,POST";
@@ -19,7 +21,18 @@ const CORS_HEADERS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// The CORS configuration of the API. CORS is off if no origin is allowed.
+/// The configuration without the origins, in the form of the template's `CorsConfiguration`.
+pub(crate) fn cors_configuration() -> Value {
+    let list = |text: &str| text.split(',').collect::<Value>();
+    json!({
+        "AllowHeaders": list(ALLOWED_HEADERS),
+        "AllowMethods": list(ALLOWED_METHODS),
+        "ExposeHeaders": list(EXPOSED_HEADERS),
+        "MaxAge": MAX_AGE.parse::<u32>().ok(),
+    })
+}
+
+/// CORS for pages of the allowed origins. CORS is off if no origin is allowed.
 #[derive(Debug)]
 pub(super) struct Cors {
     allowed_origins: Vec<String>,

@@ -103,8 +103,8 @@ pub(super) fn event(request: Accepted<'_>) -> Value {
     event
 }
 
-/// The headers, including those that API Gateway adds. The names are in lower case, and the values of a repeated header
-/// are joined with commas.
+/// The headers, including those that API Gateway adds. The names are in lower case, and the values of a
+/// repeated header are joined with commas.
 fn headers(request: &Accepted<'_>) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::<String, String>::new();
     for (name, value) in request.parts.headers.iter().filter(|(name, _)| *name != header::COOKIE) {
@@ -155,9 +155,10 @@ fn percent_decoded(text: &str) -> String {
 
 /// The body, and whether it is base64.
 ///
-/// The documentation says only that a body with a binary content type is base64. Others have measured on AWS which types
-/// are passed as text (<https://github.com/ministackorg/ministack/pull/766>): `text/*` and three of `application/*`. A
-/// form, an unknown type such as `application/problem+json`, and a body without a type are base64.
+/// The documentation says only that a body with a binary content type is base64. Others have measured on AWS
+/// which types are passed as text (<https://github.com/ministackorg/ministack/pull/766>): `text/*` and three
+/// of `application/*`. A form, an unknown type such as `application/problem+json`, and a body without a type
+/// are base64.
 fn body(headers: &HeaderMap, body: &[u8]) -> (String, bool) {
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -170,7 +171,8 @@ fn body(headers: &HeaderMap, body: &[u8]) -> (String, bool) {
     }
 }
 
-/// A claim as a string, because the authorizer converts claims of any type to strings. `None` if the claim is null.
+/// A claim as a string, because the authorizer converts claims of any type to strings. `None` if the claim is
+/// null.
 ///
 /// API Gateway writes a list as `[a b]` (<https://github.com/floci-io/floci/pull/2011>).
 fn claim_text(claim: &Value) -> Option<String> {

@@ -1,6 +1,8 @@
-//! The HTTP API on one machine: it stands between the callers and the functions, as API Gateway does in the cloud.
+//! The HTTP API on one machine: it stands between the callers and the functions, as API Gateway does in the
+//! cloud.
 //!
-//! Its routes, its JWT authorizer, CORS, the events for the functions and its own errors are as on AWS, over real HTTP.
+//! Its routes, its JWT authorizer, CORS, the events for the functions and its own errors are as on AWS, over
+//! real HTTP.
 
 mod authorizer;
 mod backend;
@@ -27,6 +29,7 @@ pub use self::backend::{Backend, FUNCTION_TIMEOUT, Handler};
 use self::authorizer::{Authorizer, TokenError};
 use self::backend::Invoker;
 use self::cors::Cors;
+pub(crate) use self::cors::cors_configuration;
 use self::event::{Accepted, event};
 use crate::server::Server;
 
@@ -79,7 +82,8 @@ pub struct HttpApiOptions {
     pub issuer: String,
     /// The required audience of tokens.
     pub audience: String,
-    /// The origins whose pages may call the API, such as `https://app.example.com` or `*`. If empty, CORS is off.
+    /// The origins whose pages may call the API, such as `https://app.example.com` or `*`. If empty, CORS is
+    /// off.
     pub allowed_origins: Vec<String>,
     /// Runs the functions.
     pub backend: Backend,
@@ -231,7 +235,8 @@ impl Gateway {
 
 /// Reads the body up to [`BODY_LIMIT`].
 async fn read(body: Body) -> Result<Vec<u8>, GatewayError> {
-    // This reads more than the limit, because a caller does not see the response if it is cut off while it sends.
+    // This reads more than the limit, because a caller does not see the response if it is cut off while it
+    // sends.
     match axum::body::to_bytes(body, 2 * BODY_LIMIT).await {
         Ok(body) if body.len() <= BODY_LIMIT => Ok(body.into()),
         _ => Err(GatewayError::TooLarge),

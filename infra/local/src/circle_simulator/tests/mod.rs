@@ -226,7 +226,8 @@ async fn receive(
     StatusCode::from_u16(status.load(Ordering::SeqCst)).unwrap()
 }
 
-/// Verifies a message as Circle documents it: fetches the key by its id and checks the signature of the raw bytes.
+/// Verifies a message as Circle documents it: fetches the key by its id and checks the signature of the raw
+/// bytes.
 async fn assert_signed(stage: &Stage, message: &Received) {
     let header = |name: &str| message.headers[name].to_str().unwrap().to_owned();
     let key = stage.get(&format!("/v2/notifications/publicKey/{}", header("X-Circle-Key-Id")), None).await;
