@@ -311,7 +311,7 @@ async fn a_table_that_cannot_be_reached_fails_the_run() {
     let log = Log::start();
     let deadline = Deadline::after(&app.stack.clock, MINUTE);
     let failed = while_time_passes(&app.stack.clock, reconcile(&function, deadline)).await;
-    assert_eq!(failed.unwrap_err().to_string(), "the table could not be reached; what is due stays due");
+    assert_eq!(failed.unwrap_err().to_string(), "the table cannot be reached; due challenges stay due");
     assert!(metrics(&log).contains(&"storage_unavailable".to_owned()));
     table.set_down(&[]);
     assert_eq!(run(&app, &function).await.settled, 1);

@@ -1,147 +1,145 @@
-//! One run: from shard to shard and from page to page, and when it ends.
+//! One run: reads what is due, calls Circle, and writes, as the policy and the ledger say.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use shared::api_key::ApiKeyError;
-use shared::challenge_store::{AbandonReason, Check, DueChallenge, OPEN_SHARDS};
-use shared::circle::CircleError;
-use shared::clock::Deadline;
+use shared::challenge::ReportSource;
+use shared::challenge_store::{AbandonReason, ChallengeStore, Check, DueChallenge, OPEN_SHARDS};
+use shared::circle::Circle;
+use shared::clock::{Clock, Deadline};
+use shared::config::{self, CircleSettings, SettingError};
 use shared::dynamodb::StoreError;
+use shared::metric::Metric;
+use shared::platform::Platform;
+use shared::random::Random;
+use shared::rate_limit::RateLimits;
 use shared::telemetry::Chain;
 use shared::user_id::UserId;
 use time::OffsetDateTime;
 
-use crate::turn::Turn;
-use crate::{ReconcileChallenges, StopReason, Summary};
+use crate::error::{CheckError, ErrorKind};
+use crate::ledger::{Found, Ledger, NotFoundVerdict, Permit};
+use crate::policy::{Policy, RESCHEDULE_WAIT};
+use crate::summary::{StopReason, Summary};
 
-/// How many users, and how many writes at the end, are looked after at once.
-pub(crate) const CONCURRENCY: usize = 8;
+/// How many users are checked at once, and how many unknown challenges are resolved at once.
+const CONCURRENCY: usize = 8;
 
-/// What a look may cost: a session and a question.
-pub(crate) const CALLS_PER_CHECK: u32 = 2;
+/// Time reserved for the writes after the last calls to Circle. One call to the table takes 4 seconds at most.
+const WRITE_TIME: Duration = Duration::from_secs(5);
 
-/// What is kept of the invocation's time to write down what the last looks showed: an operation of the table's takes
-/// 4 seconds at most.
-const WRITING_TIME: Duration = Duration::from_secs(5);
+/// The longest that Circle may take to return a challenge, retries included.
+const CHALLENGE_LIMIT: Duration = Duration::from_secs(8);
 
-/// How many calls in a row may fail before it is taken for an outage and not for bad luck with some challenges.
-const FAILURES_IN_A_ROW: u32 = 3;
+/// The longest that Circle may take to create a session, retries included. It is short because a late retry might end a
+/// session that the user has started in the meantime.
+const SESSION_LIMIT: Duration = Duration::from_secs(3);
 
-/// The table could not be reached.
+/// What the function keeps between runs.
+#[derive(Debug)]
+pub struct ReconcileChallenges {
+    circle: Circle,
+    challenges: ChallengeStore,
+    rate_limits: RateLimits,
+    pub(crate) clock: Arc<dyn Clock>,
+    random: Arc<Random>,
+    calls_per_run: u32,
+    policy: Policy,
+    /// Until when Circle asked not to be called.
+    quiet_until: Mutex<Option<OffsetDateTime>>,
+}
+
+impl ReconcileChallenges {
+    /// The function with the settings of the environment.
+    ///
+    /// # Errors
+    /// If a setting is missing or invalid.
+    pub fn new(platform: &Platform) -> Result<Self, SettingError> {
+        let environment = &platform.environment;
+        Ok(Self {
+            circle: Circle::new(platform, CircleSettings::read(environment)?),
+            challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
+            rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
+            clock: Arc::clone(&platform.clock),
+            random: Arc::clone(&platform.random),
+            calls_per_run: config::circle_calls_per_run(environment)?,
+            policy: Policy { abandon_after: config::abandon_after(environment)? },
+            quiet_until: Mutex::default(),
+        })
+    }
+
+    /// Reads the API key ahead of the first run.
+    pub async fn warm_up(&self) {
+        self.circle.warm_up().await;
+    }
+}
+
+/// The run stopped because the table could not be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("the table could not be reached; what is due stays due")]
-pub struct RunError(#[source] StoreError);
+#[error("the table cannot be reached; due challenges stay due")]
+pub struct RunError(#[source] CheckError);
 
-/// Why a look came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CheckError {
-    #[error(transparent)]
-    Circle(#[from] CircleError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("Circle does not say how the challenge stands")]
-    NoStatus,
-}
-
-impl CheckError {
-    /// Whether no challenge has a part in it.
-    pub(crate) fn is_systemic(&self) -> bool {
-        match self {
-            Self::Circle(error) => error.is_rate_limited() || error.is_api_key_unusable(),
-            Self::Store(_) => true,
-            Self::NoStatus => false,
-        }
-    }
-
-    /// Whether Circle may be down; a single challenge can meet that too.
-    pub(crate) fn is_outage(&self) -> bool {
-        matches!(self, Self::Circle(error) if error.is_transient() || error.is_unrecognized())
+/// Makes one run: checks what is due, as far as time and calls go.
+///
+/// # Errors
+/// If the run stopped because the table could not be reached.
+pub async fn reconcile(function: &ReconcileChallenges, deadline: Deadline) -> Result<Summary, RunError> {
+    let (started, quiet_until) = (function.clock.now(), *lock(&function.quiet_until));
+    let ledger = Mutex::new(Ledger::new(function.calls_per_run, quiet_until, started));
+    let run = Run { function, deadline: deadline.earlier(WRITE_TIME), ledger };
+    let not_found = run.check_all(started).await;
+    run.resolve_not_found(not_found).await;
+    let ledger = run.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let summary = ledger.summary();
+    let summary_text = serde_json::to_string(&summary).expect("numbers and strings can be written as JSON");
+    tracing::info!(summary = summary_text, "reconciliation run ended");
+    let mut quiet_until = lock(&function.quiet_until);
+    *quiet_until = ledger.quiet_until().max(*quiet_until);
+    match ledger.into_error() {
+        Some(error) if summary.stopped == Some(StopReason::TableUnavailable) => Err(RunError(error)),
+        _ => Ok(summary),
     }
 }
 
-/// One run under way.
-pub(crate) struct Run<'a> {
-    pub(crate) function: &'a ReconcileChallenges,
-    pub(crate) deadline: Deadline,
-    started: OffsetDateTime,
-    state: Mutex<State>,
+struct Run<'a> {
+    function: &'a ReconcileChallenges,
+    /// When the calls to Circle end.
+    deadline: Deadline,
+    /// Locked for one method call at a time.
+    ledger: Mutex<Ledger>,
 }
 
-pub(crate) struct State {
-    pub(crate) summary: Summary,
-    pub(crate) calls_left: u32,
-    /// What the run has seen of each user, by id.
-    pub(crate) turns: HashMap<String, Turn>,
-    /// Looks at challenges that Circle does not know. What they mean shows at the end of the run.
-    pub(crate) unknown: Vec<Check>,
-    /// Calls to Circle that failed in a row, and calls to the table.
-    pub(crate) circle_failures: u32,
-    pub(crate) table_failures: u32,
-    table_error: Option<StoreError>,
-}
-
-impl<'a> Run<'a> {
-    pub(crate) fn new(function: &'a ReconcileChallenges, deadline: Deadline) -> Self {
-        let state = State {
-            summary: Summary::default(),
-            calls_left: function.calls_per_run,
-            turns: HashMap::new(),
-            unknown: Vec::new(),
-            circle_failures: 0,
-            table_failures: 0,
-            table_error: None,
-        };
-        Self {
-            function,
-            started: function.clock.now(),
-            deadline: deadline.earlier(WRITING_TIME),
-            state: Mutex::new(state),
+impl Run<'_> {
+    /// Checks what is due. Returns the checks of challenges that Circle does not know.
+    async fn check_all(&self, started: OffsetDateTime) -> Vec<Check> {
+        if !self.has_stopped()
+            && let Err(error) = self.function.circle.read_api_key().await
+        {
+            self.record_error(error, None);
         }
-    }
-
-    /// Takes every look that is due, as far as time and calls go.
-    pub(crate) async fn finish(self) -> Result<Summary, RunError> {
-        let quiet_until = *lock(&self.function.quiet_until);
-        if quiet_until.is_some_and(|until| until > self.started) {
-            self.state().summary.stopped = Some(StopReason::RateLimited);
-        } else if let Err(error) = self.function.circle.read_api_key().await {
-            self.fail(error, None);
-        }
-        // Where calls run short, no shard is always the last.
-        let first = self.function.random.uuid().as_bytes()[0] % OPEN_SHARDS;
-        for shard in 0..OPEN_SHARDS {
-            self.shard((first + shard) % OPEN_SHARDS).await;
-        }
-        self.resolve_not_found().await;
-        let State { summary, table_error, .. } =
-            self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let summary_text = serde_json::to_string(&summary).expect("numbers and words can be written as JSON");
-        tracing::info!(summary = summary_text, "reconciled");
-        table_error.map_or(Ok(summary), |error| Err(RunError(error)))
-    }
-
-    async fn shard(&self, shard: u8) {
-        let mut from = None;
-        while !self.has_stopped() {
-            let page = match self.function.challenges.due(shard, self.started, from).await {
-                Ok(page) => page,
-                Err(error) => return self.fail(error, None),
-            };
-            self.state().summary.due += page.challenges.len() as u32;
-            stream::iter(self.by_user(page.challenges))
-                .for_each_concurrent(CONCURRENCY, |(user, due)| self.user(user, due))
-                .await;
-            from = page.next;
-            if from.is_none() {
-                return;
+        let mut pages: Vec<_> = (0..OPEN_SHARDS).map(|shard| (shard, None)).collect();
+        // The first shard is random, so that no shard is always the last when runs stop early.
+        pages.rotate_left((self.function.random.uuid().as_bytes()[0] % OPEN_SHARDS).into());
+        let mut not_found = Vec::new();
+        while let Some((shard, from)) = pages.pop()
+            && !self.has_stopped()
+        {
+            match self.function.challenges.due(shard, started, from).await {
+                Ok(page) => {
+                    self.ledger().count_due(page.challenges.len());
+                    let users = stream::iter(self.by_user(page.challenges));
+                    let checks = users.map(|(user, due)| self.check_user(user, due));
+                    not_found.extend(checks.buffer_unordered(CONCURRENCY).concat().await);
+                    pages.extend(page.next.map(|next| (shard, Some(next))));
+                }
+                Err(error) => self.record_error(error, None),
             }
         }
+        not_found
     }
 
-    /// What is due, together for each user, who then has one session.
+    /// Groups due challenges by user, because each user has one session in a run.
     fn by_user(
         &self,
         challenges: Vec<(String, Result<DueChallenge, StoreError>)>,
@@ -153,84 +151,195 @@ impl<'a> Run<'a> {
                     Some((_, theirs)) => theirs.push(due),
                     None => users.push((due.user_id.clone(), vec![due])),
                 },
-                Err(error) => self.fail(error, Some(&id)),
+                Err(error) => self.record_error(error, Some(id)),
             }
         }
         users
     }
 
-    pub(crate) fn record_abandoned(&self, check: &Check, why: AbandonReason) {
-        self.state().summary.abandoned += 1;
-        let challenge_id = check.challenge.id;
-        tracing::warn!(
-            metric = "challenge_abandoned", %challenge_id, why = why.as_str(),
-            "the challenge is not looked at again; a webhook or a poll still settles it"
-        );
-    }
-
-    /// Logs and counts a failure, and ends the run where more calls would be in vain.
-    pub(crate) fn fail(&self, error: impl Into<CheckError>, challenge_id: Option<&str>) {
-        let error = error.into();
-        tracing::warn!(metric = "check_failed", challenge_id, error = %Chain(&error), "a look came to nothing");
-        let mut state = self.state();
-        state.summary.failed += 1;
-        let is_outage = error.is_outage();
-        let stop = match error {
-            CheckError::Circle(CircleError::ApiKey(ApiKeyError::Unavailable { .. })) => {
-                Some(StopReason::ApiKeyUnavailable)
+    /// Checks a user's due challenges one after another, or defers them. Returns the checks of those that Circle does not
+    /// know.
+    async fn check_user(&self, user: UserId, due: Vec<DueChallenge>) -> Vec<Check> {
+        let mut not_found = Vec::new();
+        if self.has_stopped() {
+            return not_found;
+        }
+        let since = Policy::deferred_since(self.function.clock.now());
+        let is_deferred = match self.function.rate_limits.requested_since(&user, since).await {
+            Ok(is_deferred) => is_deferred,
+            Err(error) => {
+                self.record_error(error, None);
+                return not_found;
             }
-            CheckError::Circle(error) if error.is_api_key_unusable() => Some(StopReason::ApiKey),
-            CheckError::Circle(error) => {
-                let quiet_until = error.retry_after().map(|wait| self.function.clock.now() + wait);
-                let kept = &mut *lock(&self.function.quiet_until);
-                *kept = quiet_until.max(*kept);
-                state.circle_failures += u32::from(is_outage);
-                let is_down = quiet_until.is_some() || state.circle_failures >= FAILURES_IN_A_ROW;
-                let limited = error.is_rate_limited().then_some(StopReason::RateLimited);
-                limited.or(is_down.then_some(StopReason::CircleUnavailable))
-            }
-            CheckError::Store(error @ StoreError::Unavailable { .. }) => {
-                state.table_failures += 1;
-                let is_down = state.table_failures >= FAILURES_IN_A_ROW && state.summary.stopped.is_none();
-                state.table_error = Some(error).filter(|_| is_down).or(state.table_error.take());
-                is_down.then_some(StopReason::TableUnavailable)
-            }
-            CheckError::Store(_) | CheckError::NoStatus => None,
         };
-        if let Some(stop) = stop.filter(|_| state.summary.stopped.is_none()) {
-            state.summary.stopped = Some(stop);
-            tracing::error!(metric = stop.metric(), "the run ends early");
+        for due in due {
+            let checked =
+                if is_deferred { self.defer(&due).await } else { self.check_due(&user, &due).await };
+            match checked {
+                Ok(check) => not_found.extend(check),
+                Err(error) => self.record_error(error, Some(due.id.to_string())),
+            }
+        }
+        not_found
+    }
+
+    /// Leaves a challenge for a later run, or abandons it if it has been open for too long.
+    async fn defer(&self, due: &DueChallenge) -> Result<Option<Check>, CheckError> {
+        self.ledger().count_deferred();
+        let reason = self.function.policy.abandon_unchecked(self.age(due.created_at));
+        if reason.is_some()
+            && !self.has_stopped()
+            && let Some(check) = self.claim(due).await?
+        {
+            self.abandon(&check, reason).await?;
+        }
+        Ok(None)
+    }
+
+    /// Claims and makes a check, if the ledger permits one. Returns the check if Circle does not know the challenge.
+    async fn check_due(&self, user: &UserId, due: &DueChallenge) -> Result<Option<Check>, CheckError> {
+        let permit = if self.has_stopped() { None } else { self.ledger().begin_check(user) };
+        let Some(mut permit) = permit else { return Ok(None) };
+        let claimed = self.claim(due).await;
+        let Ok(Some(check)) = claimed else {
+            self.ledger().cancel_check(permit);
+            return Ok(claimed?);
+        };
+        let result = self.check(user, &check, &mut permit).await;
+        self.ledger().end_check(user, permit, result.as_ref().copied().map_err(CheckError::kind));
+        match result {
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(check)),
+            Err(error) => Ok(self.after_error(error, &check).await.map(|()| None)?),
         }
     }
 
-    /// Whether the run is over, which it is when its time is up.
-    pub(crate) fn has_stopped(&self) -> bool {
-        let stopped = &mut self.state().summary.stopped;
-        if stopped.is_none() && self.is_out_of_time() {
-            *stopped = Some(StopReason::Time);
-        }
-        stopped.is_some()
+    async fn claim(&self, due: &DueChallenge) -> Result<Option<Check>, StoreError> {
+        let (wait, jitter) = Policy::next_wait(self.age(due.created_at));
+        let next = self.function.clock.now() + wait + self.function.random.jitter(jitter);
+        let claimed = self.function.challenges.claim_check(due, next).await?;
+        self.ledger().table_responded();
+        Ok(claimed)
     }
 
-    pub(crate) fn is_out_of_time(&self) -> bool {
+    /// Asks Circle for the challenge and stores what is new. Creates a session if the user has none in this run.
+    async fn check(&self, user: &UserId, check: &Check, permit: &mut Permit) -> Result<Found, CheckError> {
+        let (circle, challenge) = (&self.function.circle, &check.challenge);
+        let token = match &permit.token {
+            Some(token) => token,
+            None => {
+                permit.calls += 1;
+                let session = circle.create_session(user, self.call_deadline(SESSION_LIMIT)).await?;
+                permit.token.insert(session.user_token)
+            }
+        };
+        permit.calls += 1;
+        let deadline = self.call_deadline(CHALLENGE_LIMIT);
+        let report = circle.challenge(challenge, token, ReportSource::Reconcile, deadline).await?;
+        let report = report.ok_or(CheckError::NoStatus)?;
+        if report.status.rank() > challenge.status.rank() {
+            // A stale report is fine: the record is as far along as Circle says, or further.
+            self.function.challenges.apply(&report).await?;
+        }
+        if report.status.is_final() {
+            return Ok(Found::Settled);
+        }
+        self.function.challenges.clear_not_found(check).await?;
+        let reason = self.function.policy.abandon_open(self.age(challenge.created_at));
+        self.abandon(check, reason).await?;
+        Ok(Found::Open)
+    }
+
+    /// Reschedules or abandons a challenge after an error, as the policy says, and records the error.
+    async fn after_error(&self, error: CheckError, check: &Check) -> Result<(), StoreError> {
+        let ReconcileChallenges { challenges, policy, clock, .. } = self.function;
+        let (kind, age) = (error.kind(), self.age(check.challenge.created_at));
+        let is_out_of_time = self.is_out_of_time();
+        let has_stopped = is_out_of_time || self.ledger().summary().stopped.is_some();
+        let written = if policy.reschedules(kind, has_stopped, age) {
+            challenges.reschedule(check, clock.now() + RESCHEDULE_WAIT).await
+        } else {
+            self.abandon(check, policy.abandon_unchecked(age)).await
+        };
+        if Policy::is_cut_short(kind, is_out_of_time) {
+            self.ledger().stop(StopReason::Time);
+        } else {
+            self.record_error(error, Some(check.challenge.id.to_string()));
+        }
+        written
+    }
+
+    /// Records that Circle does not know these challenges, if that can be trusted, and abandons those that are lost.
+    async fn resolve_not_found(&self, checks: Vec<Check>) {
+        let verdict = self.ledger().judge_not_found();
+        if let NotFoundVerdict::WrongAccount { users_found, users_not_found } = verdict {
+            tracing::error!(
+                metric = Metric::MostChallengesNotFound.as_str(),
+                users_found,
+                users_not_found,
+                "Circle does not know the challenges of most users; is the API key of the right account?"
+            );
+            return;
+        }
+        let resolve = |check: Check| async move {
+            if self.ledger().summary().stopped == Some(StopReason::TableUnavailable) {
+                return;
+            }
+            if let Err(error) = self.resolve(&check, verdict == NotFoundVerdict::Trusted).await {
+                self.record_error(error, Some(check.challenge.id.to_string()));
+            }
+        };
+        stream::iter(checks).for_each_concurrent(CONCURRENCY, resolve).await;
+    }
+
+    async fn resolve(&self, check: &Check, is_trusted: bool) -> Result<(), StoreError> {
+        let ReconcileChallenges { challenges, policy, .. } = self.function;
+        let times = if is_trusted { challenges.record_not_found(check).await? } else { Vec::new() };
+        self.abandon(check, policy.abandon_not_found(&times, self.age(check.challenge.created_at))).await
+    }
+
+    /// Abandons a challenge, if there is a reason to.
+    async fn abandon(&self, check: &Check, reason: Option<AbandonReason>) -> Result<(), StoreError> {
+        if let Some(reason) = reason
+            && self.function.challenges.abandon(check, reason).await?
+        {
+            self.ledger().count_abandoned();
+            let (metric, challenge_id) = (Metric::ChallengeAbandoned.as_str(), check.challenge.id);
+            tracing::warn!(metric, %challenge_id, reason = reason.as_str(), "challenge abandoned");
+        }
+        Ok(())
+    }
+
+    /// Logs and records an error, which may stop the run.
+    fn record_error(&self, error: impl Into<CheckError>, challenge_id: Option<String>) {
+        let (error, metric) = (error.into(), Metric::CheckFailed.as_str());
+        tracing::warn!(metric, challenge_id, error = %Chain(&error), "reconciliation check failed");
+        if let Some(reason) = self.ledger().record_error(error, self.function.clock.now()) {
+            tracing::error!(metric = reason.metric(), ?reason, "reconciliation run stopped early");
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        if self.is_out_of_time() {
+            self.ledger().stop(StopReason::Time);
+        }
+        self.ledger().summary().stopped.is_some()
+    }
+
+    fn is_out_of_time(&self) -> bool {
         self.deadline.remaining(&*self.function.clock).is_zero()
     }
 
-    /// Takes the calls of one check, if there are as many left and the run is not over.
-    pub(crate) fn takes_calls(&self) -> bool {
-        if self.has_stopped() {
-            return false;
-        }
-        let mut state = self.state();
-        match state.calls_left.checked_sub(CALLS_PER_CHECK) {
-            Some(left) => state.calls_left = left,
-            None => state.summary.stopped = Some(StopReason::Calls),
-        }
-        state.summary.stopped.is_none()
+    fn call_deadline(&self, limit: Duration) -> Deadline {
+        self.deadline.min(Deadline::after(&*self.function.clock, limit))
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+    fn age(&self, created_at: OffsetDateTime) -> Duration {
+        (self.function.clock.now() - created_at).try_into().unwrap_or_default()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
     }
 }
 

@@ -1,65 +1,65 @@
-//! What a run did.
+//! What a run returns and logs.
 
 use serde::Serialize;
 use shared::problem::Code;
 
-/// What a run did, in numbers of challenges unless said otherwise. It is the invocation's answer and its log line.
+/// What a run did, in numbers of challenges unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Items read from the index: those that were due.
+    /// Due challenges that the run read from the index.
     pub due: u32,
-    /// Left alone because their user asked for a challenge just now: a new user token might end a PIN entry.
+    /// Left for a later run, because the user has just requested a challenge and may be entering a PIN.
     pub deferred: u32,
-    /// Looks that were taken.
+    /// Checked.
     pub checks: u32,
-    /// Found settled, and recorded.
+    /// Settled by Circle, and stored.
     pub settled: u32,
-    /// Not settled yet, says Circle.
+    /// Not settled by Circle yet.
     pub open: u32,
-    /// Not known to Circle.
+    /// Unknown to Circle.
     pub not_found: u32,
-    /// Looks, users and pages that came to nothing; each has a line in the log.
+    /// Errors, of a check or of a step on the way to one. Each has a log line.
     pub failed: u32,
-    /// Not looked at again from now on.
+    /// No longer checked from now on.
     pub abandoned: u32,
-    /// Calls to Circle, without repeats of a call that failed.
+    /// Calls to Circle, retries not included.
     pub circle_calls: u32,
-    /// Why the run ended before all that was due had its check.
+    /// Why the run stopped before every due challenge was checked.
     pub stopped: Option<StopReason>,
 }
 
-/// Why a run ended early. The next one takes up the rest.
+/// Why a run stopped early. The next run continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The invocation's time is up.
+    /// The time of the invocation is used up.
     Time,
-    /// The run has made the calls to Circle that it may make (`CIRCLE_CALLS_PER_RUN`).
+    /// The calls to Circle that a run may make are used up (`CIRCLE_CALLS_PER_RUN`).
     Calls,
-    /// Circle takes no more calls from the account just now.
+    /// Circle accepts no more calls from the account for now.
     RateLimited,
-    /// Circle does not answer.
+    /// Circle is down.
     CircleUnavailable,
-    /// There is no usable API key, or Circle refuses it.
+    /// There is no usable API key, or Circle rejects it.
     ApiKey,
-    /// Secrets Manager does not give the API key just now.
+    /// Secrets Manager does not return the API key for now.
     ApiKeyUnavailable,
-    /// The table does not answer.
+    /// The table is down.
     TableUnavailable,
 }
 
 impl StopReason {
-    /// What is counted in the log: the word that stands for the same in the answers to callers.
-    pub(crate) fn metric(self) -> &'static str {
+    /// The metric that counts the runs stopped by an error: the code of the same error in the API.
+    pub(crate) fn metric(self) -> Option<&'static str> {
         let code = match self {
             Self::RateLimited => Code::CircleRateLimited,
             Self::CircleUnavailable => Code::CircleUnavailable,
             Self::ApiKey => Code::Misconfigured,
             Self::ApiKeyUnavailable => Code::ApiKeyUnavailable,
             Self::TableUnavailable => Code::StorageUnavailable,
-            Self::Time | Self::Calls => return "reconcile_stopped",
+            Self::Time | Self::Calls => return None,
         };
-        code.as_str()
+        Some(code.as_str())
     }
 }

@@ -1,13 +1,13 @@
-//! The scheduled look at challenges that no webhook has settled: the sparse index, and the claims on what is due.
-
-use std::time::Duration;
+//! Open challenges: the sparse index that lists them, the claims on due checks, and the writes that follow a check.
+//!
+//! The caller decides when the next check is due and when a challenge is abandoned.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::ChallengeStore;
 use super::item::challenge;
-use super::{ChallengeStore, FIRST_CHECK};
 use crate::challenge::{Challenge, FINAL_RANK};
 use crate::dynamodb::{
     Item, StoreError, Update, Written, instant, number, text, timestamp, unavailable, unreadable,
@@ -17,62 +17,52 @@ use crate::user_id::UserId;
 /// The sparse index of requested challenges that are not final.
 const INDEX: &str = "open-challenges";
 
-/// How many challenges are read at once.
-const PAGE: i32 = 100;
+/// How many challenges one page holds at most.
+const PAGE_SIZE: i32 = 100;
 
-/// The longest wait between two looks at a challenge.
-const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
-
-/// The wait after a look that failed through no fault of the challenge's: long enough for others to be looked at first.
-const WAIT_AFTER_FAILURE: Duration = Duration::from_secs(5 * 60);
-
-/// How often Circle has to say that it does not know a challenge, and over how long, before that is believed.
-const MISSES: usize = 3;
-const MISSES_OVER: Duration = Duration::from_secs(24 * 3600);
-
-/// A challenge whose look is due, as the index has it: the record itself may be further along.
+/// A challenge whose check is due, as the index lists it. The record may have changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueChallenge {
     /// Circle's id of the challenge.
     pub id: Uuid,
-    /// The user that it is for.
+    /// The user that the challenge belongs to.
     pub user_id: UserId,
-    /// When the record was made.
+    /// When the record was created.
     pub created_at: OffsetDateTime,
     next_check_at: i64,
 }
 
-/// A part of what is due, those that have waited longest first.
+/// A page of due challenges. Those that have been due for longest come first.
 #[derive(Debug)]
 pub struct DuePage {
-    /// The challenges, each with its id as the table has it; an item that cannot be read is in its place.
+    /// The challenges, each with its id as the table has it. An item that cannot be read is an error in its place.
     pub challenges: Vec<(String, Result<DueChallenge, StoreError>)>,
-    /// Where the rest begins, if there is more.
+    /// Where the next page starts, if there is one.
     pub next: Option<PageKey>,
 }
 
-/// Where in the index a page begins.
+/// Where a page of the index starts.
 #[derive(Debug)]
 pub struct PageKey(Item);
 
-/// A look that was claimed: nobody else takes one until the next is due.
+/// A claimed check. Nobody else checks the challenge before the next check is due.
 #[derive(Debug)]
 pub struct Check {
     /// The record.
     pub challenge: Challenge,
-    /// When the next look is due.
+    /// When the next check is due, in seconds since the Unix epoch. It identifies the claim.
     next_check_at: i64,
-    /// Whether Circle has said before that it does not know the challenge.
+    /// Whether an earlier check found that Circle does not know the challenge.
     was_not_found: bool,
 }
 
-/// Why a challenge is no longer looked at. A webhook or a caller's poll still settles it.
+/// Why a challenge is no longer checked. A webhook or a caller's poll can still settle it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum AbandonReason {
-    /// It has not been settled for too long.
+    /// The challenge has been open for too long.
     Age,
-    /// Circle does not know it.
+    /// Circle does not know the challenge.
     NotFound,
 }
 
@@ -84,11 +74,11 @@ impl AbandonReason {
 }
 
 impl ChallengeStore {
-    /// The challenges of one shard of the index (from 0 to [`OPEN_SHARDS`](super::OPEN_SHARDS)) whose look was
-    /// due by `by`. One call.
+    /// A page of the challenges in one shard of the index (from 0 to [`OPEN_SHARDS`](super::OPEN_SHARDS)) whose check
+    /// was due at `by` or earlier. One call.
     ///
     /// # Errors
-    /// When the table gave no answer.
+    /// If the table cannot be reached.
     pub async fn due(
         &self,
         shard: u8,
@@ -104,7 +94,7 @@ impl ChallengeStore {
             .expression_attribute_values(":shard", number(shard))
             .expression_attribute_values(":by", number(by.unix_timestamp()))
             .set_exclusive_start_key(from.map(|key| key.0))
-            .limit(PAGE);
+            .limit(PAGE_SIZE);
         let output = query.send().await.map_err(|error| unavailable("Query", error))?;
         Ok(DuePage {
             challenges: output
@@ -117,16 +107,17 @@ impl ChallengeStore {
         })
     }
 
-    /// Claims the look that is due, and puts the next one further off: by the challenge's age, from 10 minutes to 6
-    /// hours. `None` where another run has claimed it or the record is final. One call.
+    /// Claims a due check and sets when the next one is due, in whole seconds. `None` if another run has claimed the
+    /// check or the record is final. One call.
     ///
     /// # Errors
-    /// When the table gave no answer.
-    pub async fn claim_check(&self, due: &DueChallenge) -> Result<Option<Check>, StoreError> {
-        let now = self.clock.now();
-        let age = Duration::try_from(now - due.created_at).unwrap_or_default();
-        let wait = age.clamp(FIRST_CHECK, LONGEST_WAIT);
-        let next_check_at = (now + wait + self.random.jitter(wait / 10)).unix_timestamp();
+    /// If the table cannot be reached.
+    pub async fn claim_check(
+        &self,
+        due: &DueChallenge,
+        next_check_at: OffsetDateTime,
+    ) -> Result<Option<Check>, StoreError> {
+        let next_check_at = next_check_at.unix_timestamp();
         let claim = Update::new(self.update(due.id))
             .set("nextCheckAt = :next", ":next", number(next_check_at))
             .reserved(&["#rank"])
@@ -141,42 +132,40 @@ impl ChallengeStore {
         }))
     }
 
-    /// Makes a look due again soon that could not be taken, because Circle did not answer. One call.
+    /// Changes when the next check is due, in whole seconds. Changes nothing if the challenge has been settled or checked
+    /// again since. One call.
     ///
     /// # Errors
-    /// When the table gave no answer; the next look then comes at its own time.
-    pub async fn reschedule(&self, check: &Check) -> Result<(), StoreError> {
-        let soon = self.clock.now() + WAIT_AFTER_FAILURE;
-        let update = self.after(check).set("nextCheckAt = :soon", ":soon", number(soon.unix_timestamp()));
+    /// If the table cannot be reached. The next check is then due when the claim said.
+    pub async fn reschedule(&self, check: &Check, next_check_at: OffsetDateTime) -> Result<(), StoreError> {
+        let next_check_at = next_check_at.unix_timestamp();
+        let update = self.after(check).set("nextCheckAt = :next", ":next", number(next_check_at));
         update.send().await.map(drop)
     }
 
-    /// Notes that Circle does not know the challenge. With the third such answer over 24 hours it is believed, and the
-    /// challenge is given up, which is what `true` says. One call, or two when that happens.
+    /// Records that Circle does not know the challenge. Returns every time that this has been recorded, the new one
+    /// included, in whole seconds and in no particular order. Records and returns nothing if the challenge has been
+    /// settled or checked again since. One call.
     ///
     /// # Errors
-    /// When the table gave no answer; the call may be repeated.
-    pub async fn record_not_found(&self, check: &Check) -> Result<bool, StoreError> {
+    /// If the table cannot be reached. The call can be retried.
+    pub async fn record_not_found(&self, check: &Check) -> Result<Vec<OffsetDateTime>, StoreError> {
         let now = self.clock.now().unix_timestamp();
-        // A set: an answer that is noted twice counts once.
+        // A set, so that a retried write counts once.
         let update = self
             .after(check)
             .clause("ADD notFoundAt :now")
             .value(":now", AttributeValue::Ns(vec![now.to_string()]));
-        let Written::Yes(item) = update.send().await? else { return Ok(false) };
-        let misses = item.get("notFoundAt").and_then(|misses| misses.as_ns().ok());
-        let misses: Vec<i64> = misses.into_iter().flatten().filter_map(|miss| miss.parse().ok()).collect();
-        let over = now - misses.iter().min().unwrap_or(&now);
-        if misses.len() < MISSES || over < MISSES_OVER.as_secs() as i64 {
-            return Ok(false);
-        }
-        self.abandon(check, AbandonReason::NotFound).await
+        let Written::Yes(item) = update.send().await? else { return Ok(Vec::new()) };
+        let times = item.get("notFoundAt").and_then(|times| times.as_ns().ok());
+        let times = times.into_iter().flatten().filter_map(|time| time.parse().ok());
+        Ok(times.filter_map(|time| OffsetDateTime::from_unix_timestamp(time).ok()).collect())
     }
 
-    /// Notes that Circle knows the challenge, after all where it did not before. One call there, else none.
+    /// Records that Circle knows the challenge. One call if an earlier check found otherwise, else none.
     ///
     /// # Errors
-    /// When the table gave no answer; the call may be repeated.
+    /// If the table cannot be reached. The call can be retried.
     pub async fn clear_not_found(&self, check: &Check) -> Result<(), StoreError> {
         if check.was_not_found {
             self.after(check).clause("REMOVE notFoundAt").send().await?;
@@ -184,26 +173,26 @@ impl ChallengeStore {
         Ok(())
     }
 
-    /// Takes a challenge off the index, so that it is not looked at again; `false` where it has been settled in the
-    /// meantime. One call.
+    /// Takes a challenge off the index, so that it is no longer checked. `false` if it has been settled or checked
+    /// again since. One call.
     ///
     /// # Errors
-    /// When the table gave no answer; the call may be repeated.
-    pub async fn abandon(&self, check: &Check, why: AbandonReason) -> Result<bool, StoreError> {
+    /// If the table cannot be reached. The call can be retried.
+    pub async fn abandon(&self, check: &Check, reason: AbandonReason) -> Result<bool, StoreError> {
         let now = timestamp(self.clock.now());
         let update = self
             .after(check)
             .set("abandonedAt = :now", ":now", now.clone())
-            .set("abandonedReason = :why", ":why", text(why.as_str()))
+            .set("abandonedReason = :reason", ":reason", text(reason.as_str()))
             .clause("REMOVE openShard, nextCheckAt");
         Ok(match update.send().await? {
             Written::Yes(_) => true,
-            // Our own write whose answer was lost.
+            // The AWS SDK retried a write that had succeeded, because the response was lost.
             Written::No(old) => old.get("abandonedAt") == Some(&now),
         })
     }
 
-    /// A write after a check, for as long as the look is the last one and the challenge is not final.
+    /// An update that only succeeds while the check is the latest one and the challenge is not final.
     fn after(&self, check: &Check) -> Update {
         Update::new(self.update(check.challenge.id))
             .reserved(&["#rank"])

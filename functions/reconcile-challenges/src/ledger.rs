@@ -1,0 +1,435 @@
+//! The decisions about one run: what it may still do, when it stops, and what its results mean. No I/O.
+
+use std::collections::HashMap;
+
+use shared::secrets::UserToken;
+use shared::user_id::UserId;
+use time::OffsetDateTime;
+
+use crate::error::{CheckError, ErrorKind};
+use crate::summary::{StopReason, Summary};
+
+/// How many calls to Circle one check may need: one for a session and one for the challenge.
+const CALLS_PER_CHECK: u32 = 2;
+
+/// How many checks one user may have in a run, so that no user takes up the whole run.
+const CHECKS_PER_USER: u32 = 20;
+
+/// How many calls in a row have to fail before Circle, or the table, is considered down. Fewer may be bad luck with a
+/// few challenges.
+const ERRORS_IN_A_ROW: u32 = 3;
+
+/// How many users have to be unknown to Circle, and more than are known, to conclude that the API key is wrong.
+const ALARMING_USERS: usize = 3;
+
+/// The state of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    summary: Summary,
+    calls_left: u32,
+    users: HashMap<UserId, User>,
+    /// Calls to Circle, and to the table, that have failed since the last one that succeeded.
+    circle_errors: u32,
+    table_errors: u32,
+    quiet_until: Option<OffsetDateTime>,
+    /// The error that the run stopped for.
+    stopped_by: Option<CheckError>,
+}
+
+/// What the run knows of a user.
+#[derive(Debug, Default)]
+struct User {
+    /// The one session that the user has in the run.
+    token: Option<UserToken>,
+    checks: u32,
+    /// Whether Circle knows one of the user's challenges.
+    has_found: bool,
+    /// Whether Circle does not know one of the user's challenges.
+    has_not_found: bool,
+}
+
+/// Permission for one check of one user. It goes back to the ledger after the check.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Permit {
+    /// The user's session. If there is none yet, the check creates one and adds it here.
+    pub(crate) token: Option<UserToken>,
+    /// The calls to Circle that the check has made, two at most.
+    pub(crate) calls: u32,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Circle has settled the challenge, and the record says so.
+    Settled,
+    /// Circle has not settled the challenge yet.
+    Open,
+}
+
+/// What it means that Circle does not know some challenges of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotFoundVerdict {
+    /// Circle knows the challenges of most users, so the others may be lost.
+    Trusted,
+    /// Circle does not know the challenges of most users, but there are too few users to tell why.
+    Doubtful,
+    /// Circle does not know the challenges of most users. The API key is probably of another account.
+    WrongAccount {
+        /// Users with a challenge that Circle knows.
+        users_found: usize,
+        /// Users without one.
+        users_not_found: usize,
+    },
+}
+
+impl Ledger {
+    /// A run that may make `calls` calls to Circle. If Circle asked not to be called until later than `now`, the run has
+    /// stopped already.
+    pub(crate) fn new(calls: u32, quiet_until: Option<OffsetDateTime>, now: OffsetDateTime) -> Self {
+        let mut ledger = Self { calls_left: calls, quiet_until, ..Self::default() };
+        if quiet_until.is_some_and(|until| until > now) {
+            ledger.stop(StopReason::RateLimited);
+        }
+        ledger
+    }
+
+    /// Stops the run, unless it has stopped already.
+    pub(crate) fn stop(&mut self, reason: StopReason) {
+        self.summary.stopped.get_or_insert(reason);
+    }
+
+    /// Permits another check of the user, unless the run has stopped or the user has no checks left. The permit has to
+    /// come back through [`end_check`](Self::end_check) or [`cancel_check`](Self::cancel_check).
+    pub(crate) fn begin_check(&mut self, user: &UserId) -> Option<Permit> {
+        let state = self.users.entry(user.clone()).or_default();
+        if self.summary.stopped.is_some() || state.checks == CHECKS_PER_USER {
+            return None;
+        }
+        let Some(calls_left) = self.calls_left.checked_sub(CALLS_PER_CHECK) else {
+            self.stop(StopReason::Calls);
+            return None;
+        };
+        self.calls_left = calls_left;
+        state.checks += 1;
+        Some(Permit { token: state.token.clone(), calls: 0 })
+    }
+
+    /// Takes back a permit that was not used, because the check could not be claimed.
+    pub(crate) fn cancel_check(&mut self, permit: Permit) {
+        self.calls_left += CALLS_PER_CHECK - permit.calls;
+    }
+
+    /// Takes back a permit after a check.
+    pub(crate) fn end_check(&mut self, user: &UserId, permit: Permit, result: Result<Found, ErrorKind>) {
+        self.calls_left += CALLS_PER_CHECK - permit.calls;
+        self.summary.circle_calls += permit.calls;
+        self.summary.checks += 1;
+        let state = self.users.entry(user.clone()).or_default();
+        if permit.token.is_none() || result == Err(ErrorKind::TokenRejected) {
+            // A second session might end one that the user has started in the meantime.
+            state.checks = CHECKS_PER_USER;
+        }
+        state.token = permit.token;
+        match result {
+            Ok(Found::Settled) => self.summary.settled += 1,
+            Ok(Found::Open) => self.summary.open += 1,
+            Err(ErrorKind::NotFound) => self.summary.not_found += 1,
+            // A check uses the table once Circle has returned the challenge.
+            Err(ErrorKind::TableUnavailable | ErrorKind::UnreadableItem) => {}
+            Err(_) => return,
+        }
+        self.circle_errors = 0;
+        let is_not_found = result == Err(ErrorKind::NotFound);
+        state.has_not_found |= is_not_found;
+        state.has_found |= !is_not_found;
+    }
+
+    /// Records that the table has responded.
+    pub(crate) fn table_responded(&mut self) {
+        self.table_errors = 0;
+    }
+
+    /// Records an error. Returns the reason if the run stops because of it.
+    pub(crate) fn record_error(&mut self, error: CheckError, now: OffsetDateTime) -> Option<StopReason> {
+        self.summary.failed += 1;
+        let mut stop = match error.kind() {
+            ErrorKind::Fatal(reason) => Some(reason),
+            ErrorKind::Outage => {
+                self.circle_errors += 1;
+                (self.circle_errors >= ERRORS_IN_A_ROW).then_some(StopReason::CircleUnavailable)
+            }
+            ErrorKind::TableUnavailable => {
+                self.table_errors += 1;
+                (self.table_errors >= ERRORS_IN_A_ROW).then_some(StopReason::TableUnavailable)
+            }
+            _ => None,
+        };
+        if let CheckError::Circle(error) = &error
+            && let Some(wait) = error.retry_after()
+        {
+            self.quiet_until = self.quiet_until.max(Some(now + wait));
+            stop = stop.or(Some(StopReason::CircleUnavailable));
+        }
+        let reason = stop.filter(|_| self.summary.stopped.is_none())?;
+        self.stop(reason);
+        self.stopped_by = Some(error);
+        Some(reason)
+    }
+
+    /// What it means that Circle does not know some challenges. Only the end of the run can tell.
+    pub(crate) fn judge_not_found(&self) -> NotFoundVerdict {
+        let users_found = self.users.values().filter(|user| user.has_found).count();
+        let users_not_found =
+            self.users.values().filter(|user| user.has_not_found && !user.has_found).count();
+        if users_not_found <= users_found {
+            NotFoundVerdict::Trusted
+        } else if users_not_found < ALARMING_USERS {
+            NotFoundVerdict::Doubtful
+        } else {
+            NotFoundVerdict::WrongAccount { users_found, users_not_found }
+        }
+    }
+
+    /// Counts due challenges that were read from the index.
+    pub(crate) fn count_due(&mut self, challenges: usize) {
+        self.summary.due += challenges as u32;
+    }
+
+    /// Counts a challenge that is left for a later run.
+    pub(crate) fn count_deferred(&mut self) {
+        self.summary.deferred += 1;
+    }
+
+    /// Counts a challenge that is no longer checked.
+    pub(crate) fn count_abandoned(&mut self) {
+        self.summary.abandoned += 1;
+    }
+
+    /// What the run has done so far.
+    pub(crate) fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// Until when Circle asked not to be called.
+    pub(crate) fn quiet_until(&self) -> Option<OffsetDateTime> {
+        self.quiet_until
+    }
+
+    /// The error that the run stopped for.
+    pub(crate) fn into_error(self) -> Option<CheckError> {
+        self.stopped_by
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::circle_code::CircleCode;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::error::tests::{response, table_unavailable};
+
+    const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn ledger(calls: u32) -> Ledger {
+        Ledger::new(calls, None, NOON)
+    }
+
+    fn user(name: &str) -> UserId {
+        name.parse().unwrap()
+    }
+
+    fn outage() -> CheckError {
+        response(503, None, None).into()
+    }
+
+    /// Makes a check, if there is a permit: with a new session if the user has none, and then with this result.
+    fn check(ledger: &mut Ledger, name: &str, result: Result<Found, ErrorKind>) -> bool {
+        let Some(mut permit) = ledger.begin_check(&user(name)) else { return false };
+        permit.calls += 1 + u32::from(permit.token.is_none());
+        permit.token = UserToken::parse("token");
+        ledger.end_check(&user(name), permit, result);
+        true
+    }
+
+    #[test]
+    fn run_stops_if_the_calls_left_are_too_few_for_a_check() {
+        let mut ledger = ledger(5);
+        assert!(check(&mut ledger, "user-1", Ok(Found::Open)));
+        assert!(check(&mut ledger, "user-2", Ok(Found::Open)));
+        assert_eq!(ledger.summary().stopped, None);
+        assert!(!check(&mut ledger, "user-3", Ok(Found::Open)), "one call is left");
+        assert_eq!(ledger.summary().stopped, Some(StopReason::Calls));
+        assert_eq!((ledger.summary().checks, ledger.summary().circle_calls), (2, 4));
+    }
+
+    #[test]
+    fn checks_under_way_reserve_their_calls() {
+        let mut ledger = ledger(4);
+        let permits = [ledger.begin_check(&user("user-1")), ledger.begin_check(&user("user-2"))];
+        assert!(permits.iter().all(Option::is_some));
+        assert!(ledger.begin_check(&user("user-3")).is_none());
+    }
+
+    #[test]
+    fn unused_calls_go_back_to_the_run() {
+        let mut ledger = ledger(4);
+        let unclaimed = ledger.begin_check(&user("alice")).unwrap();
+        ledger.cancel_check(unclaimed);
+        assert!(check(&mut ledger, "alice", Ok(Found::Open)), "a session and a challenge");
+        assert!(check(&mut ledger, "alice", Ok(Found::Open)), "a challenge");
+        assert_eq!(ledger.summary().stopped, None);
+        assert_eq!((ledger.summary().checks, ledger.summary().circle_calls), (2, 3));
+    }
+
+    #[test]
+    fn user_has_one_session_in_a_run() {
+        let mut ledger = ledger(100);
+        assert!(check(&mut ledger, "alice", Ok(Found::Open)));
+        assert!(ledger.begin_check(&user("alice")).unwrap().token.is_some());
+        assert!(ledger.begin_check(&user("bobby")).unwrap().token.is_none());
+    }
+
+    #[test]
+    fn user_has_twenty_checks_in_a_run_and_leaves_the_rest_to_others() {
+        let mut ledger = ledger(100);
+        for _ in 0..20 {
+            assert!(check(&mut ledger, "alice", Ok(Found::Open)));
+        }
+        assert!(!check(&mut ledger, "alice", Ok(Found::Open)));
+        assert_eq!(ledger.summary().stopped, None);
+        assert!(check(&mut ledger, "bobby", Ok(Found::Open)));
+    }
+
+    #[test]
+    fn user_without_a_usable_session_has_no_more_checks() {
+        let mut ledger = ledger(100);
+        let permit = ledger.begin_check(&user("alice")).unwrap();
+        ledger.end_check(&user("alice"), permit, Err(ErrorKind::Other));
+        assert!(!check(&mut ledger, "alice", Ok(Found::Open)), "Circle created no session");
+        assert!(check(&mut ledger, "bobby", Err(ErrorKind::TokenRejected)));
+        assert!(!check(&mut ledger, "bobby", Ok(Found::Open)), "Circle rejected the token");
+        assert!(check(&mut ledger, "carol", Err(ErrorKind::Other)));
+        assert!(check(&mut ledger, "carol", Ok(Found::Open)), "the session is usable");
+    }
+
+    #[test]
+    fn three_outages_in_a_row_stop_the_run() {
+        let mut ledger = ledger(100);
+        let responses =
+            [Ok(Found::Open), Ok(Found::Settled), Err(ErrorKind::NotFound), Err(ErrorKind::TableUnavailable)];
+        for result in responses {
+            assert_eq!(ledger.record_error(outage(), NOON), None);
+            assert_eq!(ledger.record_error(outage(), NOON), None);
+            assert!(check(&mut ledger, "alice", result), "Circle responds to another check");
+        }
+        assert_eq!(ledger.record_error(outage(), NOON), None);
+        assert!(check(&mut ledger, "alice", Err(ErrorKind::Outage)));
+        assert_eq!(ledger.record_error(outage(), NOON), None);
+        assert_eq!(ledger.record_error(outage(), NOON), Some(StopReason::CircleUnavailable));
+        assert!(!check(&mut ledger, "alice", Ok(Found::Open)));
+        assert_eq!(ledger.summary().failed, 11);
+    }
+
+    #[test]
+    fn error_about_one_challenge_does_not_stop_the_run() {
+        let mut ledger = ledger(100);
+        for _ in 0..10 {
+            assert_eq!(ledger.record_error(CheckError::NoStatus, NOON), None);
+            let invalid = response(400, CircleCode::PARAMETER_INVALID, None);
+            assert_eq!(ledger.record_error(invalid.into(), NOON), None);
+        }
+        assert_eq!(ledger.summary().stopped, None);
+    }
+
+    #[test]
+    fn rate_limit_or_rejected_api_key_stops_the_run_at_once() {
+        let limited = response(429, None, None);
+        let rejected = response(401, CircleCode::API_KEY_INVALID, None);
+        for (error, reason) in [(limited, StopReason::RateLimited), (rejected, StopReason::ApiKey)] {
+            let mut ledger = ledger(100);
+            assert_eq!(ledger.record_error(error.into(), NOON), Some(reason));
+            assert_eq!(ledger.quiet_until(), None);
+        }
+    }
+
+    #[test]
+    fn wait_that_circle_asks_for_stops_this_run_and_those_that_start_too_early() {
+        let wait =
+            |status, minutes| response(status, CircleCode::PARAMETER_INVALID, Some(minutes * MINUTE)).into();
+        let mut ledger = ledger(100);
+        assert_eq!(ledger.record_error(wait(400, 20), NOON), Some(StopReason::CircleUnavailable));
+        assert_eq!(ledger.record_error(wait(429, 10), NOON), None, "the run has stopped already");
+        let quiet_until = ledger.quiet_until();
+        assert_eq!(quiet_until, Some(NOON + 20 * MINUTE), "the longer wait counts");
+
+        let too_early = Ledger::new(100, quiet_until, NOON + 19 * MINUTE);
+        assert_eq!(too_early.summary().stopped, Some(StopReason::RateLimited));
+        assert_eq!(too_early.quiet_until(), quiet_until);
+        assert_eq!(Ledger::new(100, quiet_until, NOON + 20 * MINUTE).summary().stopped, None);
+    }
+
+    #[test]
+    fn three_table_errors_in_a_row_stop_the_run_even_if_circle_responds() {
+        let mut ledger = ledger(100);
+        for _ in 0..2 {
+            assert_eq!(ledger.record_error(table_unavailable(), NOON), None);
+            assert_eq!(ledger.record_error(table_unavailable(), NOON), None);
+            ledger.table_responded();
+        }
+        ledger.record_error(table_unavailable(), NOON);
+        assert!(check(&mut ledger, "alice", Ok(Found::Open)));
+        ledger.record_error(table_unavailable(), NOON);
+        let stopped = ledger.record_error(table_unavailable(), NOON);
+        assert_eq!(stopped, Some(StopReason::TableUnavailable));
+        assert!(matches!(ledger.into_error(), Some(CheckError::Store(_))));
+    }
+
+    #[test]
+    fn first_reason_to_stop_stays() {
+        let mut ledger = ledger(100);
+        ledger.stop(StopReason::Time);
+        ledger.stop(StopReason::Calls);
+        assert_eq!(ledger.record_error(response(429, None, None).into(), NOON), None);
+        assert_eq!((ledger.summary().stopped, ledger.summary().failed), (Some(StopReason::Time), 1));
+        assert!(ledger.into_error().is_none());
+    }
+
+    #[test]
+    fn unknown_challenges_are_trusted_unless_most_users_have_no_other() {
+        let judge = |users_found: usize, users_not_found: usize| {
+            let mut ledger = ledger(100);
+            for number in 0..users_found {
+                let name = format!("found-{number}");
+                assert!(check(&mut ledger, &name, Ok(Found::Open)));
+                assert!(check(&mut ledger, &name, Err(ErrorKind::NotFound)), "one of several");
+            }
+            for number in 0..users_not_found {
+                assert!(check(&mut ledger, &format!("not-found-{number}"), Err(ErrorKind::NotFound)));
+            }
+            assert_eq!(ledger.summary().not_found as usize, users_found + users_not_found);
+            ledger.judge_not_found()
+        };
+        assert_eq!(judge(0, 0), NotFoundVerdict::Trusted);
+        assert_eq!(judge(1, 1), NotFoundVerdict::Trusted);
+        assert_eq!(judge(3, 3), NotFoundVerdict::Trusted);
+        assert_eq!(judge(0, 1), NotFoundVerdict::Doubtful);
+        assert_eq!(judge(1, 2), NotFoundVerdict::Doubtful);
+        let wrong_account = NotFoundVerdict::WrongAccount { users_found: 2, users_not_found: 3 };
+        assert_eq!(judge(2, 3), wrong_account);
+    }
+
+    #[test]
+    fn challenge_whose_report_cannot_be_stored_is_known_to_circle() {
+        let mut ledger = ledger(100);
+        for number in 0..3 {
+            assert!(check(&mut ledger, &format!("stored-not-{number}"), Err(ErrorKind::TableUnavailable)));
+            assert!(check(&mut ledger, &format!("not-found-{number}"), Err(ErrorKind::NotFound)));
+        }
+        assert_eq!(ledger.judge_not_found(), NotFoundVerdict::Trusted);
+    }
+}

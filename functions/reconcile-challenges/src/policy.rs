@@ -1,0 +1,187 @@
+//! The decisions about one challenge: when it is checked, deferred, rescheduled and abandoned. No I/O.
+//!
+//! The age of a challenge is the time since its record was created.
+
+use std::time::Duration;
+
+use shared::challenge_store::{AbandonReason, FIRST_CHECK};
+use time::OffsetDateTime;
+
+use crate::error::ErrorKind;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest time between two checks of a challenge, without jitter.
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
+
+/// How soon a check is rescheduled after an error that is not about the challenge. Long enough for other challenges to be
+/// checked first.
+pub(crate) const RESCHEDULE_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Extra time for which a user is deferred, because a request is counted a little before its challenge is created.
+const CREATION_TIME: Duration = Duration::from_secs(10);
+
+/// Extra time before abandoning a challenge whose checks keep failing or being deferred.
+const GRACE: Duration = DAY;
+
+/// How often, and over how long, Circle has to say that it does not know a challenge before the challenge is abandoned.
+const NOT_FOUND_TIMES: usize = 3;
+const NOT_FOUND_PERIOD: Duration = DAY;
+
+/// The rules, with their setting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    /// The age at which an open challenge is abandoned.
+    pub(crate) abandon_after: Duration,
+}
+
+impl Policy {
+    /// A user who has requested a challenge at this time or later is deferred. A check needs a session, and a new session
+    /// might end the one in which the user is entering a PIN.
+    pub(crate) fn deferred_since(now: OffsetDateTime) -> OffsetDateTime {
+        now - FIRST_CHECK - CREATION_TIME
+    }
+
+    /// The wait before the next check, and the longest jitter to add to it. The wait grows with the age, from 10 minutes
+    /// to 6 hours.
+    pub(crate) fn next_wait(age: Duration) -> (Duration, Duration) {
+        let wait = age.clamp(FIRST_CHECK, LONGEST_WAIT);
+        (wait, wait / 10)
+    }
+
+    /// Whether the run's own end cut a call short. Such an error says nothing about Circle.
+    pub(crate) fn is_cut_short(error: ErrorKind, is_out_of_time: bool) -> bool {
+        error == ErrorKind::Outage && is_out_of_time
+    }
+
+    /// Whether a check is rescheduled after an error. Otherwise the next check stays due when the claim said. An old
+    /// challenge is not rescheduled after an outage, so that it can be abandoned, unless the run has stopped: then the
+    /// outage is probably not about the challenge.
+    pub(crate) fn reschedules(&self, error: ErrorKind, run_has_stopped: bool, age: Duration) -> bool {
+        match error {
+            ErrorKind::Fatal(_) | ErrorKind::TableUnavailable | ErrorKind::UnreadableItem => true,
+            ErrorKind::Outage => run_has_stopped || self.abandon_unchecked(age).is_none(),
+            ErrorKind::NotFound | ErrorKind::TokenRejected | ErrorKind::Other => false,
+        }
+    }
+
+    /// Whether to abandon a challenge that Circle has just called open.
+    pub(crate) fn abandon_open(&self, age: Duration) -> Option<AbandonReason> {
+        (age >= self.abandon_after).then_some(AbandonReason::Age)
+    }
+
+    /// Whether to abandon a challenge whose check has failed or been deferred.
+    pub(crate) fn abandon_unchecked(&self, age: Duration) -> Option<AbandonReason> {
+        (age >= self.abandon_after + GRACE).then_some(AbandonReason::Age)
+    }
+
+    /// Whether to abandon a challenge that Circle does not know. `times` are when Circle has said so.
+    pub(crate) fn abandon_not_found(&self, times: &[OffsetDateTime], age: Duration) -> Option<AbandonReason> {
+        let period = times.iter().max().zip(times.iter().min()).map(|(last, first)| *last - *first);
+        let is_lost =
+            times.len() >= NOT_FOUND_TIMES && period.is_some_and(|period| period >= NOT_FOUND_PERIOD);
+        if is_lost { Some(AbandonReason::NotFound) } else { self.abandon_open(age) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::summary::StopReason;
+
+    const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    const POLICY: Policy = Policy { abandon_after: WEEK };
+
+    #[test]
+    fn user_is_deferred_for_ten_minutes_and_ten_seconds_after_a_request() {
+        assert_eq!(Policy::deferred_since(NOON), datetime!(2026-01-01 11:49:50 UTC));
+    }
+
+    #[test]
+    fn time_between_checks_grows_with_the_age_of_the_challenge() {
+        for (age, expected) in [
+            (Duration::ZERO, 10 * MINUTE),
+            (10 * MINUTE, 10 * MINUTE),
+            (11 * MINUTE, 11 * MINUTE),
+            (6 * HOUR, 6 * HOUR),
+            (WEEK, 6 * HOUR),
+        ] {
+            let (wait, jitter) = Policy::next_wait(age);
+            assert_eq!(wait, expected, "{age:?}");
+            assert_eq!(jitter, expected / 10, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn open_challenge_is_abandoned_at_the_configured_age() {
+        assert_eq!(POLICY.abandon_open(WEEK - SECOND), None);
+        assert_eq!(POLICY.abandon_open(WEEK), Some(AbandonReason::Age));
+    }
+
+    #[test]
+    fn challenge_whose_checks_fail_or_are_deferred_gets_an_extra_day() {
+        assert_eq!(POLICY.abandon_unchecked(WEEK + DAY - SECOND), None);
+        assert_eq!(POLICY.abandon_unchecked(WEEK + DAY), Some(AbandonReason::Age));
+    }
+
+    #[test]
+    fn unknown_challenge_is_abandoned_after_three_responses_over_a_day() {
+        let abandon = |ages: &[Duration]| {
+            let times: Vec<_> = ages.iter().map(|age| NOON + *age).collect();
+            POLICY.abandon_not_found(&times, DAY)
+        };
+        assert_eq!(abandon(&[]), None);
+        assert_eq!(abandon(&[Duration::ZERO, DAY]), None, "two responses");
+        assert_eq!(abandon(&[Duration::ZERO, HOUR, DAY - SECOND]), None, "less than a day");
+        assert_eq!(abandon(&[Duration::ZERO, HOUR, DAY]), Some(AbandonReason::NotFound));
+        assert_eq!(abandon(&[DAY, HOUR, Duration::ZERO]), Some(AbandonReason::NotFound), "in any order");
+    }
+
+    #[test]
+    fn unknown_challenge_is_abandoned_at_the_configured_age_like_an_open_one() {
+        assert_eq!(POLICY.abandon_not_found(&[], WEEK - SECOND), None);
+        assert_eq!(POLICY.abandon_not_found(&[NOON], WEEK), Some(AbandonReason::Age));
+    }
+
+    #[test]
+    fn outage_after_the_end_of_the_run_is_a_call_cut_short() {
+        assert!(Policy::is_cut_short(ErrorKind::Outage, true));
+        assert!(!Policy::is_cut_short(ErrorKind::Outage, false));
+        assert!(!Policy::is_cut_short(ErrorKind::Fatal(StopReason::RateLimited), true));
+    }
+
+    #[test]
+    fn check_is_rescheduled_after_an_error_that_is_not_about_the_challenge() {
+        for error in [
+            ErrorKind::Fatal(StopReason::RateLimited),
+            ErrorKind::TableUnavailable,
+            ErrorKind::UnreadableItem,
+        ] {
+            for age in [HOUR, 2 * WEEK] {
+                assert!(POLICY.reschedules(error, false, age), "{error:?} at {age:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn old_challenge_is_rescheduled_after_an_outage_only_if_the_run_has_stopped() {
+        let reschedules = |has_stopped, age| POLICY.reschedules(ErrorKind::Outage, has_stopped, age);
+        assert!(reschedules(false, WEEK + DAY - SECOND));
+        assert!(!reschedules(false, WEEK + DAY), "it is abandoned");
+        assert!(reschedules(true, WEEK + DAY));
+    }
+
+    #[test]
+    fn check_is_not_rescheduled_after_an_error_about_the_challenge_or_its_user() {
+        for error in [ErrorKind::NotFound, ErrorKind::TokenRejected, ErrorKind::Other] {
+            assert!(!POLICY.reschedules(error, true, HOUR), "{error:?}");
+        }
+    }
+}
