@@ -1,7 +1,7 @@
-"""What EventBridge Pipes does with a record of the table's stream, as far as the template asks it to.
+"""What EventBridge Pipes does with a record of the table's stream, as far as the template uses it.
 
-The emulator's pipes neither filter nor deliver to an event bus. The filter here is checked against the emulator's own
-TestEventPattern, which is another reading of the same documentation.
+The emulator's pipes neither filter nor deliver to an event bus. A test compares the filter here with the emulator's
+TestEventPattern, an independent implementation of the same documentation.
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 
 
 def matches(pattern, record):
-    """EventBridge's content filtering: every member named has to match, by one of the alternatives given for it."""
+    """EventBridge's content filtering: every field of the pattern matches by one of its alternatives."""
     for name, wanted in pattern.items():
         value = record.get(name) if isinstance(record, dict) else None
         if isinstance(wanted, dict):
@@ -23,24 +23,24 @@ def matches(pattern, record):
 def matches_one(alternative, value):
     if isinstance(alternative, dict):
         [(operator, operand)] = alternative.items()
-        assert operator == "exists", f"not done here: {operator}"
-        # About the end of a path only: an object is not the end of one.
+        assert operator == "exists", f"not implemented here: {operator}"
+        # `exists` matches leaves only. An object is not a leaf.
         return (value is not None and not isinstance(value, dict)) is operand
     return alternative == value
 
 
 def transformed(template, record):
-    """The input template with its JSON paths replaced: in quotes, as text, and as nothing where nothing is."""
+    """The input template with its JSON paths replaced by strings. A path that leads nowhere becomes an empty string."""
 
-    def text(match):
+    def value_of(match):
         value = record
         for name in match.group(1).split("."):
             value = value.get(name, {})
         assert value == {} or isinstance(value, str), match.group(0)
         return json.dumps(value or "")[1:-1]
 
-    filled = re.sub(r"<\$\.([\w.]+)>", text, template)
-    assert "<" not in re.sub(r'"(?:[^"\\]|\\.)*"', "", filled), "a path outside quotes"
+    filled = re.sub(r"<\$\.([\w.]+)>", value_of, template)
+    assert "<" not in re.sub(r'"(?:[^"\\]|\\.)*"', "", filled), "a path is not in quotes"
     return json.loads(filled)
 
 
@@ -52,9 +52,10 @@ class Pipe:
         self.bus = properties["TargetParameters"]["EventBridgeEventBusParameters"]
         self.template = properties["TargetParameters"]["InputTemplate"]
 
-    def takes(self, record):
-        """A record passes if one of the filters matches it."""
+    def accepts(self, record):
+        """Whether one of the filters matches the record."""
         return any(matches(json.loads(pattern), record) for pattern in self.patterns)
 
-    def announced(self, records):
-        return [transformed(self.template, record) for record in records if self.takes(record)]
+    def events(self, records):
+        """The events that the pipe makes of records."""
+        return [transformed(self.template, record) for record in records if self.accepts(record)]

@@ -1,37 +1,16 @@
-"""The service, deployed to a local AWS, with Circle (the simulator) and an issuer of tokens beside it."""
+"""The service, deployed to a local AWS, with the simulator of Circle and a token issuer beside it."""
 
 import json
-import os
-import pathlib
-import signal
 import time
 import uuid
 
 import pytest
 
-import deployment
+import simulator
 from deployment import BUCKET, Stack
 from issuer import AUDIENCE, Issuer
-from local_aws import REGION, LocalAws
-from processes import Circle, Process
-
-TARGET = deployment.ROOT / "target"
-
-# Whatever is found here beside what the tests set is none of their business.
-for name in [name for name in os.environ if name.startswith("AWS_")]:
-    del os.environ[name]
-os.environ["AWS_DEFAULT_REGION"] = REGION
-
-
-def pytest_configure():
-    # A run that is told to end stops what it started, as one that is interrupted does.
-    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to end", returncode=143))
-
-
-def pytest_unconfigure():
-    # Also what did not get as far as a fixture that ends it.
-    for process in Process.started:
-        process.stop()
+from local_aws import LocalAws
+from processes import pytest_configure, pytest_unconfigure  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -41,21 +20,21 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def aws(folder):
-    aws = LocalAws(pathlib.Path(os.environ["VIRTUAL_ENV"]) / "bin" / "ministack", folder)
+    aws = LocalAws(folder)
     yield aws
     aws.stop()
 
 
 @pytest.fixture(scope="session")
 def circle(folder):
-    circle = Circle(TARGET / "debug" / "examples" / "circle_simulator", folder)
+    process, circle = simulator.start(folder / "circle.log")
     yield circle
-    circle.stop()
+    process.stop()
 
 
 @pytest.fixture(autouse=True)
-def untroubled(circle):
-    """No test leaves its troubles to the next one."""
+def reset_circle(circle):
+    """Removes the faults that a test has made, and undoes its changes of the simulator's settings."""
     knobs = circle.control("GET", "/knobs")
     yield
     circle.control("DELETE", "/faults")
@@ -71,7 +50,7 @@ def issuer():
 
 @pytest.fixture(scope="session")
 def parameters(aws, circle, issuer):
-    """Those that have no default, and those that a cloud on loopback needs."""
+    """The parameters without a default, and those that an AWS on the loopback interface needs."""
     aws.client("s3").create_bucket(Bucket=BUCKET)
     secret = aws.client("secretsmanager").create_secret(Name="circle-api-key", SecretString=circle.api_key)
     return {
@@ -94,7 +73,7 @@ def service(aws, parameters, request):
 
 
 class User:
-    """A user whom Circle knows, signed in to the app."""
+    """A user with an account at Circle, signed in to the app."""
 
     def __init__(self, service, issuer, user_id):
         self.id = user_id
@@ -105,19 +84,19 @@ class User:
         return self.service.call(method, path, self.token, body, headers)
 
     def create_challenge(self, challenge_type="CHANGE_PIN", **headers):
-        answer = self.call("POST", "/challenges", {"type": challenge_type}, headers)
-        assert answer.status == 201, answer.data
-        return answer.json()
+        response = self.call("POST", "/challenges", {"type": challenge_type}, headers)
+        assert response.status == 201, response.data
+        return response.json()
 
     def challenge(self, challenge_id, **headers):
-        answer = self.call("GET", f"/challenges/{challenge_id}", headers=headers)
-        assert answer.status == 200, answer.data
-        return answer.json()
+        response = self.call("GET", f"/challenges/{challenge_id}", headers=headers)
+        assert response.status == 200, response.data
+        return response.json()
 
 
 @pytest.fixture
 def new_user(service, circle, issuer):
-    """Makes a user with a PIN and security questions."""
+    """Creates a user with a PIN and security questions."""
 
     def make(stack=service):
         user_id = f"cloud-{uuid.uuid4()}"
@@ -148,9 +127,9 @@ def records(aws, service):
 
 @pytest.fixture
 def overdue(aws, service, records):
-    """Makes the next look at a challenge, due in ten minutes, due now, as if nobody had asked for one lately."""
+    """Makes the next check of a challenge due now, as if its user had not asked for a challenge lately."""
 
-    def set_back(challenge_id):
+    def make_due(challenge_id):
         dynamodb = aws.client("dynamodb")
         dynamodb.update_item(
             TableName=records.name,
@@ -159,23 +138,23 @@ def overdue(aws, service, records):
             ConditionExpression="attribute_exists(nextCheckAt)",
             ExpressionAttributeValues={":now": {"N": str(int(time.time()) - 1)}},
         )
-        requests = service.resource("RateLimitsTable")
-        for item in dynamodb.scan(TableName=requests)["Items"]:
-            dynamodb.delete_item(TableName=requests, Key={"userHour": item["userHour"]})
+        rate_limits = service.resource("RateLimitsTable")
+        for item in dynamodb.scan(TableName=rate_limits)["Items"]:
+            dynamodb.delete_item(TableName=rate_limits, Key={"userHour": item["userHour"]})
 
-    return set_back
+    return make_due
 
 
 @pytest.fixture
 def metrics(service):
-    """The words that the functions have counted since the test began."""
+    """The metrics that the functions have logged since the test began."""
     begin = int(time.time() * 1000)
 
-    def counted():
+    def logged():
         lines = [json.loads(message) for when, _, message in service.log() if when >= begin and message[0] == "{"]
         return {line["metric"] for line in lines if "metric" in line}
 
-    return counted
+    return logged
 
 
 STACKS = pytest.StashKey()
@@ -192,21 +171,21 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """What the functions logged meanwhile is part of a failure."""
+    """A failure shows what the functions logged during the test."""
     report = yield
     if report.failed:
         for stack in item.config.stash[STACKS]:
             try:
                 lines = [line for line in stack.log() if line[0] >= item.stash[STARTED]]
             except Exception as error:
-                lines = [(0, "no log", repr(error))]
+                lines = [(0, "the log cannot be read", repr(error))]
             text = "\n".join(f"{function}: {short(message)}" for _, function, message in lines[-60:])
             report.sections.append((f"functions of {stack.name}", text))
     return report
 
 
 def short(message):
-    """A line of a function's log, without what every line has."""
+    """A line of a function's log, without the fields that every line has."""
     try:
         line = json.loads(message)
         return f"{line.pop('level')} " + " ".join(

@@ -1,39 +1,36 @@
-"""infra/template.yaml as a stack on the local AWS.
-
-It is bent where the emulator is not AWS, and only there; `bent` says each place.
-"""
+"""infra/template.yaml as a stack on the local AWS. `adapted` has each difference between the emulator and AWS."""
 
 import functools
 import hashlib
 import io
 import json
+import os
 import pathlib
 import zipfile
 
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from processes import HTTP, until
+from processes import HTTP, ROOT, until
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BOOTSTRAPS = ROOT / "target" / "lambda"
+BOOTSTRAPS = pathlib.Path(os.environ["BOOTSTRAPS"])
 BUCKET = "code"
 
 
 class NoManagedPolicies:
-    """No function uses a policy of SAM's or of AWS's, so none is looked up."""
+    """No function uses a policy of SAM or AWS, so SAM does not have to look one up."""
 
     def load(self):
         return {}
 
 
 def source():
-    """The template as it is written."""
+    """The template as written."""
     return yaml_parse((ROOT / "infra" / "template.yaml").read_text())
 
 
 def expanded(code):
-    """The template as CloudFormation meets it: SAM's resources expanded, and the code where `code` says."""
+    """The template after SAM's transformation. `code` gives the URI of a function's code."""
     template = source()
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -42,26 +39,27 @@ def expanded(code):
     return transform(template, {}, NoManagedPolicies())
 
 
-def bent(template, url):
+def adapted(template, url):
     """The template for the emulator at `url`."""
     resources = template["Resources"]
 
-    # An issuer on loopback has no certificate.
+    # An issuer on the loopback interface has no certificate.
     template["Parameters"]["JwtIssuer"]["AllowedPattern"] = "^http://127[.]0[.]0[.]1:[0-9]+$"
 
-    # The body of an API is not read: the same in resources of their own. Throttling, CORS and access logs are not done.
+    # The emulator ignores the body of an API, so each route becomes a resource. It has no throttling, CORS or access
+    # logs.
     api = resources["HttpApi"]
     body = api["Properties"].pop("Body")
     api["Properties"] = {"Name": {"Ref": "AWS::StackName"}, "ProtocolType": "HTTP"}
     routes = http_api(body)
     resources.update(routes)
 
-    # Alarms of several metrics are refused.
+    # The emulator rejects alarms on several metrics.
     for name in [name for name, one in resources.items() if "Metrics" in one.get("Properties", {})]:
         assert resources[name]["Type"] == "AWS::CloudWatch::Alarm"
         del resources[name]
 
-    # A hostname of API Gateway leads to AWS; and the routes are there before Circle is told of them.
+    # A hostname of API Gateway would lead to AWS. The routes have to exist when Circle calls the endpoint.
     subscription = resources["CircleSubscription"]
     subscription["Properties"]["Endpoint"] = {
         "Fn::Sub": f"{url}/_aws/execute-api/${{HttpApi}}/$default/webhooks/circle"
@@ -71,13 +69,13 @@ def bent(template, url):
 
 
 def http_api(body):
-    """The authorizer, the integrations and the routes of an OpenAPI document as SAM writes it."""
-    made = {}
+    """The authorizer, the integrations and the routes of an OpenAPI document that SAM has written."""
+    resources = {}
     of_api = {"ApiId": {"Ref": "HttpApi"}}
     for name, scheme in body["components"]["securitySchemes"].items():
         authorizer = scheme["x-amazon-apigateway-authorizer"]
         assert authorizer["type"] == "jwt"
-        made[f"{name}Authorizer"] = {
+        resources[f"{name}Authorizer"] = {
             "Type": "AWS::ApiGatewayV2::Authorizer",
             "Properties": {
                 **of_api,
@@ -94,7 +92,7 @@ def http_api(body):
         for method, operation in methods.items():
             name = "".join(filter(str.isalnum, f"{method}{path}".title()))
             integration = operation["x-amazon-apigateway-integration"]
-            made[f"{name}Integration"] = {
+            resources[f"{name}Integration"] = {
                 "Type": "AWS::ApiGatewayV2::Integration",
                 "Properties": {
                     **of_api,
@@ -103,7 +101,7 @@ def http_api(body):
                     "PayloadFormatVersion": integration["payloadFormatVersion"],
                 },
             }
-            # The two forms that SAM writes for the two that the template has.
+            # SAM writes one security requirement for each route: no authorizer, or one with its scopes.
             [(scheme, scopes)] = operation["security"][0].items()
             authorization = {"AuthorizationType": "NONE"}
             if scheme != "NONE":
@@ -112,7 +110,7 @@ def http_api(body):
                     "AuthorizerId": {"Ref": f"{scheme}Authorizer"},
                     "AuthorizationScopes": scopes,
                 }
-            made[f"{name}Route"] = {
+            resources[f"{name}Route"] = {
                 "Type": "AWS::ApiGatewayV2::Route",
                 "Properties": {
                     **of_api,
@@ -121,12 +119,12 @@ def http_api(body):
                     **authorization,
                 },
             }
-    return made
+    return resources
 
 
 @functools.cache
 def archive(function, release):
-    """A function's code as it is uploaded. Releases differ in a file beside the bootstrap."""
+    """The archive with a function's code. Releases differ in a file beside the bootstrap."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.write(BOOTSTRAPS / function / "bootstrap", "bootstrap")
@@ -135,7 +133,7 @@ def archive(function, release):
 
 
 class Stack:
-    """A deployed stack, and its API as a caller sees it."""
+    """A deployed stack, and its API."""
 
     def __init__(self, aws, name, parameters, wanted="CREATE_COMPLETE"):
         self.aws = aws
@@ -156,10 +154,10 @@ class Stack:
             s3.put_object(Bucket=BUCKET, Key=key, Body=code)
             return f"s3://{BUCKET}/{key}"
 
-        body = json.dumps(bent(expanded(upload), self.aws.url))
+        body = json.dumps(adapted(expanded(upload), self.aws.url))
         s3.put_object(Bucket=BUCKET, Key=f"{self.name}.json", Body=body)
         change = getattr(self.aws.client("cloudformation"), f"{action}_stack")
-        # A deleted stack is known by its id only.
+        # A deleted stack can be described by its id only.
         self.id = change(
             StackName=self.name,
             TemplateURL=f"{self.aws.url}/{BUCKET}/{self.name}.json",
@@ -181,20 +179,20 @@ class Stack:
         assert status == wanted, json.dumps(self.reasons(), indent=2)
 
     def reasons(self):
-        """What CloudFormation says about resources, the latest first."""
+        """The reasons that CloudFormation gives for the states of resources, the latest first."""
         pages = self.aws.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.id)
         events = [event for page in pages for event in page["StackEvents"] if event.get("ResourceStatusReason")]
         return [(event["LogicalResourceId"], event["ResourceStatusReason"]) for event in events]
 
     def resource(self, logical_id):
         """The physical id of a resource."""
-        answer = self.aws.client("cloudformation").describe_stack_resource(
+        description = self.aws.client("cloudformation").describe_stack_resource(
             StackName=self.name, LogicalResourceId=logical_id
         )
-        return answer["StackResourceDetail"]["PhysicalResourceId"]
+        return description["StackResourceDetail"]["PhysicalResourceId"]
 
     def call(self, method, path, token=None, body=None, headers=()):
-        """A request to the API; bytes are sent as they are."""
+        """Calls the API. A body of bytes is sent as it is, any other as JSON."""
         headers = dict(headers)
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -204,15 +202,15 @@ class Stack:
         return HTTP.request(method, self.url + path, body=body, headers=headers)
 
     def log(self):
-        """What the functions have logged, without Lambda's own lines: when, which function, what."""
+        """The lines that the functions have logged, without Lambda's own: time, function and message."""
         logs = self.aws.client("logs")
         lines = []
         groups = logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{self.name}-")["logGroups"]
-        # The one whose name CloudFormation makes up.
+        # CloudFormation generates the name of this one.
         names = [group["logGroupName"] for group in groups] + [self.resource("ManageSubscriptionLogGroup")]
         for name in names:
             for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name):
                 lines += [(event["timestamp"], name.rpartition("/")[2], event["message"]) for event in page["events"]]
-        # In the order in which they came where they came at once.
+        # The sort is stable: lines of the same millisecond stay in order.
         lines.sort(key=lambda line: line[0])
         return [line for line in lines if not line[2].startswith(("START ", "END ", "REPORT "))]

@@ -1,4 +1,4 @@
-"""An OIDC issuer, and tokens of every kind that callers may bring."""
+"""An OIDC issuer, which signs good and bad tokens."""
 
 import json
 import threading
@@ -39,7 +39,7 @@ class Issuer:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def token(self, user_id, key=None, **claims):
-        """A token for a user, good for ten minutes, with other claims where given and without those that are None."""
+        """A token for a user, valid for ten minutes. `claims` replaces claims, and removes those that are None."""
         now = int(time.time())
         claims = {"iss": self.url, "sub": user_id, "aud": AUDIENCE, "iat": now, "exp": now + 600, **claims}
         claims = {name: value for name, value in claims.items() if value is not None}

@@ -1,7 +1,7 @@
 """AWS on this machine: ministack, with IAM enforced.
 
-Functions run as processes of their real bootstraps, each with its own role's credentials: a permission that the
-template does not give is an AccessDenied here as it is there.
+Functions run as processes of their real bootstraps, each with the credentials of its own role. Without a permission in
+the template they get AccessDenied, as on AWS.
 """
 
 import os
@@ -15,12 +15,12 @@ REGION = "us-east-1"
 
 
 class LocalAws:
-    def __init__(self, executable, folder):
+    def __init__(self, folder):
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "ministack.log"
         (folder / "home").mkdir()
-        # The functions inherit all of this, so there is nothing more in it.
+        # The functions inherit these variables, so there are no others.
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder / "home"),
@@ -28,12 +28,12 @@ class LocalAws:
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
-            # Off, because it would listen on every interface.
+            # It would listen on every interface.
             "IOT_MTLS_ENABLED": "0",
             "AWS_ENDPOINT_URL": self.url,
             "AUTH": "true",
         }
-        self.process = Process([executable], environment, self.log)
+        self.process = Process(["ministack"], self.log, environment)
         self.clients = {}
 
         def ready():
@@ -43,10 +43,10 @@ class LocalAws:
             except Exception:
                 return False
 
-        until("ministack answers", ready)
+        until("ministack responds", ready)
 
     def client(self, service):
-        """A client of the account's root user."""
+        """A client with the permissions of the account's root user."""
         if service not in self.clients:
             self.clients[service] = boto3.client(
                 service,

@@ -1,4 +1,4 @@
-"""Who may call, and as whom. The JWT check is API Gateway's; what it lets through is the functions'."""
+"""Who may call, and as which user. API Gateway checks the token; the functions check its claims."""
 
 import functools
 import time
@@ -14,67 +14,67 @@ ROUTES = [
     ("GET", "/challenges/c4d1da72-111e-4d52-bdbf-2e74a2d803d5"),
     ("GET", "/pin"),
 ]
-WITHOUT_A_GOOD_TOKEN = {
-    "none": lambda issuer, user: None,
-    "no token at all": lambda issuer, user: "abc",
+BAD_TOKENS = {
+    "missing": lambda issuer, user: None,
+    "not a token": lambda issuer, user: "abc",
     "expired": lambda issuer, user: issuer.token(user, exp=int(time.time()) - 60),
-    "not good yet": lambda issuer, user: issuer.token(user, nbf=int(time.time()) + 600),
-    "for another audience": lambda issuer, user: issuer.token(user, aud="somebody-else"),
-    "for no audience": lambda issuer, user: issuer.token(user, aud=None),
-    "of another issuer": lambda issuer, user: issuer.token(user, iss="http://127.0.0.1:9"),
-    "of a foreign issuer with the same key id": lambda issuer, user: foreign().token(user),
-    "signed by somebody else": lambda issuer, user: issuer.token(
+    "not valid yet": lambda issuer, user: issuer.token(user, nbf=int(time.time()) + 600),
+    "for another audience": lambda issuer, user: issuer.token(user, aud="another-audience"),
+    "without an audience": lambda issuer, user: issuer.token(user, aud=None),
+    "from another issuer": lambda issuer, user: issuer.token(user, iss="http://127.0.0.1:9"),
+    "signed by another issuer with the same key id": lambda issuer, user: other_issuer().token(user),
+    "signed with another key": lambda issuer, user: issuer.token(
         user, key=rsa.generate_private_key(public_exponent=65537, key_size=2048)
     ),
-    "without its signature": lambda issuer, user: issuer.token(user).rpartition(".")[0] + ".",
+    "without a signature": lambda issuer, user: issuer.token(user).rpartition(".")[0] + ".",
 }
 
 
 @functools.cache
-def foreign():
+def other_issuer():
     issuer = Issuer()
     issuer.stop()
     return issuer
 
 
-@pytest.mark.parametrize("kind", WITHOUT_A_GOOD_TOKEN)
+@pytest.mark.parametrize("kind", BAD_TOKENS)
 @pytest.mark.parametrize("method,path", ROUTES)
-def test_a_token_that_is_not_good_reaches_no_function(service, issuer, user, circle, method, path, kind):
+def test_a_bad_token_reaches_no_function(service, issuer, user, circle, method, path, kind):
     circle.control("DELETE", "/calls")
-    answer = service.call(method, path, WITHOUT_A_GOOD_TOKEN[kind](issuer, user.id))
-    assert (answer.status, answer.json()) == (401, {"message": "Unauthorized"})
+    response = service.call(method, path, BAD_TOKENS[kind](issuer, user.id))
+    assert (response.status, response.json()) == (401, {"message": "Unauthorized"})
     assert circle.control("GET", "/calls") == {}
 
 
 @pytest.mark.parametrize(
     "claims", [{}, {"aud": ["x", AUDIENCE]}, {"aud": "another-app"}, {"aud": None, "client_id": AUDIENCE}]
 )
-def test_a_good_token_is_let_in(service, issuer, user, claims):
+def test_a_good_token_is_accepted(service, issuer, user, claims):
     assert service.call("GET", "/pin", issuer.token(user.id, **claims)).status == 200
 
 
-def test_nobody_sees_another_users_challenge(user, new_user):
+def test_a_user_cannot_read_another_users_challenge(user, new_user):
     challenge_id = user.create_challenge()["challengeId"]
     assert user.challenge(challenge_id)["status"] == "PENDING"
-    answer = new_user().call("GET", f"/challenges/{challenge_id}")
-    assert (answer.status, answer.json()["code"]) == (404, "challenge_not_found")
+    response = new_user().call("GET", f"/challenges/{challenge_id}")
+    assert (response.status, response.json()["code"]) == (404, "challenge_not_found")
 
 
-def test_nobody_uses_another_users_session(user, new_user):
+def test_a_user_cannot_use_another_users_session(user, new_user):
     token = user.call("POST", "/session-tokens").json()["userToken"]
-    answer = new_user().call("POST", "/challenges", {}, {"X-User-Token": token})
-    assert (answer.status, answer.json()["code"]) == (403, "user_token_mismatch")
+    response = new_user().call("POST", "/challenges", {}, {"X-User-Token": token})
+    assert (response.status, response.json()["code"]) == (403, "user_token_mismatch")
 
 
 @pytest.mark.parametrize("claims", [{"sub": None}, {"sub": "four"}, {"sub": ""}])
-def test_a_token_that_names_no_user_of_circles_is_refused(service, issuer, claims):
-    answer = service.call("GET", "/pin", issuer.token("unused", **claims))
-    assert (answer.status, answer.json()["code"]) == (403, "invalid_user_id")
+def test_a_token_without_a_valid_user_id_is_rejected(service, issuer, claims):
+    response = service.call("GET", "/pin", issuer.token("unused", **claims))
+    assert (response.status, response.json()["code"]) == (403, "invalid_user_id")
 
 
 @pytest.mark.parametrize(
     "method,path", [("GET", "/session-tokens"), ("DELETE", "/pin"), ("GET", "/"), ("PUT", "/webhooks/circle")]
 )
 def test_there_are_no_other_routes(user, method, path):
-    answer = user.call(method, path)
-    assert (answer.status, answer.json()) == (404, {"message": "Not Found"})
+    response = user.call(method, path)
+    assert (response.status, response.json()) == (404, {"message": "Not Found"})

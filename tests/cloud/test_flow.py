@@ -1,20 +1,20 @@
-"""A PIN change and a recovery through the public URL, from sign-in to the record's last word."""
+"""A PIN change and a recovery through the public URL, from the session to the final status."""
 
 import uuid
 
 from processes import until
 
-ANSWER_HEADERS = {"content-type": "application/json", "cache-control": "no-store"}
+JSON_HEADERS = {"content-type": "application/json", "cache-control": "no-store"}
 
 
-def headers_of(answer):
-    return {name: answer.headers.get(name) for name in ANSWER_HEADERS}
+def headers_of(response):
+    return {name: response.headers.get(name) for name in JSON_HEADERS}
 
 
 def session_of(user):
-    answer = user.call("POST", "/session-tokens")
-    assert (answer.status, headers_of(answer)) == (201, ANSWER_HEADERS)
-    session = answer.json()
+    response = user.call("POST", "/session-tokens")
+    assert (response.status, headers_of(response)) == (201, JSON_HEADERS)
+    session = response.json()
     assert set(session) == {"userToken", "encryptionKey", "expiresAt"}
     return session
 
@@ -22,23 +22,23 @@ def session_of(user):
 def settled(user, challenge_id):
     return until(
         "the webhook has settled the challenge",
-        lambda: (it := user.challenge(challenge_id))["status"] in ("COMPLETE", "FAILED", "EXPIRED") and it,
+        lambda: (now := user.challenge(challenge_id))["status"] in ("COMPLETE", "FAILED", "EXPIRED") and now,
     )
 
 
 def test_a_user_changes_the_pin(user, circle, service, records):
     session = session_of(user)
-    answer = user.call("GET", "/pin")
-    assert (answer.status, answer.json()) == (
+    response = user.call("GET", "/pin")
+    assert (response.status, response.json()) == (
         200,
         {"pinStatus": "ENABLED", "failedAttempts": 0, "securityQuestionStatus": "ENABLED"},
     )
 
     key = str(uuid.uuid4())
     headers = {"X-User-Token": session["userToken"], "Idempotency-Key": key}
-    answer = user.call("POST", "/challenges", {"type": "CHANGE_PIN"}, headers)
-    assert (answer.status, headers_of(answer)) == (201, ANSWER_HEADERS)
-    created = answer.json()
+    response = user.call("POST", "/challenges", {"type": "CHANGE_PIN"}, headers)
+    assert (response.status, headers_of(response)) == (201, JSON_HEADERS)
+    created = response.json()
     challenge_id = created["challengeId"]
     assert created == {
         "challengeId": challenge_id,
@@ -47,9 +47,9 @@ def test_a_user_changes_the_pin(user, circle, service, records):
         "createdAt": created["createdAt"],
         "updatedAt": created["createdAt"],
     }
-    # The same request again, as an app sends it after a lost answer.
-    answer = user.call("POST", "/challenges", {"type": "CHANGE_PIN"}, headers)
-    assert (answer.status, answer.json()) == (200, created)
+    # An app sends the same request again if it did not get the response.
+    response = user.call("POST", "/challenges", {"type": "CHANGE_PIN"}, headers)
+    assert (response.status, response.json()) == (200, created)
 
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"pin": "135790", "newPin": "246801"})
     done = settled(user, challenge_id)
@@ -61,7 +61,7 @@ def test_a_user_changes_the_pin(user, circle, service, records):
     assert [(one["attempt"], one["status"]) for one in deliveries] == [(1, 200)] * 3  # PENDING, IN_PROGRESS, COMPLETE
 
 
-def test_three_wrong_pins_lock_it_and_a_recovery_opens_it(user, circle):
+def test_a_recovery_unlocks_a_pin_after_three_wrong_entries(user, circle):
     challenge_id = user.create_challenge()["challengeId"]
     for _ in range(3):
         circle.control("POST", f"/challenges/{challenge_id}/pin", {"pin": "000000"})
@@ -72,24 +72,24 @@ def test_three_wrong_pins_lock_it_and_a_recovery_opens_it(user, circle):
         "pin_locked",
     )
 
-    refused = user.call("POST", "/challenges", {"type": "CHANGE_PIN"})
-    problem = refused.json()
-    assert (refused.status, refused.headers["content-type"], problem["code"]) == (
+    locked = user.call("POST", "/challenges", {"type": "CHANGE_PIN"})
+    problem = locked.json()
+    assert (locked.status, locked.headers["content-type"], problem["code"]) == (
         423,
         "application/problem+json",
         "pin_locked",
     )
-    assert int(refused.headers["retry-after"]) == problem["retryAfterSeconds"] > 1700
+    assert int(locked.headers["retry-after"]) == problem["retryAfterSeconds"] > 1700
     assert user.call("GET", "/pin").json()["lockedUntil"] == problem["lockedUntil"]
 
     recovery = user.create_challenge("RESTORE_PIN")
-    answers = {"correct": True, "newPin": "975310"}
-    circle.control("POST", f"/challenges/{recovery['challengeId']}/security-questions", answers)
+    entered = {"correct": True, "newPin": "975310"}
+    circle.control("POST", f"/challenges/{recovery['challengeId']}/security-questions", entered)
     assert settled(user, recovery["challengeId"])["status"] == "COMPLETE"
     assert user.call("GET", "/pin").json()["pinStatus"] == "ENABLED"
 
 
-def test_a_poll_settles_what_no_webhook_did(user, circle, records):
+def test_a_poll_settles_a_challenge_whose_webhooks_were_lost(user, circle, records):
     circle.lose_webhooks()
     created = user.create_challenge()
     challenge_id = created["challengeId"]
@@ -100,7 +100,7 @@ def test_a_poll_settles_what_no_webhook_did(user, circle, records):
     assert records.get(challenge_id)["settledBy"] == {"S": "poll"}
 
 
-def test_a_rotated_api_key_is_picked_up_without_a_deployment(user, circle, aws, parameters):
+def test_a_rotated_api_key_works_without_a_deployment(user, circle, aws, parameters):
     assert user.call("POST", "/session-tokens").status == 201
     new = circle.control("POST", "/api-key/rotate")["apiKey"]
     aws.client("secretsmanager").put_secret_value(SecretId=parameters["CircleApiKeySecretArn"], SecretString=new)

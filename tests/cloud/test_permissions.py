@@ -1,4 +1,4 @@
-"""Least privilege, from both sides: with its role a function works, and without any one permission it does not."""
+"""Least privilege: a function works with its role, and fails without any one of the permissions."""
 
 import contextlib
 import json
@@ -12,25 +12,25 @@ STORAGE = (503, "storage_unavailable")
 
 @pytest.fixture
 def without(aws, service):
-    """Takes an action away from a function's role: altogether, or for one of the tables."""
+    """Removes an action from a function's role, for one table or for all resources."""
     iam = aws.client("iam")
 
     @contextlib.contextmanager
-    def taken(function, action, table=None):
+    def without(function, action, table=None):
         role = service.resource(f"{function}Role")
         [name] = iam.list_role_policies(RoleName=role)["PolicyNames"]
         document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
         arn = table and aws.client("dynamodb").describe_table(TableName=service.resource(table))["Table"]["TableArn"]
-        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(less(document, action, arn)))
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(reduced(document, action, arn)))
         try:
             yield
         finally:
             iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
 
-    return taken
+    return without
 
 
-def less(document, action, arn):
+def reduced(document, action, arn):
     statements = []
     for statement in document["Statement"]:
         actions, resources = many(statement["Action"]), many(statement["Resource"])
@@ -43,7 +43,7 @@ def less(document, action, arn):
     before = [
         {**one, "Action": many(one["Action"]), "Resource": many(one["Resource"])} for one in document["Statement"]
     ]
-    assert statements != before, f"it has no {action}"
+    assert statements != before, f"the role does not grant {action}"
     return {**document, "Statement": statements}
 
 
@@ -52,19 +52,19 @@ def many(one_or_more):
 
 
 def restart(aws, function):
-    """Ends the warm processes of a function, as a change of its configuration does."""
+    """Ends the warm processes of a function by updating its configuration."""
     client = aws.client("lambda")
     variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
     client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
 
 
-def problem(answer):
-    assert answer.headers["content-type"] == "application/problem+json", answer.data
-    return answer.status, answer.json()["code"]
+def problem(response):
+    assert response.headers["content-type"] == "application/problem+json", response.data
+    return response.status, response.json()["code"]
 
 
 @pytest.mark.parametrize("table", ["ChallengesTable", "RateLimitsTable"])
-def test_create_challenge_needs_to_write_in_its_tables(user, circle, without, table, metrics):
+def test_create_challenge_needs_to_write_to_its_tables(user, circle, without, table, metrics):
     with without("CreateChallenge", "dynamodb:UpdateItem", table):
         assert problem(user.call("POST", "/challenges")) == STORAGE
     assert "storage_unavailable" in metrics()
@@ -79,20 +79,18 @@ def test_get_challenge_needs_to_read_records(user, without, metrics):
     assert user.challenge(challenge_id)["status"] == "PENDING"
 
 
-def test_get_challenge_needs_to_write_what_circle_says(user, circle, without):
+def test_get_challenge_needs_to_write_the_status_from_circle(user, circle, without):
     circle.lose_webhooks()
     created = user.create_challenge()
     challenge_id, token = created["challengeId"], created["session"]["userToken"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
     with without("GetChallenge", "dynamodb:UpdateItem"):
-        # What is on record is answered wherever asking Circle fails.
+        # If Circle cannot be asked, the function returns the record.
         assert user.challenge(challenge_id, **{"X-User-Token": token})["status"] == "PENDING"
     assert user.challenge(challenge_id, **{"X-User-Token": token})["status"] == "COMPLETE"
 
 
-def test_receive_webhook_needs_to_write_records_and_circle_comes_again(
-    user, circle, service, records, without, metrics
-):
+def test_receive_webhook_needs_to_write_records_and_circle_retries(user, circle, service, records, without, metrics):
     circle.lose_webhooks()
     challenge_id = user.create_challenge()["challengeId"]
     circle.lose_webhooks(False)
@@ -103,15 +101,15 @@ def test_receive_webhook_needs_to_write_records_and_circle_comes_again(
 
     with without("ReceiveWebhook", "dynamodb:UpdateItem"):
         circle.control("POST", f"/challenges/{challenge_id}/cancel")
-        until("it is refused", attempts)
-    assert until("it is taken", lambda: (made := attempts())[1:] and made) == [(1, 503), (2, 200)]
+        until("the first attempt has failed", attempts)
+    assert until("Circle has retried", lambda: (now := attempts())[1:] and now) == [(1, 503), (2, 200)]
     assert records.get(challenge_id)["status"] == {"S": "FAILED"}
     assert "storage_unavailable" in metrics()
 
 
 def invoked(aws, function):
-    answer = aws.client("lambda").invoke(FunctionName=function, Payload=b"{}")
-    return answer.get("FunctionError"), json.loads(answer["Payload"].read())
+    response = aws.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+    return response.get("FunctionError"), json.loads(response["Payload"].read())
 
 
 def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
@@ -128,7 +126,7 @@ def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
     "action,table", [("dynamodb:UpdateItem", "ChallengesTable"), ("dynamodb:GetItem", "RateLimitsTable")]
 )
 def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, records, overdue, without, action, table):
-    """It writes challenges' records, and reads when a user has asked for challenges."""
+    """It writes challenge records, and reads when a user last asked for a challenge."""
     circle.lose_webhooks()
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
@@ -151,13 +149,13 @@ def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, recor
         ("GetPin", "GET", "/pin"),
     ],
 )
-def test_without_the_secret_nothing_works(aws, service, user, metrics, function, method, path):
+def test_a_function_needs_to_read_the_secret(aws, service, user, metrics, function, method, path):
     iam = aws.client("iam")
     role, policy = service.resource(f"{function}Role"), service.resource("FunctionPolicy")
     assert user.call(method, path).status < 300
     iam.detach_role_policy(RoleName=role, PolicyArn=policy)
     try:
-        # One that has read the key goes on with it.
+        # A process that has read the key keeps using it.
         assert user.call(method, path).status < 300
         restart(aws, service.resource(f"{function}Function"))
         assert problem(user.call(method, path)) == (500, "misconfigured")
@@ -168,8 +166,8 @@ def test_without_the_secret_nothing_works(aws, service, user, metrics, function,
     assert user.call(method, path).status < 300
 
 
-def test_the_pipes_may_do_what_they_do(aws, service):
-    """The emulator's pipes do not act under their role; its answer to what the role may is all there is."""
+def test_the_pipes_have_the_permissions_that_they_need(aws, service):
+    """The emulator's pipes do not use their role, so this asks the policy simulator instead."""
     iam = aws.client("iam")
     table = aws.client("dynamodb").describe_table(TableName=service.resource("ChallengesTable"))["Table"]
     bus = aws.client("events").describe_event_bus(Name=service.resource("EventBus"))["Arn"]
@@ -178,8 +176,8 @@ def test_the_pipes_may_do_what_they_do(aws, service):
     role = iam.get_role(RoleName=service.resource("PipeRole"))["Role"]["Arn"]
 
     def decision(action, resource):
-        answer = iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource])
-        return answer["EvaluationResults"][0]["EvalDecision"]
+        result = iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource])
+        return result["EvaluationResults"][0]["EvalDecision"]
 
     reading = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
     for action in reading:
@@ -190,11 +188,11 @@ def test_the_pipes_may_do_what_they_do(aws, service):
     assert decision("dynamodb:GetItem", table["TableArn"]) == "implicitDeny"
 
 
-def test_each_permission_is_tried_above(aws, service):
-    """What the roles grant, beside logs: whoever grants more has to show here what it is for."""
+def test_each_permission_is_tested_above(aws, service):
+    """What the roles grant besides logging. A new permission needs a test above that fails without it."""
     iam = aws.client("iam")
     dynamodb = aws.client("dynamodb")
-    tables = {"challenges": "ChallengesTable", "requests": "RateLimitsTable"}
+    tables = {"challenges": "ChallengesTable", "rate limits": "RateLimitsTable"}
     names = {
         dynamodb.describe_table(TableName=service.resource(table))["Table"]["TableArn"]: name
         for name, table in tables.items()
@@ -225,14 +223,14 @@ def test_each_permission_is_tried_above(aws, service):
         assert [one["PolicyArn"] for one in attached] == [service.resource("FunctionPolicy")]
     assert granted == {
         "CreateToken": set(),
-        "CreateChallenge": {("dynamodb:UpdateItem", "challenges"), ("dynamodb:UpdateItem", "requests")},
+        "CreateChallenge": {("dynamodb:UpdateItem", "challenges"), ("dynamodb:UpdateItem", "rate limits")},
         "GetChallenge": {("dynamodb:GetItem", "challenges"), ("dynamodb:UpdateItem", "challenges")},
         "GetPin": set(),
         "ReceiveWebhook": {("dynamodb:UpdateItem", "challenges")},
         "ReconcileChallenges": {
             ("dynamodb:Query", "index"),
             ("dynamodb:UpdateItem", "challenges"),
-            ("dynamodb:GetItem", "requests"),
+            ("dynamodb:GetItem", "rate limits"),
         },
         "ManageSubscription": set(),
     }

@@ -1,4 +1,4 @@
-"""The look for lost webhooks, as its schedule calls it."""
+"""Reconciliation, invoked as its schedule invokes it."""
 
 import json
 import time
@@ -7,9 +7,9 @@ from processes import until
 
 
 def run(aws, service):
-    answer = aws.client("lambda").invoke(FunctionName=service.resource("ReconcileChallengesFunction"), Payload=b"{}")
-    payload = json.loads(answer["Payload"].read())
-    assert "FunctionError" not in answer, payload
+    response = aws.client("lambda").invoke(FunctionName=service.resource("ReconcileChallengesFunction"), Payload=b"{}")
+    payload = json.loads(response["Payload"].read())
+    assert "FunctionError" not in response, payload
     return payload
 
 
@@ -18,7 +18,7 @@ def test_a_challenge_whose_webhook_was_lost_is_settled(aws, circle, service, use
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
     run(aws, service)
-    assert records.get(challenge_id)["rank"] == {"N": "0"}, "it is not due yet"
+    assert records.get(challenge_id)["rank"] == {"N": "0"}, "the check is not due yet"
 
     overdue(challenge_id)
     run(aws, service)
@@ -28,7 +28,7 @@ def test_a_challenge_whose_webhook_was_lost_is_settled(aws, circle, service, use
     assert user.challenge(challenge_id)["status"] == "COMPLETE"
 
 
-def test_a_challenge_that_is_open_is_looked_at_again_later(aws, service, user, records, overdue):
+def test_an_open_challenge_is_checked_again_later(aws, service, user, records, overdue):
     challenge_id = user.create_challenge()["challengeId"]
     overdue(challenge_id)
     assert run(aws, service)["open"] == 1
@@ -37,8 +37,8 @@ def test_a_challenge_that_is_open_is_looked_at_again_later(aws, service, user, r
     assert int(record["nextCheckAt"]["N"]) > time.time()
 
 
-def test_a_user_who_has_just_asked_for_a_challenge_is_left_in_peace(aws, circle, service, user, records, overdue):
-    """A look takes a new session, and might end the one in use."""
+def test_a_user_with_a_recent_challenge_is_deferred(aws, circle, service, user, records, overdue):
+    """A check needs a new session, which might end the one in use."""
     challenge_id = user.create_challenge()["challengeId"]
     overdue(challenge_id)
     user.create_challenge()
@@ -49,8 +49,8 @@ def test_a_user_who_has_just_asked_for_a_challenge_is_left_in_peace(aws, circle,
     assert run(aws, service)["open"] == 1
 
 
-def test_its_schedule_starts_it(aws, circle, service, user, records, overdue):
-    """The schedule's own target, at once instead of every five minutes."""
+def test_the_schedule_starts_a_run(aws, circle, service, user, records, overdue):
+    """A second schedule with the same target, which starts at once instead of every five minutes."""
     scheduler = aws.client("scheduler")
     schedule = scheduler.get_schedule(Name=f"{service.name}-reconcile")
     assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(5 minutes)")
@@ -65,10 +65,10 @@ def test_its_schedule_starts_it(aws, circle, service, user, records, overdue):
         Target=schedule["Target"],
         ActionAfterCompletion="DELETE",
     )
-    until("the run has settled it", lambda: records.get(challenge_id)["rank"] == {"N": "2"}, patience=60)
+    until("the run has settled the challenge", lambda: records.get(challenge_id)["rank"] == {"N": "2"}, patience=60)
     assert records.get(challenge_id)["settledBy"] == {"S": "reconcile"}
 
-    # The emulator does not ask whether the role may.
+    # The emulator does not check the permission of the role.
     role = schedule["Target"]["RoleArn"].rpartition("/")[2]
     [policy] = aws.client("iam").list_role_policies(RoleName=role)["PolicyNames"]
     [statement] = aws.client("iam").get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]["Statement"]

@@ -1,11 +1,11 @@
-"""What the functions log where logs go on AWS."""
+"""The functions' log lines in CloudWatch Logs."""
 
 import json
 
 from test_flow import settled
 
 
-def test_logs_are_json_and_hold_no_secret(user, circle, service):
+def test_logs_are_json_without_secrets(user, circle, service):
     created = user.create_challenge()
     again = user.call("POST", "/session-tokens").json()
     circle.control("POST", f"/challenges/{created['challengeId']}/pin", {"pin": "135790", "newPin": "918273"})
@@ -21,5 +21,5 @@ def test_logs_are_json_and_hold_no_secret(user, circle, service):
     secrets = [circle.api_key, circle.api_key.rpartition(":")[2], user.token, "918273"]
     for session in (created["session"], again):
         secrets += [session["userToken"], session["encryptionKey"]]
-    # Which one it is stays unsaid, as it would be printed.
+    # The failure does not say which secret it is, because that would print it.
     assert not any(secret in text for secret in secrets), "a secret is in the log"

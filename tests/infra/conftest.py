@@ -1,16 +1,13 @@
-"""What the tests share: the files they are about, and a running `cargo local`."""
-
-import json
-import os
-import pathlib
-import subprocess
+"""The template, the description of the API, and a running `cargo local`."""
 
 import pytest
 import yaml
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from processes import ROOT, announced
+from processes import pytest_configure, pytest_unconfigure  # noqa: F401
+
 TEMPLATE = ROOT / "infra" / "template.yaml"
 OPENAPI = ROOT / "infra" / "openapi.yaml"
 
@@ -23,13 +20,13 @@ REQUIRED = {
 
 @pytest.fixture(scope="session")
 def template():
-    """The template as written, intrinsic functions in their long form."""
+    """The template as written, with intrinsic functions in their long form."""
     return yaml_parse(TEMPLATE.read_text())
 
 
 @pytest.fixture(scope="session")
 def deployed():
-    """The resources as CloudFormation gets them: the template after SAM's transformation."""
+    """The resources after SAM's transformation, as CloudFormation receives them."""
 
     class NoManagedPolicies:
         def load(self):
@@ -48,13 +45,9 @@ def openapi():
 
 
 @pytest.fixture(scope="session")
-def stack():
-    """A running `cargo local`, as it describes itself."""
-    process = subprocess.Popen(
-        ["cargo", "local", "--port", "0", "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
-    )
-    try:
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+def stack(tmp_path_factory):
+    """The description that a running `cargo local` prints of itself."""
+    log = tmp_path_factory.mktemp("infra") / "local.log"
+    process, description = announced(["cargo", "local", "--port", "0", "--json"], log)
+    yield description
+    process.stop()

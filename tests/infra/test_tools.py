@@ -1,4 +1,4 @@
-"""Tools that judge the template and the description as a whole."""
+"""Tools that check the template and the description as a whole."""
 
 import subprocess
 
@@ -10,12 +10,13 @@ from openapi_spec_validator import validate
 from conftest import OPENAPI, ROOT, TEMPLATE
 
 HERE = ROOT / "tests" / "infra"
+VENVS = ROOT / "tests" / "harness" / "venvs"
 
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
 
 
 def test_cfn_lint_finds_nothing():
@@ -23,14 +24,14 @@ def test_cfn_lint_finds_nothing():
     assert [f"{match.rule.id} line {match.linenumber}: {match.message}" for match in matches] == []
 
 
-def test_sam_takes_the_template():
-    said = run(HERE / ".venv-sam/bin/sam", "validate", "--lint", "--template", TEMPLATE)
-    assert "is a valid SAM Template" in said
+def test_sam_accepts_the_template():
+    output = run(VENVS / "sam/bin/sam", "validate", "--lint", "--template", TEMPLATE)
+    assert "is a valid SAM Template" in output
 
 
 def test_checkov_finds_nothing():
-    said = run(HERE / ".venv-checkov/bin/checkov", "-f", TEMPLATE, "--config-file", HERE / "checkov.yaml")
-    assert "Failed checks: 0, Skipped checks: 1" in said
+    output = run(VENVS / "checkov/bin/checkov", "-f", TEMPLATE, "--config-file", HERE / "checkov.yaml")
+    assert "Failed checks: 0, Skipped checks: 1" in output
 
 
 def test_the_description_is_openapi(openapi):
@@ -38,7 +39,7 @@ def test_the_description_is_openapi(openapi):
 
 
 def test_every_example_fits_its_schema(openapi):
-    """Each example beside a schema, wherever it stands; a reference is followed by what it refers to."""
+    """Every example beside a schema, anywhere in the description."""
     document = yaml.safe_load(OPENAPI.read_text())
     checked = 0
 

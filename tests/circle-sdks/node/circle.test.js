@@ -1,14 +1,14 @@
-// Circle's Node SDK, unmodified, against the simulator: every call that the functions make, success and error.
+// Circle's Node SDK, unmodified, against the simulator: success and errors of every call that the functions make.
 
 import assert from 'node:assert/strict'
 import { createPublicKey, randomUUID, verify } from 'node:crypto'
 import { describe, test } from 'node:test'
-import { client, clientWith, control, newUser, receiver, refused, signedIn } from './stage.js'
+import { client, clientWith, control, newUser, receiver, rejected, signedIn } from './stage.js'
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 describe('createUserToken', () => {
-  test('gives a token and an encryption key', async () => {
+  test('returns a token and an encryption key', async () => {
     const userId = await newUser()
     const { status, data } = await client.createUserToken({ userId })
     assert.equal(status, 200)
@@ -18,17 +18,17 @@ describe('createUserToken', () => {
     assert.equal(Buffer.from(data.encryptionKey, 'base64').length, 32)
   })
 
-  test('refuses an unknown user', () => refused(client.createUserToken({ userId: 'nobody' }), 404, 155102))
-  test('refuses a user id that is too short', () => refused(client.createUserToken({ userId: 'abc' }), 400, 2))
-  test('refuses no user id', () => refused(client.createUserToken({}), 400, 1))
+  test('rejects an unknown user', () => rejected(client.createUserToken({ userId: 'nobody' }), 404, 155102))
+  test('rejects a user id that is too short', () => rejected(client.createUserToken({ userId: 'abc' }), 400, 2))
+  test('rejects a missing user id', () => rejected(client.createUserToken({}), 400, 1))
 
-  test('refuses a wrong and a malformed API key', async () => {
+  test('rejects a wrong and a malformed API key', async () => {
     const userId = await newUser()
-    await refused(clientWith('TEST_API_KEY:a:b').createUserToken({ userId }), 401, 4)
-    await refused(clientWith('nonsense').createUserToken({ userId }), 401, 401)
+    await rejected(clientWith('TEST_API_KEY:a:b').createUserToken({ userId }), 401, 4)
+    await rejected(clientWith('nonsense').createUserToken({ userId }), 401, 401)
   })
 
-  test('shows the request id that was sent', async () => {
+  test('returns the request id that was sent', async () => {
     const userId = await newUser()
     const xRequestId = randomUUID()
     const { headers } = await client.createUserToken({ userId, xRequestId })
@@ -37,7 +37,7 @@ describe('createUserToken', () => {
 })
 
 describe('createUser and getUser', () => {
-  test('make a user with nothing set and read them', async () => {
+  test('create and read a user without a PIN', async () => {
     const userId = `node-${randomUUID()}`
     const created = await client.createUser({ userId })
     assert.equal(created.status, 201)
@@ -46,18 +46,18 @@ describe('createUser and getUser', () => {
     const { status, data } = await client.getUser({ userId })
     assert.equal(status, 200)
     assert.deepEqual(data.user, created.data)
-    await refused(client.createUser({ userId }), 409, 155101)
+    await rejected(client.createUser({ userId }), 409, 155101)
   })
 
-  test('refuse unusable and unknown users', async () => {
-    await refused(client.createUser({ userId: 'x'.repeat(51) }), 400, 2)
-    await refused(client.getUser({ userId: 'nobody' }), 404, 155102)
-    await refused(client.getUser({ userId: 'abc' }), 400, 2)
+  test('reject invalid and unknown user ids', async () => {
+    await rejected(client.createUser({ userId: 'x'.repeat(51) }), 400, 2)
+    await rejected(client.getUser({ userId: 'nobody' }), 404, 155102)
+    await rejected(client.getUser({ userId: 'abc' }), 400, 2)
   })
 })
 
 describe('getUserStatus', () => {
-  test('shows a locked PIN and until when', async () => {
+  test('shows when the lock of a PIN ends', async () => {
     const { userToken } = await signedIn({ pinStatus: 'LOCKED', securityQuestionStatus: 'UNSET' })
     const { status, data } = await client.getUserStatus({ userToken })
     assert.equal(status, 200)
@@ -69,19 +69,19 @@ describe('getUserStatus', () => {
     assert.equal(lock, 30 * 60 * 1000)
   })
 
-  test('tells unusable tokens apart', async () => {
+  test('has an error for each kind of unusable token', async () => {
     const { userId, userToken } = await signedIn()
-    await refused(client.getUserStatus({ userToken: 'nonsense' }), 403, 155105)
+    await rejected(client.getUserStatus({ userToken: 'nonsense' }), 403, 155105)
     await control('POST', `/users/${userId}/forget-tokens`)
-    await refused(client.getUserStatus({ userToken }), 401, 155103)
+    await rejected(client.getUserStatus({ userToken }), 401, 155103)
     const later = await signedIn()
     await control('POST', '/clock/advance', { seconds: 3600 })
-    await refused(client.getUserStatus({ userToken: later.userToken }), 403, 155104)
+    await rejected(client.getUserStatus({ userToken: later.userToken }), 403, 155104)
   })
 })
 
 describe('updateUserPin', () => {
-  test('makes one challenge for one idempotency key', async () => {
+  test('creates one challenge for one idempotency key', async () => {
     const { userToken } = await signedIn()
     const idempotencyKey = randomUUID()
     const first = await client.updateUserPin({ userToken, idempotencyKey })
@@ -93,7 +93,7 @@ describe('updateUserPin', () => {
     assert.notEqual(other.data.challengeId, first.data.challengeId)
   })
 
-  test('takes the user id instead of a token', async () => {
+  test('accepts the user id instead of a token', async () => {
     const { status } = await client.updateUserPin({ userId: await newUser() })
     assert.equal(status, 201)
   })
@@ -102,27 +102,27 @@ describe('updateUserPin', () => {
     [{ pinStatus: 'UNSET' }, 403, 155110],
     [{ pinStatus: 'LOCKED' }, 403, 155119],
   ]) {
-    test(`refuses a user with ${JSON.stringify(state)}`, async () => {
+    test(`rejects a user with ${JSON.stringify(state)}`, async () => {
       const { userToken } = await signedIn(state)
-      await refused(client.updateUserPin({ userToken }), status, code)
+      await rejected(client.updateUserPin({ userToken }), status, code)
     })
   }
 
-  test('refuses a user who was disabled after the token was made, and makes no new one', async () => {
+  test('rejects a user who was disabled after the token was created, and creates no new token', async () => {
     const { userId, userToken } = await signedIn()
     await control('PATCH', `/users/${userId}`, { status: 'DISABLED' })
-    await refused(client.updateUserPin({ userToken }), 403, 155109)
-    await refused(client.createUserToken({ userId }), 403, 155109)
-    await refused(client.getUserStatus({ userToken }), 403, 155109)
+    await rejected(client.updateUserPin({ userToken }), 403, 155109)
+    await rejected(client.createUserToken({ userId }), 403, 155109)
+    await rejected(client.getUserStatus({ userToken }), 403, 155109)
     assert.equal((await client.getUser({ userId })).data.user.status, 'DISABLED')
   })
 
-  test('refuses a key that is no UUID v4', async () => {
+  test('rejects a key that is not a UUID', async () => {
     const { userToken } = await signedIn()
-    await refused(client.updateUserPin({ userToken, idempotencyKey: 'abc' }), 400, 2)
+    await rejected(client.updateUserPin({ userToken, idempotencyKey: 'abc' }), 400, 2)
   })
 
-  test('reports a rate limit, a broken connection and a lost answer once, without repeating', async () => {
+  test('does not retry after a rate limit or a lost response', async () => {
     const { userToken } = await signedIn()
     const call = { method: 'PUT', path: '/v1/w3s/user/pin' }
     await control('POST', '/faults', { ...call, status: 429, retryAfter: '1' })
@@ -140,7 +140,7 @@ describe('updateUserPin', () => {
 })
 
 describe('restoreUserPin', () => {
-  test('makes a challenge even while the PIN is locked', async () => {
+  test('creates a challenge even if the PIN is locked', async () => {
     const { userToken } = await signedIn({ pinStatus: 'LOCKED', securityQuestionStatus: 'ENABLED' })
     const idempotencyKey = randomUUID()
     const first = await client.restoreUserPin({ userToken, idempotencyKey })
@@ -150,15 +150,15 @@ describe('restoreUserPin', () => {
   })
 
   for (const [securityQuestionStatus, code] of [['UNSET', 155111], ['LOCKED', 155120]]) {
-    test(`refuses a user whose security questions are ${securityQuestionStatus}`, async () => {
+    test(`rejects a user whose security questions are ${securityQuestionStatus}`, async () => {
       const { userToken } = await signedIn({ pinStatus: 'ENABLED', securityQuestionStatus })
-      await refused(client.restoreUserPin({ userToken }), 403, code)
+      await rejected(client.restoreUserPin({ userToken }), 403, code)
     })
   }
 })
 
 describe('getUserChallenge and listUserChallenges', () => {
-  test('follow a challenge to its end', async () => {
+  test('follow a challenge to its final status', async () => {
     const { userToken } = await signedIn()
     const challengeId = (await client.updateUserPin({ userToken })).data.challengeId
     const read = async () => (await client.getUserChallenge({ userToken, challengeId })).data.challenge
@@ -179,7 +179,7 @@ describe('getUserChallenge and listUserChallenges', () => {
     assert.deepEqual(await listed(undefined), [])
   })
 
-  test('say why a challenge failed', async () => {
+  test('show why a challenge failed', async () => {
     const { userToken } = await signedIn()
     const challengeId = (await client.updateUserPin({ userToken })).data.challengeId
     for (let wrong = 0; wrong < 3; wrong++) {
@@ -191,19 +191,19 @@ describe('getUserChallenge and listUserChallenges', () => {
     assert.equal(typeof challenge.errorMessage, 'string')
   })
 
-  test('refuse unknown challenges and statuses', async () => {
+  test('reject unknown challenges and statuses', async () => {
     const { userToken } = await signedIn()
-    await refused(client.getUserChallenge({ userToken, challengeId: randomUUID() }), 403, 155116)
-    await refused(client.getUserChallenge({ userToken, challengeId: 'abc' }), 400, 2)
-    await refused(client.listUserChallenges({ userToken, challengeStatus: 'COMPLETE' }), 400, 2)
+    await rejected(client.getUserChallenge({ userToken, challengeId: randomUUID() }), 403, 155116)
+    await rejected(client.getUserChallenge({ userToken, challengeId: 'abc' }), 400, 2)
+    await rejected(client.listUserChallenges({ userToken, challengeStatus: 'COMPLETE' }), 400, 2)
     const challengeId = (await client.updateUserPin({ userToken })).data.challengeId
     const other = await signedIn()
-    await refused(client.getUserChallenge({ userToken: other.userToken, challengeId }), 403, 155116)
+    await rejected(client.getUserChallenge({ userToken: other.userToken, challengeId }), 403, 155116)
   })
 })
 
 describe('subscriptions', () => {
-  test('are made, listed, read, changed and removed', async (context) => {
+  test('are created, listed, read, changed and deleted', async (context) => {
     const here = await receiver()
     context.after(here.close)
     const { endpoint } = here
@@ -224,32 +224,32 @@ describe('subscriptions', () => {
     assert.deepEqual([changed.data.name, changed.data.enabled], ['renamed', false])
     const deleted = await client.deleteSubscription(id)
     assert.equal(deleted.status, 204)
-    await refused(client.getSubscription(id), 404, 2)
-    await refused(client.updateSubscription({ id, name: 'x', enabled: true }), 404, 2)
-    await refused(client.deleteSubscription(id), 404, 2)
+    await rejected(client.getSubscription(id), 404, 2)
+    await rejected(client.updateSubscription({ id, name: 'x', enabled: true }), 404, 2)
+    await rejected(client.deleteSubscription(id), 404, 2)
   })
 
-  test('refuse unusable endpoints, types and changes', async (context) => {
+  test('reject invalid endpoints, types and changes', async (context) => {
     const here = await receiver()
     context.after(here.close)
     const { endpoint } = here
-    await refused(client.createSubscription({ endpoint: 'http://example.com/webhooks' }), 400, 2)
-    await refused(client.createSubscription({ endpoint: 'http://127.0.0.1:1/' }), 400, 2)
-    await refused(client.createSubscription({ endpoint, notificationTypes: ['nonsense'] }), 400, 2)
-    await refused(client.createSubscription({}), 400, 1)
+    await rejected(client.createSubscription({ endpoint: 'http://example.com/webhooks' }), 400, 2)
+    await rejected(client.createSubscription({ endpoint: 'http://127.0.0.1:1/' }), 400, 2)
+    await rejected(client.createSubscription({ endpoint, notificationTypes: ['nonsense'] }), 400, 2)
+    await rejected(client.createSubscription({}), 400, 1)
     const { id } = (await client.createSubscription({ endpoint })).data
-    await refused(client.updateSubscription({ id, name: 'x' }), 400, 1)
+    await rejected(client.updateSubscription({ id, name: 'x' }), 400, 1)
     await client.deleteSubscription(id)
   })
 
-  test('are not listed with a wrong or a malformed API key', async () => {
-    await refused(clientWith('TEST_API_KEY:a:b').listSubscriptions(), 401, 4)
-    await refused(clientWith('nonsense').listSubscriptions(), 401, 401)
+  test('cannot be listed with a wrong or a malformed API key', async () => {
+    await rejected(clientWith('TEST_API_KEY:a:b').listSubscriptions(), 401, 4)
+    await rejected(clientWith('nonsense').listSubscriptions(), 401, 401)
   })
 })
 
 describe('getNotificationSignature', () => {
-  test('gives the key that a webhook was signed with', async (context) => {
+  test('returns the public key that verifies a webhook', async (context) => {
     const here = await receiver()
     context.after(here.close)
     const { endpoint } = here
@@ -270,8 +270,8 @@ describe('getNotificationSignature', () => {
     await client.deleteSubscription(id)
   })
 
-  test('refuses unknown and malformed key ids', async () => {
-    await refused(client.getNotificationSignature(randomUUID()), 404, 2)
-    await refused(client.getNotificationSignature('abc'), 400, 2)
+  test('rejects unknown and malformed key ids', async () => {
+    await rejected(client.getNotificationSignature(randomUUID()), 404, 2)
+    await rejected(client.getNotificationSignature('abc'), 400, 2)
   })
 })

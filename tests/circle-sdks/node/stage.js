@@ -1,4 +1,4 @@
-// The simulator as these tests meet it: Circle's SDK, the control API, and a receiver of webhooks.
+// Circle's SDK for the simulator, the simulator's control API, and a receiver of webhooks.
 
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
@@ -7,34 +7,34 @@ import { initiateUserControlledWalletsClient } from '@circle-fin/user-controlled
 
 const baseUrl = process.env.CIRCLE_URL
 const apiKey = process.env.CIRCLE_API_KEY
-if (!baseUrl || !apiKey) throw new Error('set CIRCLE_URL and CIRCLE_API_KEY, or use ../run')
+if (!baseUrl || !apiKey) throw new Error('set CIRCLE_URL and CIRCLE_API_KEY, or start the tests with ../run')
 
 export const clientWith = (key) => initiateUserControlledWalletsClient({ apiKey: key, baseUrl })
 export const client = clientWith(apiKey)
 
 export async function control(method, path, body) {
-  const answer = await fetch(`${baseUrl}/control${path}`, { method, body: body && JSON.stringify(body) })
-  const json = await answer.json()
-  assert.equal(answer.status, 200, JSON.stringify(json))
+  const response = await fetch(`${baseUrl}/control${path}`, { method, body: body && JSON.stringify(body) })
+  const json = await response.json()
+  assert.equal(response.status, 200, JSON.stringify(json))
   return json
 }
 
-/** A new user with a PIN and security questions, or with what is given. */
+/** A new user, with a PIN and security questions unless a state is given. */
 export async function newUser(state = { pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' }) {
   const userId = `node-${randomUUID()}`
   await control('PUT', `/users/${userId}`, state)
   return userId
 }
 
-/** A new user and a token for them. */
+/** A new user, and a token. */
 export async function signedIn(state) {
   const userId = await newUser(state)
   const { data } = await client.createUserToken({ userId })
   return { userId, userToken: data.userToken }
 }
 
-/** Asserts that Circle refuses, with this status and code, as the SDK shows it. */
-export async function refused(promise, status, code) {
+/** Asserts that the SDK reports an error with this status and code of Circle's. */
+export async function rejected(promise, status, code) {
   await assert.rejects(promise, (error) => {
     assert.equal(error.response?.status, status, error.message)
     assert.equal(error.response.data.code, code)
@@ -43,7 +43,7 @@ export async function refused(promise, status, code) {
   })
 }
 
-/** An endpoint on loopback that takes in webhooks; `next(predicate)` waits for one. */
+/** An endpoint on the loopback interface that receives webhooks. `next(predicate)` waits for one. */
 export async function receiver() {
   const received = []
   const waiting = []
@@ -54,7 +54,7 @@ export async function receiver() {
       const body = Buffer.concat(chunks)
       const message = { headers: request.headers, body, json: JSON.parse(body) }
       received.push(message)
-      waiting.splice(0).forEach((look) => look())
+      waiting.splice(0).forEach((arrived) => arrived())
     }
     response.writeHead(200).end()
   })

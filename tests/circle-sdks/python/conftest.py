@@ -1,26 +1,22 @@
-"""The simulator as these tests meet it: Circle's SDK, the control API, and a receiver of webhooks."""
+"""A simulator of Circle, Circle's SDK for it, and a receiver of webhooks."""
 
 import json
-import os
-import queue
-import threading
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.request import Request, urlopen
 
 import pytest
 from circle.web3 import configurations, user_controlled_wallets, utils
 
-URL = os.environ["CIRCLE_URL"]
-API_KEY = os.environ["CIRCLE_API_KEY"]
+import simulator
+from processes import pytest_configure, pytest_unconfigure  # noqa: F401
+from receiver import Receiver
 
 
 class Circle:
     """Circle's SDK with one API key."""
 
-    def __init__(self, api_key):
-        wallets = utils.init_user_controlled_wallets_client(api_key=api_key, host=URL)
-        webhooks = configurations.ApiClient(configurations.Configuration(access_token=api_key, host=URL))
+    def __init__(self, url, api_key):
+        wallets = utils.init_user_controlled_wallets_client(api_key=api_key, host=url)
+        webhooks = configurations.ApiClient(configurations.Configuration(access_token=api_key, host=url))
         self.pin = user_controlled_wallets.PINAuthenticationApi(wallets)
         self.users = user_controlled_wallets.UsersApi(wallets)
         self.subscriptions = configurations.WebhookSubscriptionsApi(webhooks)
@@ -31,28 +27,33 @@ class Circle:
 
 
 @pytest.fixture(scope="session")
-def circle():
-    return Circle(API_KEY)
+def simulated(tmp_path_factory):
+    """The simulator."""
+    process, simulated = simulator.start(tmp_path_factory.mktemp("circle-sdks") / "circle.log")
+    yield simulated
+    process.stop()
 
 
 @pytest.fixture(scope="session")
-def circle_with():
-    return Circle
+def circle(simulated):
+    return Circle(simulated.url, simulated.api_key)
 
 
 @pytest.fixture(scope="session")
-def control():
-    def call(method, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        with urlopen(Request(f"{URL}/control{path}", data=data, method=method)) as answer:
-            return json.load(answer)
+def circle_with(simulated):
+    """Creates an SDK with another API key."""
+    return lambda api_key: Circle(simulated.url, api_key)
 
-    return call
+
+@pytest.fixture(scope="session")
+def control(simulated):
+    """Calls the simulator's control API."""
+    return simulated.control
 
 
 @pytest.fixture
 def new_user(control):
-    """Makes a user with a PIN and security questions, or with what is given, and gives the id."""
+    """Creates a user, with a PIN and security questions unless a state is given. Returns the id."""
 
     def make(**state):
         user_id = f"python-{uuid.uuid4()}"
@@ -64,13 +65,13 @@ def new_user(control):
 
 @pytest.fixture
 def signed_in(circle, new_user):
-    """Makes such a user and gives a token for them."""
+    """Creates such a user, and returns a token."""
     return lambda **state: circle.user_token(new_user(**state))
 
 
 @pytest.fixture
-def refused():
-    """Asserts that Circle refuses, with this status and code, as the SDK shows it."""
+def rejected():
+    """Asserts that the SDK reports an error with this status and code of Circle's."""
 
     def check(status, code, call):
         with pytest.raises(Exception) as raised:
@@ -83,44 +84,7 @@ def refused():
     return check
 
 
-class Receiver:
-    """An endpoint on loopback that takes in webhooks."""
-
-    def __init__(self):
-        self.received = queue.Queue()
-        received = self.received
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self.send_response(200)
-                self.end_headers()
-
-            def do_POST(self):
-                received.put((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-                self.do_HEAD()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}/webhooks"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def next(self, wanted):
-        """The first message whose JSON is wanted: its headers, raw body and JSON."""
-        while True:
-            headers, body = self.received.get(timeout=10)
-            message = json.loads(body)
-            if wanted(message):
-                return {name.lower(): value for name, value in headers.items()}, body, message
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture
 def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
+    with Receiver() as receiver:
+        yield receiver
