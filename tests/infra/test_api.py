@@ -1,7 +1,7 @@
-"""Requests that schemathesis makes up from the description, right and wrong ones, against the running local API.
+"""Valid and invalid requests that schemathesis generates from the description, against the running local API.
 
-The seed is fixed. An answer fails that is not described (status, content type, headers, body), and so does any server
-error; and so does a request that breaks the description and is answered as if it were right.
+The seed is fixed. A test fails if the description does not have the response's status, content type, headers or body,
+if the response is a server error, or if the API accepts an invalid request.
 """
 
 import collections
@@ -22,19 +22,19 @@ from conftest import OPENAPI
 
 schema = schemathesis.openapi.from_path(OPENAPI)
 bounded = settings(max_examples=320, derandomize=True, deadline=None, database=None)
-# How often each operation gave each answer: {(method, path): {status: times}}.
-answers = collections.defaultdict(collections.Counter)
+# The number of responses by operation and status: {(method, path): {status: number}}.
+responses = collections.defaultdict(collections.Counter)
 
 
 def no_server_error(ctx, response, case):
-    """One 5xx is right: keys that nobody knows are asked for at a limited rate, and put off beyond it."""
+    """One server error is allowed: the rate limit for fetching unknown public keys."""
     if response.status_code >= 500:
-        put_off = (case.path, response.status_code) == ("/webhooks/circle", 503)
-        assert put_off and response.json()["code"] == "public_key_unavailable", response.text
+        limited = (case.path, response.status_code) == ("/webhooks/circle", 503)
+        assert limited and response.json()["code"] == "public_key_unavailable", response.text
 
 
 def described_status(ctx, response, case):
-    """Stricter than schemathesis, which lets a 415 pass, and whatever another method is answered with."""
+    """Stricter than schemathesis, which always accepts a 415, and any response to a method that is not described."""
     if case.method == case.operation.method.upper():
         assert str(response.status_code) in case.operation.definition.raw["responses"], response.text
     else:
@@ -54,13 +54,13 @@ DESCRIBED = [
 def call(case, stack, checks):
     bearer = {"authorization": f"Bearer {stack['bearerToken']}"}
     response = case.call_and_validate(base_url=stack["api"], headers=bearer, checks=checks, timeout=20)
-    answers[case.method, case.path][response.status_code] += 1
+    responses[case.method, case.path][response.status_code] += 1
     return response
 
 
 @pytest.fixture(scope="session")
 def session(stack):
-    """A user token, and a challenge of the same user."""
+    """A user token, and a challenge of the user."""
     bearer = {"authorization": f"Bearer {stack['bearerToken']}"}
     token = requests.post(f"{stack['api']}/session-tokens", headers=bearer, timeout=20).json()["userToken"]
     headers = {**bearer, "x-user-token": token}
@@ -77,24 +77,24 @@ def test_any_request(case, stack, session):
 
 @schema.include(path_regex="^/challenges").parametrize()
 @bounded
-def test_any_request_of_a_session(case, stack, session):
-    """The same with what cannot be made up: the user's token, and a challenge that there is."""
+def test_any_request_with_a_session(case, stack, session):
+    """The same with a user token and a challenge, which schemathesis cannot generate."""
     case.headers["X-User-Token"] = session["token"]
     if "challengeId" in case.path_parameters:
         case.path_parameters["challengeId"] = session["challenge"]
     call(case, stack, DESCRIBED)
 
 
-def test_the_requests_went_deep_enough(capsys):
-    """Every operation was answered in each way that a made-up request can reach."""
-    reached = {operation: set(statuses) for operation, statuses in answers.items()}
+def test_the_requests_reached_each_kind_of_response(capsys):
+    """Each operation has returned every status that a generated request can get."""
+    reached = {operation: set(statuses) for operation, statuses in responses.items()}
     assert reached["POST", "/session-tokens"] >= {201}
     assert reached["POST", "/challenges"] >= {200, 201, 400, 401, 415}
     assert reached["GET", "/challenges/{challengeId}"] >= {200, 400, 401, 404}
     assert reached["GET", "/pin"] >= {200, 401}
     assert reached["HEAD", "/webhooks/circle"] >= {200}
     assert reached["POST", "/webhooks/circle"] >= {401}
-    total = sum(sum(statuses.values()) for statuses in answers.values())
+    total = sum(sum(statuses.values()) for statuses in responses.values())
     with capsys.disabled():
         print(f"schemathesis: {total} requests")
     assert total >= 2000

@@ -1,7 +1,7 @@
-"""What the pipes announce, for every order in which a challenge's records can be written.
+"""The records that the pipes select, for every order in which a challenge's record can be written.
 
-The writes are those of `challenge_store`: settling (by webhook, poll or the scheduled look) if the rank rises, creating
-if the record is not final, else creating on a final record if nobody has asked for it yet.
+The writes are those of `challenge_store`. A report (from a webhook, a poll or reconciliation) is applied if the rank
+rises. A creation is written if the record is not final, or if it is final and was not requested before.
 """
 
 import copy
@@ -12,22 +12,20 @@ import pytest
 
 CREATE = "create"
 REMOVE = "time to live"
-# Any write that is about something else, such as a claim to ask Circle.
+# Any other write, such as the claim of a check.
 TOUCH = "touch"
-# A webhook or an answer of Circle's, by the rank of its status. Twice the same is a repeat.
-SETTLES = [0, 1, 2]
+# Reports of Circle, by the rank of their status. The same one twice is a repeat.
+REPORTS = [0, 1, 2]
 
 
 def matches(pattern, event):
-    """EventBridge's rules as far as the patterns use them: literals, and whether a leaf is there."""
+    """EventBridge's filtering as far as the patterns use it: literals, and whether a leaf exists."""
     for key, wanted in pattern.items():
         value = event.get(key) if isinstance(event, dict) else None
         if isinstance(wanted, dict):
             if not matches(wanted, value if value is not None else {}):
                 return False
-        elif not any(
-            (value is not None) is one["exists"] if isinstance(one, dict) else value == one for one in wanted
-        ):
+        elif not any((value is not None) is one["exists"] if isinstance(one, dict) else value == one for one in wanted):
             return False
     return True
 
@@ -37,7 +35,7 @@ def filters(template, pipe):
     return [json.loads(one["Pattern"]) for one in parameters["FilterCriteria"]["Filters"]]
 
 
-def announced(patterns, stream):
+def selected(patterns, stream):
     return [record for record in stream if any(matches(pattern, record) for pattern in patterns)]
 
 
@@ -51,7 +49,7 @@ class Table:
         self.writes += 1
         old, new = self.item, {**(self.item or {"challengeId": {"S": "c"}}), **attributes}
         self.item = new
-        # A write that changes nothing makes no record; `updatedAt` and `expiresAt` may still change on a repeat.
+        # A write without a change makes no record. A repeat may still change `updatedAt` and `expiresAt`.
         if new != old:
             self.record("MODIFY" if old else "INSERT", old, new)
 
@@ -63,21 +61,21 @@ class Table:
     def rank(self):
         return int(self.item["rank"]["N"]) if self.item else None
 
-    def settle(self, rank, challenge_type):
+    def apply(self, rank, challenge_type):
         if self.item is None or self.rank() < rank:
             status = ["PENDING", "IN_PROGRESS", "FAILED"][rank]
-            said = {"rank": {"N": str(rank)}, "status": {"S": status}, "type": {"S": challenge_type}}
-            self.write(**said, updatedAt={"S": str(self.writes)})
+            report = {"rank": {"N": str(rank)}, "status": {"S": status}, "type": {"S": challenge_type}}
+            self.write(**report, updatedAt={"S": str(self.writes)})
 
     def create(self, challenge_type):
-        asked = {"userId": {"S": "u"}, "type": {"S": challenge_type}, "expiresAt": {"N": str(self.writes)}}
+        request = {"userId": {"S": "u"}, "type": {"S": challenge_type}, "expiresAt": {"N": str(self.writes)}}
         requested = (self.item or {}).get("requestedAt", {"S": "t"})
         if self.item is None or self.rank() < 2:
             rank = (self.item or {}).get("rank", {"N": "0"})
             status = (self.item or {}).get("status", {"S": "PENDING"})
-            self.write(**asked, requestedAt=requested, rank=rank, status=status)
+            self.write(**request, requestedAt=requested, rank=rank, status=status)
         elif "requestedAt" not in self.item:
-            self.write(**asked, requestedAt=requested)
+            self.write(**request, requestedAt=requested)
 
     def touch(self):
         if self.item is not None:
@@ -90,14 +88,14 @@ class Table:
 
 
 def histories():
-    """Every sequence of up to five writes, ended by the removal of the record."""
-    steps = [CREATE, TOUCH, *SETTLES]
+    """Every sequence of up to five writes, followed by the removal of the record."""
+    steps = [CREATE, TOUCH, *REPORTS]
     for length in range(1, 6):
         for history in itertools.product(steps, repeat=length):
             yield [*history, REMOVE]
 
 
-def played(history, challenge_type):
+def stream_of(history, challenge_type):
     table = Table()
     for step in history:
         if step == CREATE:
@@ -107,7 +105,7 @@ def played(history, challenge_type):
         elif step == REMOVE:
             table.expire()
         else:
-            table.settle(step, challenge_type)
+            table.apply(step, challenge_type)
     return table.stream
 
 
@@ -115,7 +113,7 @@ def played(history, challenge_type):
 def test_a_settled_challenge_is_announced_once(template, challenge_type):
     patterns = filters(template, "SettledPipe")
     for history in histories():
-        events = announced(patterns, played(history, challenge_type))
+        events = selected(patterns, stream_of(history, challenge_type))
         expected = 1 if CREATE in history and 2 in history else 0
         assert len(events) == expected, history
         for event in events:
@@ -127,18 +125,18 @@ def test_a_settled_challenge_is_announced_once(template, challenge_type):
 def test_the_start_of_a_recovery_is_announced_once(template, challenge_type):
     patterns = filters(template, "RecoveryPipe")
     for history in histories():
-        events = announced(patterns, played(history, challenge_type))
+        events = selected(patterns, stream_of(history, challenge_type))
         expected = 1 if CREATE in history and challenge_type == "RESTORE_PIN" else 0
         assert len(events) == expected, history
 
 
-def test_the_details_are_json_whatever_is_missing(template):
-    """A path that leads nowhere becomes nothing: every placeholder is inside quotes, so that JSON it stays."""
-    wanted = {
+def test_the_event_is_json_if_attributes_are_missing(template):
+    """A path that leads nowhere becomes an empty string, so every path is in quotes."""
+    expected = {
         "SettledPipe": ["challengeId", "userId", "type", "status", "reason", "circleCode", "updatedAt"],
         "RecoveryPipe": ["challengeId", "userId", "type", "requestedAt"],
     }
-    for pipe, members in wanted.items():
+    for pipe, members in expected.items():
         detail = json.loads(template["Resources"][pipe]["Properties"]["TargetParameters"]["InputTemplate"])
         assert list(detail) == members
         for path in detail.values():
@@ -146,7 +144,7 @@ def test_the_details_are_json_whatever_is_missing(template):
 
 
 @pytest.mark.parametrize("pipe", ["SettledPipe", "RecoveryPipe"])
-def test_delivery_is_tried_for_hours_and_not_for_ever(template, pipe):
+def test_delivery_is_retried_for_hours(template, pipe):
     stream = template["Resources"][pipe]["Properties"]["SourceParameters"]["DynamoDBStreamParameters"]
     assert stream == {
         "StartingPosition": "TRIM_HORIZON",

@@ -1,4 +1,4 @@
-"""The same routes and the same errors in every place that names them."""
+"""Routes and error codes are the same everywhere."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
 
 def described(openapi):
-    """{(method, path): whether a token is needed}, of the description."""
+    """The routes of the description: {(method, path): whether a token is needed}."""
     return {
         (method.upper(), path): operation.get("security", openapi["security"]) == [{"jwt": []}]
         for path, item in openapi["paths"].items()
@@ -21,7 +21,7 @@ def described(openapi):
 
 
 def in_template(template):
-    """{(method, path): (function, whether a token is needed)}, of the events in the template."""
+    """The routes of the template: {(method, path): (function, whether a token is needed)}."""
     routes = {}
     for resource in template["Resources"].values():
         if resource["Type"] != "AWS::Serverless::Function":
@@ -58,8 +58,8 @@ def test_the_routes_are_the_same_everywhere(openapi, template):
     assert watched == {route: function for route, (function, _) in routes.items()}
 
 
-def test_the_generated_api_has_these_routes_and_no_other(template, deployed):
-    """SAM's own output: a token for every route but the webhooks."""
+def test_the_generated_api_has_only_these_routes(template, deployed):
+    """In SAM's output, every route except the webhook needs a token."""
     jwt = [{"Jwt": [{"Fn::If": ["RequiresScope", {"Ref": "RequiredScope"}, {"Ref": "AWS::NoValue"}]}]}]
     generated = {
         (method.upper(), path): operation["security"]
@@ -75,25 +75,25 @@ def test_the_generated_api_has_these_routes_and_no_other(template, deployed):
     }
 
 
-def test_the_running_api_answers_these_routes_and_no_other(openapi, stack):
-    """Without a token: 401 of the gateway where one is needed, an answer of the function where not, else 404."""
+def test_the_running_api_has_only_these_routes(openapi, stack):
+    """Without a token, the gateway responds with 401 if the route needs one, and with 404 if there is no such route."""
     routes = described(openapi)
     paths = {path for _, path in routes} | {"/", "/sessions", "/challenges/", "/webhooks", "/pin/"}
     for path in paths:
         for method in METHODS:
             url = stack["api"] + path.replace("{challengeId}", "c4d1da72-111e-4d52-bdbf-2e74a2d803d5")
-            answer = requests.request(method, url, timeout=10)
-            gateway = answer.headers["content-type"] == "application/json" if answer.content else None
+            response = requests.request(method, url, timeout=10)
+            gateway = response.headers["content-type"] == "application/json" if response.content else None
             if (method, path) not in routes:
-                assert answer.status_code == 404, (method, path)
+                assert response.status_code == 404, (method, path)
             elif routes[method, path]:
-                assert (answer.status_code, gateway) == (401, True), (method, path)
+                assert (response.status_code, gateway) == (401, True), (method, path)
             else:
-                assert (answer.status_code, gateway) in [(200, None), (401, False)], (method, path)
+                assert (response.status_code, gateway) in [(200, None), (401, False)], (method, path)
 
 
 def problems(openapi):
-    """((method, path), status, response) of each answer with a problem document, read through its reference."""
+    """Each response with a problem document: ((method, path), status, response), with references resolved."""
     for path, item in openapi["paths"].items():
         for method, operation in item.items():
             for status, response in operation["responses"].items():
@@ -104,7 +104,7 @@ def problems(openapi):
 
 
 def problem_codes(openapi):
-    """{(code, status)} that the operations list."""
+    """The error codes of all operations: {(code, status)}."""
     found = set()
     for _, status, response in problems(openapi):
         problem = response["content"]["application/problem+json"]

@@ -1,4 +1,4 @@
-"""What a deployment would not notice if it were missing, asserted on the template itself."""
+"""Properties of the template whose absence no deployment would report."""
 
 import re
 
@@ -7,9 +7,9 @@ import pytest
 from conftest import REQUIRED, ROOT
 
 SECRET = {"Ref": "CircleApiKeySecretArn"}
-TABLE = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
-REQUESTS = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
-INDEX = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
+CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
+RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
+INDEX_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
 
 CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
@@ -19,35 +19,38 @@ CIRCLE = {
 }
 CLAIM = {"USER_ID_CLAIM": {"Ref": "UserIdClaim"}}
 CHALLENGES = {"CHALLENGES_TABLE": {"Ref": "ChallengesTable"}}
-CHALLENGE_REQUESTS = {"RATE_LIMITS_TABLE": {"Ref": "RateLimitsTable"}}
+RATE_LIMITS = {"RATE_LIMITS_TABLE": {"Ref": "RateLimitsTable"}}
 
-# Of each function: what it may do beside reading the API key and writing its log, and its settings beside Circle's.
+# For each function, its permissions besides reading the API key and writing its log, and its settings besides Circle's.
 FUNCTIONS = {
     "create-token": ([], CLAIM),
     "create-challenge": (
-        [("dynamodb:UpdateItem", TABLE), ("dynamodb:UpdateItem", REQUESTS)],
+        [("dynamodb:UpdateItem", CHALLENGES_ARN), ("dynamodb:UpdateItem", RATE_LIMITS_ARN)],
         CLAIM
         | CHALLENGES
-        | CHALLENGE_REQUESTS
+        | RATE_LIMITS
         | {
             "CHALLENGES_PER_HOUR": {"Ref": "ChallengesPerHour"},
             "CHALLENGE_RETENTION_DAYS": {"Ref": "ChallengeRetentionDays"},
         },
     ),
-    "get-challenge": ([("dynamodb:GetItem", TABLE), ("dynamodb:UpdateItem", TABLE)], CLAIM | CHALLENGES),
+    "get-challenge": (
+        [("dynamodb:GetItem", CHALLENGES_ARN), ("dynamodb:UpdateItem", CHALLENGES_ARN)],
+        CLAIM | CHALLENGES,
+    ),
     "get-pin": ([], CLAIM),
     "receive-webhook": (
-        [("dynamodb:UpdateItem", TABLE)],
+        [("dynamodb:UpdateItem", CHALLENGES_ARN)],
         CHALLENGES | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}},
     ),
     "reconcile-challenges": (
         [
-            ("dynamodb:Query", INDEX),
-            ("dynamodb:UpdateItem", TABLE),
-            ("dynamodb:GetItem", REQUESTS),
+            ("dynamodb:Query", INDEX_ARN),
+            ("dynamodb:UpdateItem", CHALLENGES_ARN),
+            ("dynamodb:GetItem", RATE_LIMITS_ARN),
         ],
         CHALLENGES
-        | CHALLENGE_REQUESTS
+        | RATE_LIMITS
         | {
             "CIRCLE_CALLS_PER_RUN": {"Ref": "CircleCallsPerRun"},
             "ABANDON_AFTER_DAYS": {"Ref": "AbandonAfterDays"},
@@ -66,7 +69,7 @@ def listed(value):
 
 
 def allowed(statement):
-    """What one statement of a policy allows: each (action, resource), and on what condition."""
+    """The actions, resources and conditions that one statement of a policy allows."""
     assert statement["Effect"] == "Allow" and set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition"}
     actions, resources = listed(statement["Action"]), listed(statement["Resource"])
     return [(action, what, statement.get("Condition")) for action in actions for what in resources]
@@ -83,7 +86,7 @@ def test_each_folder_of_a_function_is_deployed(template):
 
 
 def grants(deployed):
-    """{name: what it grants} of everything that grants: roles, managed policies and the policies of resources."""
+    """The grants of each role, managed policy and resource policy, by name."""
     found = {}
     for name, resource in deployed.items():
         properties = resource.get("Properties", {})
@@ -113,7 +116,7 @@ def grants(deployed):
 
 
 def expected_grants():
-    """What each role and policy is to grant, and nothing besides."""
+    """The grants that each role and policy needs."""
     expected = {}
     for function, (actions, _) in FUNCTIONS.items():
         name = logical(function)
@@ -130,7 +133,7 @@ def expected_grants():
     expected["FunctionPolicy"] = [
         ("secretsmanager:GetSecretValue", SECRET, None),
         ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
-        # X-Ray knows no resources to name.
+        # X-Ray has no resources.
         ("IsTraced", "xray:PutTelemetryRecords", "*", None),
         ("IsTraced", "xray:PutTraceSegments", "*", None),
     ]
@@ -144,18 +147,16 @@ def expected_grants():
     expected["ReconcileChallengesFunctionEveryFiveMinutesRole"] = [("lambda:InvokeFunction", reconcile, None)]
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
     queue = {"Fn::GetAtt": ["PinChangedQueue", "Arn"]}
-    expected["PinChangedQueuePolicy"] = [
-        (repr({"Service": "events.amazonaws.com"}), "sqs:SendMessage", queue, changed)
-    ]
+    expected["PinChangedQueuePolicy"] = [(repr({"Service": "events.amazonaws.com"}), "sqs:SendMessage", queue, changed)]
     return {name: sorted(granted, key=repr) for name, granted in expected.items()}
 
 
-def test_each_role_and_policy_grants_what_is_needed_and_no_more(deployed):
-    """One action more or less, a wildcard, or a condition less: each is a difference."""
+def test_each_role_and_policy_grants_only_what_is_needed(deployed):
+    """An added or missing action, a wildcard and a missing condition are each a difference."""
     assert grants(deployed) == expected_grants()
 
 
-def test_who_may_take_the_roles(deployed):
+def test_only_its_service_can_assume_a_role(deployed):
     trusted = {
         name: resource["Properties"]["AssumeRolePolicyDocument"]
         for name, resource in deployed.items()
@@ -185,8 +186,8 @@ def test_who_may_take_the_roles(deployed):
     assert trusted == {f"{logical(function)}Role": only("lambda.amazonaws.com") for function in FUNCTIONS}
 
 
-def test_who_may_call_the_functions(deployed):
-    """API Gateway, for this API. The schedule has a role, and nobody else is let in."""
+def test_only_this_api_may_invoke_the_functions(deployed):
+    """The schedule invokes its function with a role."""
     permissions = [one["Properties"] for one in deployed.values() if one["Type"] == "AWS::Lambda::Permission"]
     called = ["CreateChallenge", "CreateToken", "GetChallenge", "GetPin", "ReceiveWebhook", "ReceiveWebhook"]
     assert sorted(one["FunctionName"]["Ref"] for one in permissions) == [f"{name}Function" for name in called]
@@ -199,7 +200,7 @@ def test_who_may_call_the_functions(deployed):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_is_set_up(template, deployed, function):
+def test_a_function_is_configured(template, deployed, function):
     name = logical(function)
     assert template["Resources"][f"{name}Function"]["Metadata"] == {"BuildMethod": "rust-cargolambda"}
     properties = deployed[f"{name}Function"]["Properties"]
@@ -212,7 +213,7 @@ def test_a_function_is_set_up(template, deployed, function):
         "ApplicationLogLevel": {"Ref": "LogLevel"},
         "LogGroup": {"Ref": f"{name}LogGroup"},
     }
-    # More than RequestTimeoutSeconds can be, and less than the thirty seconds that API Gateway waits.
+    # Above the maximum of RequestTimeoutSeconds, and below the thirty seconds that API Gateway waits.
     timeouts = {"reconcile-challenges": 60, "manage-subscription": 60}
     assert properties["Timeout"] == timeouts.get(function, 10)
     assert deployed[f"{name}LogGroup"]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
@@ -241,7 +242,7 @@ def test_the_settings_are_those_of_the_readme(template):
     assert ranges == 5
 
 
-def test_the_table_of_challenges(template):
+def test_the_challenges_table(template):
     table = template["Resources"]["ChallengesTable"]
     assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
     properties = table["Properties"]
@@ -265,7 +266,7 @@ def test_the_table_of_challenges(template):
     assert properties["SSESpecification"] == {"SSEEnabled": True}
 
 
-def test_the_table_of_requests(template):
+def test_the_rate_limits_table(template):
     properties = template["Resources"]["RateLimitsTable"]["Properties"]
     assert properties["BillingMode"] == "PAY_PER_REQUEST"
     assert properties["KeySchema"] == [{"AttributeName": "userHour", "KeyType": "HASH"}]
@@ -290,7 +291,7 @@ def test_the_authorizer(deployed):
 def test_cors_is_off_or_for_the_given_origins(deployed):
     condition, cors, otherwise = deployed["HttpApi"]["Properties"]["Body"]["x-amazon-apigateway-cors"]["Fn::If"]
     assert (condition, otherwise) == ("AllowsOrigins", {"Ref": "AWS::NoValue"})
-    # SAM puts the parameter's value in here, which by default is empty.
+    # SAM inserts the value of the parameter, which is empty by default.
     assert cors.pop("allowOrigins")["Fn::Split"][0] == ","
     assert cors == {
         "allowHeaders": ["authorization", "content-type", "x-user-token", "idempotency-key"],
@@ -323,53 +324,53 @@ def test_throttling_and_access_logs(deployed):
     }
     logged = re.findall(r"\$context\.([\w.]+)", stage["AccessLogSettings"]["Format"])
     assert {"requestId", "routeKey", "status", "authorizer.error", "integrationErrorMessage"} <= set(logged)
-    # No header, no claim, no path: the path has the challenge's id.
+    # No header and no claim is logged. The path is not logged either, because it has the challenge's id.
     assert not any(re.search("header|claims|path|userAgent|query", name, re.IGNORECASE) for name in logged)
 
 
-def test_the_look_for_lost_webhooks_is_repeated_by_the_schedule_only(deployed):
+def test_only_the_schedule_repeats_a_reconciliation_run(deployed):
     schedule = deployed["ReconcileChallengesFunctionEveryFiveMinutes"]["Properties"]
     assert schedule["ScheduleExpression"] == "rate(5 minutes)"
     assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
-    # A schedule's name is the account's: a fixed one would keep a second stack out.
+    # Names of schedules are unique in an account. With a fixed name, a second stack could not be deployed.
     assert schedule["Name"] == {"Fn::Sub": "${AWS::StackName}-reconcile"}
     invocation = deployed["ReconcileChallengesFunctionEventInvokeConfig"]["Properties"]
     assert invocation["MaximumRetryAttempts"] == 0
 
 
-def test_the_subscription_waits_for_what_circle_calls(template, deployed):
+def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     subscription = template["Resources"]["CircleSubscription"]
     webhook = {name for name in deployed if re.fullmatch("ReceiveWebhookFunction.*Permission", name)}
     stage = {name for name, resource in deployed.items() if resource["Type"] == "AWS::ApiGatewayV2::Stage"}
     assert len(webhook) == 2 and len(stage) == 1
-    # And for the limits of its function's repeats.
+    # It also waits for the limits on retries of its own function.
     assert set(subscription["DependsOn"]) == webhook | stage | {"ManageSubscriptionFunctionEventInvokeConfig"}
     properties = subscription["Properties"]
     assert properties["Endpoint"]["Fn::Sub"].endswith("/webhooks/circle")
-    # What says which account it is in: CloudFormation calls the function only when a property changes.
+    # These select the Circle account. CloudFormation invokes the function only if a property changes.
     for parameter in ["CircleApiKeySecretArn", "CircleEnvironment", "CircleBaseUrl"]:
         assert properties[parameter] == {"Ref": parameter}
-    # The latest repeat is over before CloudFormation gives up.
+    # The last retry ends before CloudFormation's timeout.
     assert deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Condition"] == "ManagesSubscription"
-    repeats = deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Properties"]
+    retries = deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Properties"]
     timeout = deployed["ManageSubscriptionFunction"]["Properties"]["Timeout"]
-    assert repeats["MaximumEventAgeInSeconds"] + timeout < properties["ServiceTimeout"] == 300
+    assert retries["MaximumEventAgeInSeconds"] + timeout < properties["ServiceTimeout"] == 300
     for name, resource in template["Resources"].items():
         if name.startswith("ManageSubscription") or name == "CircleSubscription":
             assert resource["Condition"] == "ManagesSubscription", name
 
 
-def test_the_log_of_the_subscription_outlives_a_deployment_that_failed(template):
+def test_the_log_of_the_subscription_outlives_a_failed_deployment(template):
     group = template["Resources"]["ManageSubscriptionLogGroup"]
     assert group["DeletionPolicy"] == group["UpdateReplacePolicy"] == "Retain"
-    # A name of its own would keep the next stack of the same name out.
+    # With a fixed name, the next stack of the same name could not be deployed.
     assert "LogGroupName" not in group["Properties"]
     kept = {name for name, one in template["Resources"].items() if one.get("DeletionPolicy") == "Retain"}
     assert kept == {"ManageSubscriptionLogGroup", "ChallengesTable"}
 
 
 def test_a_first_deployment_reserves_no_concurrency(template):
-    """A new account has none to reserve."""
+    """A new account does not have enough concurrency to reserve any."""
     for parameter in ["WebhookReservedConcurrency", "ReconcileReservedConcurrency"]:
         assert template["Parameters"][parameter]["Default"] == 0
 
@@ -380,7 +381,7 @@ def test_queues(template):
         assert properties == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
 
 
-def test_a_changed_pin_is_an_example_that_is_off(template):
+def test_the_example_consumer_is_off_by_default(template):
     assert template["Parameters"]["PinChangedAlerts"]["Default"] == "DISABLED"
     for name in ["PinChangedRule", "PinChangedQueue", "PinChangedQueuePolicy"]:
         assert template["Resources"][name]["Condition"] == "AlertsOnChangedPins"
@@ -411,8 +412,8 @@ def test_every_alarm_reaches_the_topic(template):
         assert properties["TreatMissingData"] == expected, name
 
 
-def test_what_is_alarmed_on_is_counted_and_logged(template):
-    """The filters make the very metric that the alarms watch, of words that the code logs."""
+def test_each_alarm_on_a_log_line_has_its_metric(template):
+    """The alarms watch the metric of the filters, for values that the code logs."""
     filters = [
         resource["Properties"]
         for resource in template["Resources"].values()
@@ -441,7 +442,7 @@ def test_what_is_alarmed_on_is_counted_and_logged(template):
     assert watched <= logged, watched - logged
 
 
-def test_alarms_of_several_metrics_take_a_silent_one_for_zero(template):
+def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
     summed = {}
     for name, properties in alarms(template).items():
         if "Metrics" in properties:
@@ -449,7 +450,7 @@ def test_alarms_of_several_metrics_take_a_silent_one_for_zero(template):
             assert expression["Expression"] == "SUM(FILL(METRICS(), 0))", name
             assert len(metrics) <= 9 and not any(metric["ReturnData"] for metric in metrics), name
             summed[name] = [metric["MetricStat"]["Metric"] for metric in metrics]
-    # Failures of manage-subscription are CloudFormation's to tell.
+    # CloudFormation reports failures of manage-subscription.
     functions = [{"Ref": f"{logical(name)}Function"} for name in FUNCTIONS if name != "manage-subscription"]
     for name, metric in [("FunctionErrorsAlarm", "Errors"), ("FunctionThrottlesAlarm", "Throttles")]:
         found = summed.pop(name)
@@ -468,7 +469,7 @@ def test_alarms_of_several_metrics_take_a_silent_one_for_zero(template):
     assert summed == {}
 
 
-def test_parameters_are_described_bounded_and_safe(template):
+def test_parameters_have_a_description_limits_and_a_valid_default(template):
     grouped = [
         name
         for group in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
@@ -506,7 +507,7 @@ def test_parameters_are_described_bounded_and_safe(template):
         ),
     ],
 )
-def test_a_parameter_takes_this_and_not_that(template, parameter, good, bad):
+def test_a_parameter_accepts_good_values_only(template, parameter, good, bad):
     pattern = template["Parameters"][parameter]["AllowedPattern"]
     assert all(re.fullmatch(pattern, value) for value in good)
     assert not any(re.fullmatch(pattern, value) for value in bad)
