@@ -1,4 +1,4 @@
-"""The functions under `cargo lambda watch`, as the functions of a `cargo local`.
+"""The functions under `cargo lambda watch`, behind the HTTP API of `cargo local`.
 
 How cargo-lambda 1.9.2 differs from API Gateway and Lambda, as far as it matters here:
 
@@ -37,7 +37,7 @@ def port():
 
 @pytest.fixture(scope="session")
 def stack(folder, port):
-    """The description that `cargo local` prints of itself."""
+    """A running `cargo local`: the JSON that it prints."""
     command = ["cargo", "local", "--json", "--port", "0", "--functions", f"http://127.0.0.1:{port}"]
     process, description = announced(command, folder / "local.log")
     yield description
@@ -115,7 +115,7 @@ def invoke(port, folder, circle):
 
 @pytest.fixture
 def event():
-    """The event in `events/NAME.json`, with one string replaced by another wherever it stands."""
+    """The event in `events/NAME.json`, with every occurrence of one string replaced by another."""
 
     def read(name, old="", new=""):
         text = (EVENTS / f"{name}.json").read_text()

@@ -14,7 +14,7 @@ CREATE = "create"
 REMOVE = "time to live"
 # Any other write, such as the claim of a check.
 TOUCH = "touch"
-# Reports of Circle, by the rank of their status. The same one twice is a repeat.
+# Reports from Circle, by the rank of their status. The same one twice is a repeat.
 REPORTS = [0, 1, 2]
 
 

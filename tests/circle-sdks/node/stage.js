@@ -33,7 +33,7 @@ export async function signedIn(state) {
   return { userId, userToken: data.userToken }
 }
 
-/** Asserts that the SDK reports an error with this status and code of Circle's. */
+/** Asserts that the SDK reports an error with this status and this Circle error code. */
 export async function rejected(promise, status, code) {
   await assert.rejects(promise, (error) => {
     assert.equal(error.response?.status, status, error.message)

@@ -71,7 +71,7 @@ def signed_in(circle, new_user):
 
 @pytest.fixture
 def rejected():
-    """Asserts that the SDK reports an error with this status and code of Circle's."""
+    """Asserts that the SDK reports an error with this status and this Circle error code."""
 
     def check(status, code, call):
         with pytest.raises(Exception) as raised:

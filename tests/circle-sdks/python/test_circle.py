@@ -156,7 +156,7 @@ def test_a_key_that_is_not_a_uuid_is_rejected(circle, signed_in, rejected):
 
 
 def calls_during(control, work):
-    """The result of `work`, and the number of calls to change the PIN that it created."""
+    """The result of `work`, and the number of its calls to change the PIN."""
     before = control("GET", "/calls").get(PIN_CALL, 0)
     result = work()
     return result, control("GET", "/calls")[PIN_CALL] - before
