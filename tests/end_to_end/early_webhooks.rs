@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use local::circle_simulator::{Fault, PinEntry};
 use serde_json::{Value, json};
 use shared::challenge::ChallengeType;
@@ -7,238 +5,184 @@ use shared::circle::CircleIdempotencyKey;
 use shared::user_id::UserId;
 use uuid::Uuid;
 
-use crate::support::{Answer, App, MINUTE, USER, challenge_id, eventually, in_time, send, text};
+use crate::support::{
+    App, CREATE_CHANGE_PIN, KEY, MINUTE, NOON, Response, SECOND, USER, challenge_id, expected_challenge,
+    expected_record, expires_at, fault_of, wait_until, with,
+};
 
-const KEY: Uuid = Uuid::from_u128(0x3f2b_8a52_6a0e_4d0c_9b57_0d1f_6c2f_5a11);
-const WEEK: u64 = 7 * 86_400;
-const NOON: u64 = 1_767_268_800;
-
-/// Circle makes the challenge, all its answers are lost, and the user goes on without us.
+/// Circle creates the challenge, all of its responses are lost, and the user completes it.
 #[tokio::test]
-async fn a_creation_that_died_is_taken_up_by_its_repeat() {
+async fn failed_creation_is_completed_by_its_retry() {
     let app = App::start().await;
-    let circle = &app.stack.circle;
-    circle.add_fault(Fault { drop: true, after_effect: true, times: 3, ..change_pin() });
-    create(&app).await.is_problem(json!({
-        "title": "Circle is unavailable",
-        "status": 503,
-        "detail": "Circle could not be reached. Try again, with the same Idempotency-Key if there was one.",
-        "code": "circle_unavailable",
-        "retryAfterSeconds": 2,
-    }));
-    let [made] = &circle.challenges()[..] else { panic!("each attempt had the same key") };
-    let id = made.id;
-    app.webhook_answered(id, "PENDING", 200).await;
-    assert_eq!(app.item(id).await.get("requestedAt"), None);
+    let circle = &app.circle;
+    circle.add_fault(Fault { drop: true, after_effect: true, times: 3, ..fault_of(CREATE_CHANGE_PIN) });
+    let failed = request(&app).await;
+    failed.is_problem_with(503, "circle_unavailable", json!({ "retryAfterSeconds": 2 }));
+    let [created] = &circle.challenges()[..] else { panic!("each attempt had the same key") };
+    let id = created.id;
+    app.wait_for_webhook(id, "PENDING", 200).await;
+    assert_eq!(app.record(id).await.get("requestedAt"), None);
 
     circle.enter_pin(id, PinEntry::right()).unwrap();
-    app.webhook_answered(id, "COMPLETE", 200).await;
+    app.wait_for_webhook(id, "COMPLETE", 200).await;
     is_hidden(&app, id).await;
-    let item = app.item(id).await;
-    assert_eq!(item.get("requestedAt"), None);
+    let record = app.record(id).await;
+    assert_eq!(record.get("requestedAt"), None);
 
-    let repeated = create(&app).await;
-    assert_eq!(challenge_id(repeated.is(200)), id);
-    assert_eq!(repeated.body["status"], "COMPLETE");
-    let now = app.item(id).await;
+    let retried = request(&app).await;
+    assert_eq!(challenge_id(retried.is(200)), id);
+    assert_eq!(retried.body["status"], "COMPLETE");
     let shown = ["challengeId", "type", "status", "createdAt", "updatedAt"];
-    assert_eq!(shown.map(|name| &repeated.body[name]), shown.map(|name| &item[name]));
-    assert!(now["requestedAt"].is_string());
-    assert_eq!(app.status(id).await["status"], "COMPLETE");
+    assert_eq!(shown.map(|name| &retried.body[name]), shown.map(|name| &record[name]));
+    assert!(app.record(id).await["requestedAt"].is_string());
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
 }
 
 #[tokio::test]
-async fn a_record_that_a_webhook_made_under_way_becomes_the_creations() {
+async fn creation_adopts_the_record_of_an_earlier_webhook() {
     let app = App::at_noon().await;
-    let id = made_at_circle(&app).await;
-    app.stack.circle.start_challenge(id).unwrap();
-    app.webhook_answered(id, "IN_PROGRESS", 200).await;
-    let mut item = json!({
-        "challengeId": id,
-        "userId": USER,
-        "type": "CHANGE_PIN",
-        "status": "IN_PROGRESS",
-        "rank": 1,
-        "createdAt": "2026-01-01T12:00:00Z",
-        "updatedAt": "2026-01-01T12:00:00Z",
-        "expiresAt": NOON + WEEK,
-        "notificationId": last_notification(&app),
-    });
-    assert_eq!(app.item(id).await, item);
+    let id = create_at_circle(&app, KEY).await;
+    app.circle.start_challenge(id).unwrap();
+    app.wait_for_webhook(id, "IN_PROGRESS", 200).await;
+    let record = unrequested_record(&app, id, "IN_PROGRESS");
+    assert_eq!(app.record(id).await, record);
     is_hidden(&app, id).await;
 
     app.advance(MINUTE);
-    is_shown(create(&app).await.is(200), id, "IN_PROGRESS");
-    item["requestedAt"] = json!("2026-01-01T12:01:00Z");
-    item["retentionSeconds"] = json!(90 * 86_400);
-    item["expiresAt"] = json!(NOON + 60 + 90 * 86_400);
-    item["openShard"] = json!(id.as_bytes()[15] % 8);
-    item["nextCheckAt"] = json!(NOON + 60 + 600);
-    assert_eq!(app.item(id).await, item);
+    shows(&request(&app).await, 200, id, "IN_PROGRESS");
+    let adopted = json!({
+        "requestedAt": "2026-01-01T12:01:00Z",
+        "expiresAt": expires_at(60),
+        "nextCheckAt": NOON.unix_timestamp() + 60 + 600,
+        "notificationId": record["notificationId"],
+    });
+    assert_eq!(app.record(id).await, with(expected_record(id, "IN_PROGRESS"), adopted));
 }
 
 #[tokio::test]
-async fn a_record_that_the_final_webhook_made_becomes_the_creations() {
+async fn creation_adopts_the_record_of_an_earlier_final_webhook() {
     let app = App::at_noon().await;
-    let id = made_at_circle(&app).await;
-    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
-    app.webhook_answered(id, "COMPLETE", 200).await;
-    let mut item = json!({
-        "challengeId": id,
-        "userId": USER,
-        "type": "CHANGE_PIN",
-        "status": "COMPLETE",
-        "rank": 2,
-        "createdAt": "2026-01-01T12:00:00Z",
-        "updatedAt": "2026-01-01T12:00:00Z",
-        "expiresAt": NOON + WEEK,
-        "notificationId": last_notification(&app),
+    let id = create_at_circle(&app, KEY).await;
+    app.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.wait_for_webhook(id, "COMPLETE", 200).await;
+    let record = with(unrequested_record(&app, id, "COMPLETE"), json!({ "settledBy": "webhook" }));
+    assert_eq!(app.record(id).await, record);
+    is_hidden(&app, id).await;
+
+    app.advance(MINUTE);
+    shows(&request(&app).await, 200, id, "COMPLETE");
+    let adopted = json!({
+        "requestedAt": "2026-01-01T12:01:00Z",
+        "expiresAt": expires_at(60),
+        "notificationId": record["notificationId"],
         "settledBy": "webhook",
     });
-    assert_eq!(app.item(id).await, item);
-    is_hidden(&app, id).await;
+    let record = with(expected_record(id, "COMPLETE"), adopted);
+    assert_eq!(app.record(id).await, record);
+    assert_eq!(app.challenge(id).await, expected_challenge(id, "COMPLETE"));
 
     app.advance(MINUTE);
-    is_shown(create(&app).await.is(200), id, "COMPLETE");
-    item["requestedAt"] = json!("2026-01-01T12:01:00Z");
-    item["retentionSeconds"] = json!(90 * 86_400);
-    item["expiresAt"] = json!(NOON + 60 + 90 * 86_400);
-    assert_eq!(app.item(id).await, item);
-    is_shown(&app.status(id).await, id, "COMPLETE");
-
-    app.advance(MINUTE);
-    is_shown(create(&app).await.is(200), id, "COMPLETE");
-    assert_eq!(app.item(id).await, item, "a second repeat writes nothing");
+    shows(&request(&app).await, 200, id, "COMPLETE");
+    assert_eq!(app.record(id).await, record, "a second retry writes nothing");
 }
 
 #[tokio::test]
-async fn a_challenge_can_be_settled_before_circles_answer_is_here() {
+async fn challenge_can_be_settled_before_circle_responds_to_its_creation() {
     let app = App::at_noon().await;
-    let circle = &app.stack.circle;
-    circle.add_fault(Fault { delay_ms: 2000, after_effect: true, ..change_pin() });
-    let meanwhile = async {
-        eventually(|| !circle.challenges().is_empty()).await;
+    let circle = &app.circle;
+    circle.add_fault(Fault { delay_ms: 2000, after_effect: true, ..fault_of(CREATE_CHANGE_PIN) });
+    let complete = async {
+        wait_until(|| !circle.challenges().is_empty()).await;
         let id = circle.challenges()[0].id;
         circle.enter_pin(id, PinEntry::right()).unwrap();
-        app.webhook_answered(id, "COMPLETE", 200).await;
-        app.advance(Duration::from_secs(2));
+        app.wait_for_webhook(id, "COMPLETE", 200).await;
+        app.advance(2 * SECOND);
         id
     };
-    let (created, id) = in_time(async { tokio::join!(create(&app), meanwhile) }).await;
-    is_shown(created.is(201), id, "COMPLETE");
-    let item = app.item(id).await;
-    let marks = ["requestedAt", "settledBy", "openShard", "nextCheckAt"].map(|name| &item[name]);
-    assert_eq!(json!(marks), json!(["2026-01-01T12:00:02Z", "webhook", null, null]));
+    let (created, id) = tokio::join!(request(&app), complete);
+    shows(&created, 201, id, "COMPLETE");
+    let record = app.record(id).await;
+    let values = ["requestedAt", "settledBy", "openShard", "nextCheckAt"].map(|name| &record[name]);
+    assert_eq!(json!(values), json!(["2026-01-01T12:00:02Z", "webhook", null, null]));
 }
 
 #[tokio::test]
-async fn a_challenge_of_another_app_on_the_same_account_is_kept_apart() {
+async fn challenge_of_another_app_on_the_same_account_is_hidden() {
     let app = App::at_noon().await;
-    for (id, named, status) in
+    for (id, user, status) in
         [(1, json!(USER), "IN_PROGRESS"), (2, json!(USER), "COMPLETE"), (3, Value::Null, "COMPLETE")]
     {
         let id = Uuid::from_u128(id);
         let mut notification = app.message(id, status)["notification"].clone();
-        notification["userId"] = named.clone();
-        assert_eq!(app.stack.circle.send_notification("challenges.changePin", &notification, None), 1);
-        app.webhook_answered(id, status, 200).await;
-        let mut expected = json!({
-            "challengeId": id,
-            "type": "CHANGE_PIN",
-            "status": status,
-            "rank": if status == "COMPLETE" { 2 } else { 1 },
-            "createdAt": "2026-01-01T12:00:00Z",
-            "updatedAt": "2026-01-01T12:00:00Z",
-            "expiresAt": NOON + WEEK,
-            "notificationId": last_notification(&app),
-        });
-        if !named.is_null() {
-            expected["userId"] = named;
-        }
-        if status == "COMPLETE" {
-            expected["settledBy"] = json!("webhook");
-        }
-        assert_eq!(app.item(id).await, expected);
+        notification["userId"] = user.clone();
+        assert_eq!(app.circle.send_notification("challenges.changePin", &notification, None), 1);
+        app.wait_for_webhook(id, status, 200).await;
+        let settled_by = if status == "COMPLETE" { json!("webhook") } else { Value::Null };
+        let expected = json!({ "userId": user, "settledBy": settled_by });
+        assert_eq!(app.record(id).await, with(unrequested_record(&app, id, status), expected));
         is_hidden(&app, id).await;
     }
 }
 
 #[tokio::test]
-async fn the_creations_user_wins_over_the_one_that_a_webhook_named() {
-    let app = App::at_noon().await;
-    app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
+async fn user_of_the_creation_replaces_the_user_that_a_webhook_named() {
+    let app = App::at_noon().await.without_webhooks();
     for status in ["IN_PROGRESS", "COMPLETE"] {
-        let key = Uuid::from_u128(status.len() as u128);
-        let id = made_at_circle_with(&app, key).await;
-        let mut message = app.message(id, status);
-        message["notification"]["userId"] = json!("mallory");
-        assert_eq!(app.post(&message).await.is(200), &json!({ "outcome": "applied" }));
-        assert_eq!(app.item(id).await["userId"], "mallory");
+        let key = Uuid::from_u128(status.len() as u128).to_string();
+        let id = create_at_circle(&app, &key).await;
+        let message = with(app.message(id, status), json!({ "notification": { "userId": "mallory" } }));
+        assert_eq!(app.post_webhook(&message).await.outcome(), "applied");
+        assert_eq!(app.record(id).await["userId"], "mallory");
         let mallory = app.stack.sign_in("mallory");
-        let theirs = app.anonymous(&format!("GET /challenges/{id}")).bearer_auth(mallory);
-        assert_eq!(send(theirs).await.status, 404, "a webhook shows nobody anything");
+        app.get_challenge(id).bearer(&mallory).send().await.is_problem(404, "challenge_not_found");
 
-        is_shown(create_with(&app, key).await.is(200), id, status);
-        assert_eq!(app.item(id).await["userId"], USER);
-        assert_eq!(app.status(id).await["status"], status);
+        shows(&app.post_challenge().key(key).send().await, 200, id, status);
+        assert_eq!(app.record(id).await["userId"], USER);
+        assert_eq!(app.challenge(id).await["status"], status);
     }
 }
 
-/// A fault of the call that makes a CHANGE_PIN challenge.
-fn change_pin() -> Fault {
-    Fault { method: Some("PUT".into()), path: Some("/v1/w3s/user/pin".into()), ..Fault::default() }
+/// Requests the challenge of [`KEY`].
+async fn request(app: &App) -> Response {
+    app.post_challenge().key(KEY).send().await
 }
 
-async fn create(app: &App) -> Answer {
-    create_with(app, KEY).await
-}
-
-async fn create_with(app: &App, key: Uuid) -> Answer {
-    send(app.request("POST /challenges").header("idempotency-key", key.to_string())).await
-}
-
-async fn made_at_circle(app: &App) -> Uuid {
-    made_at_circle_with(app, KEY).await
-}
-
-/// What is left of a creation that died before its write: the challenge at Circle, made under the key that
-/// this service derives of the caller's.
-async fn made_at_circle_with(app: &App, key: Uuid) -> Uuid {
-    let token = app.user_token().await;
+/// Creates a challenge at Circle alone, as a creation does that fails before it writes its record.
+async fn create_at_circle(app: &App, callers_key: &str) -> Uuid {
     let user: UserId = USER.parse().unwrap();
-    let key = key.to_string().parse().unwrap();
-    let key = CircleIdempotencyKey::derive(&user, ChallengeType::ChangePin, key);
-    let request = reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .unwrap()
-        .put(format!("{}/v1/w3s/user/pin", app.stack.circle.url()))
-        .bearer_auth(app.stack.circle.api_key())
-        .header("x-user-token", token)
+    let key = CircleIdempotencyKey::derive(&user, ChallengeType::ChangePin, callers_key.parse().unwrap());
+    let request = app
+        .http
+        .put(format!("{}/v1/w3s/user/pin", app.circle.url()))
+        .bearer_auth(app.circle.api_key())
+        .header("x-user-token", app.user_token().await)
         .header("content-type", "application/json")
         .body(json!({ "idempotencyKey": key }).to_string());
-    let made = send(request).await;
-    assert_eq!(made.status, 201, "{made:?}");
-    text(&made.body["data"], "challengeId").parse().unwrap()
+    let created = Response::to(request).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    challenge_id(&created.body["data"])
 }
 
-/// A challenge of noon; the session that may come along is not looked at.
-fn is_shown(body: &Value, id: Uuid, status: &str) {
-    let expected = json!([id, "CHANGE_PIN", status, "2026-01-01T12:00:00Z", "2026-01-01T12:00:00Z", null]);
-    let shown = ["challengeId", "type", "status", "createdAt", "updatedAt", "failure"];
-    assert_eq!(json!(shown.map(|name| &body[name])), expected);
+/// The record that the latest webhook created, before any request for the challenge. It is kept for a week.
+fn unrequested_record(app: &App, id: Uuid, status: &str) -> Value {
+    let unrequested = json!({
+        "requestedAt": null,
+        "retentionSeconds": null,
+        "openShard": null,
+        "nextCheckAt": null,
+        "expiresAt": NOON.unix_timestamp() + 7 * 86_400,
+        "notificationId": app.last_notification(),
+    });
+    with(expected_record(id, status), unrequested)
+}
+
+/// Checks that the response shows the challenge, with or without a session.
+#[track_caller]
+fn shows(response: &Response, status: u16, id: Uuid, challenge_status: &str) {
+    let body = with(response.is(status).clone(), json!({ "session": null }));
+    assert_eq!(body, expected_challenge(id, challenge_status));
 }
 
 async fn is_hidden(app: &App, id: Uuid) {
-    send(app.request(&format!("GET /challenges/{id}"))).await.is_problem(json!({
-        "title": "Challenge not found",
-        "status": 404,
-        "detail": "The signed-in user has no such challenge.",
-        "code": "challenge_not_found",
-    }));
-}
-
-/// The id of the latest notification.
-fn last_notification(app: &App) -> Uuid {
-    app.stack.circle.deliveries().last().unwrap().notification_id
+    app.get_challenge(id).send().await.is_problem(404, "challenge_not_found");
 }

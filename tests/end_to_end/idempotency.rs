@@ -1,57 +1,57 @@
 use local::circle_simulator::PinEntry;
-use serde_json::{Value, json};
+use serde_json::json;
+use uuid::Uuid;
 
-use crate::support::{Answer, App, MINUTE, challenge_id, send};
+use crate::support::{
+    App, KEY, MINUTE, Request, challenge_id, expected_challenge, expected_record, expires_at, with,
+};
 
-const KEY: &str = "3f2b8a52-6a0e-4d0c-9b57-0d1f6c2f5a11";
+/// A request for a CHANGE_PIN challenge with the caller's token and key.
+fn request(app: &App, token: &str) -> Request {
+    app.post_challenge().token(token).key(KEY)
+}
 
-#[tokio::test]
-async fn a_repeated_key_gives_the_same_challenge_and_record() {
-    let app = App::at_noon().await;
-    let token = app.user_token().await;
-    app.stack.circle.set_knobs(|knobs| knobs.webhooks_paused = true);
-    let first = create(&app, &token, KEY, "CHANGE_PIN").await;
-    let id = challenge_id(first.is(201));
-    let item = app.item(id).await;
-
-    app.advance(MINUTE);
-    let second = create(&app, &token, KEY, "CHANGE_PIN").await;
-    assert_eq!(second.is(200), &first.body);
-    let mut renewed = item;
-    renewed["expiresAt"] = json!(renewed["expiresAt"].as_u64().unwrap() + 60);
-    assert_eq!(app.item(id).await, renewed);
-    assert_eq!(app.items().await, 1);
+async fn create(app: &App, token: &str) -> Uuid {
+    challenge_id(request(app, token).send().await.is(201))
 }
 
 #[tokio::test]
-async fn a_repeated_key_answers_from_the_settled_record() {
+async fn repeated_key_returns_the_same_challenge_and_record() {
     let app = App::at_noon().await;
     let token = app.user_token().await;
-    let id = challenge_id(create(&app, &token, KEY, "CHANGE_PIN").await.is(201));
-    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
-    app.webhook_answered(id, "COMPLETE", 200).await;
-    let item = app.item(id).await;
+    app.circle.set_knobs(|knobs| knobs.webhooks_paused = true);
+    let first = request(&app, &token).send().await;
+    let id = challenge_id(first.is(201));
+    let record = expected_record(id, "PENDING");
+    assert_eq!(app.record(id).await, record);
 
     app.advance(MINUTE);
-    let repeated = create(&app, &token, KEY, "CHANGE_PIN").await;
-    assert_eq!(
-        repeated.is(200),
-        &json!({
-            "challengeId": id,
-            "type": "CHANGE_PIN",
-            "status": "COMPLETE",
-            "createdAt": "2026-01-01T12:00:00Z",
-            "updatedAt": "2026-01-01T12:00:00Z",
-        })
-    );
-    assert_eq!(app.item(id).await, item, "nothing is written to a settled record");
+    let second = request(&app, &token).send().await;
+    assert_eq!(second.is(200), &first.body);
+    assert_eq!(app.record(id).await, with(record, json!({ "expiresAt": expires_at(60) })));
+    assert_eq!(app.record_count().await, 1);
+}
+
+#[tokio::test]
+async fn repeated_key_returns_the_settled_record() {
+    let app = App::at_noon().await;
+    let token = app.user_token().await;
+    let id = create(&app, &token).await;
+    app.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.wait_for_webhook(id, "COMPLETE", 200).await;
+    let record = app.record(id).await;
+
+    app.advance(MINUTE);
+    let retried = request(&app, &token).send().await;
+    assert_eq!(retried.is(200), &expected_challenge(id, "COMPLETE"));
+    assert_eq!(app.record(id).await, record, "nothing is written to a settled record");
 }
 
 #[tokio::test]
 async fn every_way_to_write_a_uuid_is_the_same_key() {
     let app = App::at_noon().await;
     let token = app.user_token().await;
-    let id = challenge_id(create(&app, &token, KEY, "CHANGE_PIN").await.is(201));
+    let id = create(&app, &token).await;
     for key in [
         KEY.to_uppercase(),
         format!("{{{KEY}}}"),
@@ -59,54 +59,48 @@ async fn every_way_to_write_a_uuid_is_the_same_key() {
         format!("urn:uuid:{KEY}"),
         KEY.replace('-', ""),
     ] {
-        assert_eq!(challenge_id(create(&app, &token, &key, "CHANGE_PIN").await.is(200)), id, "{key}");
+        let retried = app.post_challenge().token(&token).key(&key).send().await;
+        assert_eq!(challenge_id(retried.is(200)), id, "{key}");
     }
 }
 
 #[tokio::test]
-async fn a_key_is_kept_apart_by_user_and_type() {
+async fn same_key_of_another_user_or_type_is_another_key() {
     let app = App::at_noon().await;
-    app.stack.add_user("bobby", "778899");
     let token = app.user_token().await;
-    let changed = create(&app, &token, KEY, "CHANGE_PIN").await;
-    let restored = create(&app, &token, KEY, "RESTORE_PIN").await;
-    let bobbys = app.anonymous("POST /challenges").bearer_auth(app.stack.sign_in("bobby"));
-    let bobbys = send(bobbys.header("idempotency-key", KEY)).await;
-    let ids = [&changed, &restored, &bobbys].map(|answer| challenge_id(answer.is(201)));
-    assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2], "{ids:?}");
-    let mut records = Vec::<Value>::new();
-    for id in ids {
-        let item = app.item(id).await;
-        records.push(json!([item["userId"], item["type"]]));
+    let bobby = app.add_user("bobby");
+    let mut ids = Vec::new();
+    for (request, user, challenge_type) in [
+        (request(&app, &token), "alice", "CHANGE_PIN"),
+        (request(&app, &token).restore(), "alice", "RESTORE_PIN"),
+        (app.post_challenge().key(KEY).bearer(&bobby), "bobby", "CHANGE_PIN"),
+    ] {
+        let id = challenge_id(request.send().await.is(201));
+        assert!(!ids.contains(&id), "{ids:?}");
+        ids.push(id);
+        let record = app.record(id).await;
+        assert_eq!(json!([record["userId"], record["type"]]), json!([user, challenge_type]));
     }
-    assert_eq!(
-        records,
-        [json!(["alice", "CHANGE_PIN"]), json!(["alice", "RESTORE_PIN"]), json!(["bobby", "CHANGE_PIN"])]
-    );
 }
 
 #[tokio::test]
-async fn a_repeated_key_is_judged_by_the_pin_state_of_the_day() {
+async fn repeated_key_depends_on_the_current_pin_state() {
     let app = App::at_noon().await;
     let token = app.user_token().await;
-    let id = challenge_id(create(&app, &token, KEY, "CHANGE_PIN").await.is(201));
+    let id = create(&app, &token).await;
     for _ in 0..3 {
-        app.stack.circle.enter_pin(id, PinEntry::wrong()).unwrap();
+        app.circle.enter_pin(id, PinEntry::wrong()).unwrap();
     }
-    assert_eq!(create(&app, &token, KEY, "CHANGE_PIN").await.body["code"], "pin_locked");
+    let locked = request(&app, &token).send().await;
+    let lock = json!({ "lockedUntil": "2026-01-01T12:30:00Z", "retryAfterSeconds": 1800 });
+    locked.is_problem_with(423, "pin_locked", lock);
     app.advance(30 * MINUTE);
-    assert_eq!(challenge_id(create(&app, &token, KEY, "CHANGE_PIN").await.is(200)), id);
+    assert_eq!(challenge_id(request(&app, &token).send().await.is(200)), id);
 }
 
 #[tokio::test]
-async fn without_a_key_each_request_makes_a_challenge() {
+async fn requests_without_a_key_each_create_a_challenge() {
     let app = App::at_noon().await;
-    assert_ne!(app.challenge().await, app.challenge().await);
-    assert_eq!(app.items().await, 2);
-}
-
-async fn create(app: &App, token: &str, key: &str, challenge_type: &str) -> Answer {
-    let request = app.request("POST /challenges").header("x-user-token", token);
-    let request = request.header("idempotency-key", key).header("content-type", "application/json");
-    send(request.body(json!({ "type": challenge_type }).to_string())).await
+    assert_ne!(app.create_challenge().await, app.create_challenge().await);
+    assert_eq!(app.record_count().await, 2);
 }

@@ -8,62 +8,54 @@ use local::dynamodb::{self, CHALLENGES_TABLE};
 use local::stack::StackOptions;
 use reconcile_challenges::Summary;
 use serde_json::json;
-use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::dynamodb_proxy::DynamoDbProxy;
-use crate::observed::while_time_passes;
-use crate::reconcile::{FIRST_CHECK, challenge_of, function, run, without_webhooks};
-use crate::support::{App, DataFile, HOUR, MINUTE, NOON, challenge_id, send, text};
+use crate::support::{
+    App, DataFile, DynamoDbProxy, FIRST_CHECK, HOUR, MINUTE, NOON, Reconciler, SECOND, challenge_id, in_time,
+    noon, owned, text,
+};
 
 #[tokio::test]
-async fn with_no_webhook_at_all_a_thousand_challenges_are_settled() {
-    let app = without_webhooks([("CIRCLE_CALLS_PER_RUN", "500")]).await;
-    let function = function(&app);
-    let circle = &app.stack.circle;
+async fn a_thousand_challenges_are_settled_without_any_webhook() {
+    let (app, reconciler) = Reconciler::start([("CIRCLE_CALLS_PER_RUN", "500")]).await;
+    let circle = &app.circle;
     let ids: Vec<Uuid> = stream::iter(0..1000)
-        .map(async |user| challenge_of(&app, &format!("user-{user}")).await)
+        .map(async |number| app.create_challenge_of(&user(number)).await)
         .buffered(16)
         .collect()
         .await;
-    let (late, ended): (Vec<_>, Vec<_>) = ids.iter().enumerate().partition(|(number, _)| number % 10 == 9);
-    ended.into_iter().for_each(|(number, id)| end(circle, number, *id));
+    let (late, early): (Vec<_>, Vec<_>) = ids.iter().enumerate().partition(|(number, _)| number % 10 == 9);
+    early.into_iter().for_each(|(number, id)| end(circle, number, *id));
     circle.reset_call_counts();
     app.advance(FIRST_CHECK);
-    let mut runs = vec![run_until_done(&app, &function).await];
+    let mut runs = vec![run_until_idle(&reconciler).await];
     late.into_iter().for_each(|(number, id)| end(circle, number / 10, *id));
     app.advance(HOUR);
-    runs.push(run_until_done(&app, &function).await);
+    runs.push(run_until_idle(&reconciler).await);
 
     let calls: u64 = circle.call_counts().values().sum();
     println!("1000 challenges settled in {runs:?} runs with {calls} calls to Circle");
-    assert_eq!(calls, 1000 * 2 + 100 * 2, "two for each, two more for those that had a second look");
-    assert_eq!(runs, [4, 1], "as many as the calls of a run allow for");
-    assert_says_what_circle_says(&app).await;
+    assert_eq!(calls, 1000 * 2 + 100 * 2, "two calls for each check, and 100 challenges were checked twice");
+    assert_eq!(runs, [4, 1], "the calls of a run are the only limit");
+    assert_records_match_circle(&app).await;
 }
 
 #[tokio::test]
-async fn after_an_hour_without_circle_everything_is_settled_without_a_hand() {
-    let clock = AdjustableClock::frozen(NOON);
-    let app = App::with_options(StackOptions { clock: clock.clone(), ..StackOptions::default() }).await;
-    let circle = &app.stack.circle;
-    // Circle's first token takes a while of its own.
+async fn everything_is_settled_by_itself_after_an_hour_without_circle() {
+    let app = App::at_noon().await;
+    let circle = &app.circle;
+    // The simulator takes some time to prepare its first token.
     app.user_token().await;
     let mut users = BTreeMap::new();
-    for user in 0..40 {
-        let name = format!("user-{user}");
-        app.stack.add_user(&name, "112233");
-        let key = app.stack.platform.random.uuid().to_string();
-        users.insert(name.clone(), (app.stack.sign_in(&name), key));
+    for number in 0..40 {
+        users.insert(user(number), (app.add_user(&user(number)), app.stack.platform.random.uuid()));
     }
     let create = async |name: &str| {
-        let (bearer, key) = &users[name];
-        let request = app.anonymous("POST /challenges").bearer_auth(bearer).header("idempotency-key", key);
-        let before = clock.now();
-        let answer = while_time_passes(&clock, send(request)).await;
-        assert!(clock.now() - before <= 8 * time::Duration::SECOND, "no request hangs");
-        answer
+        let (access_token, key) = &users[name];
+        let (response, took) = app.timed(app.post_challenge().bearer(access_token).key(key).send()).await;
+        assert!(took <= 8 * SECOND, "{took:?}");
+        response
     };
     let names: Vec<&String> = users.keys().collect();
     let (before, during) = names.split_at(20);
@@ -74,87 +66,86 @@ async fn after_an_hour_without_circle_everything_is_settled_without_a_hand() {
         tokens.insert(*name, text(&created.body["session"], "userToken").to_owned());
     }
 
-    // The outage: nothing is answered, one way or another, and no webhook leaves.
-    circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
-    for (number, id) in ids.values().enumerate() {
-        if number % 2 == 0 {
-            end(circle, number / 2, *id);
-        }
+    // During the outage Circle fails in one way or another, and sends no webhook.
+    app.lose_webhooks();
+    for (number, id) in ids.values().enumerate().step_by(2) {
+        end(circle, number / 2, *id);
     }
     circle.add_fault(Fault { status: Some(503), times: 40, ..Fault::default() });
     circle.add_fault(Fault { drop: true, times: 40, ..Fault::default() });
     circle.add_fault(Fault { delay_ms: 3_600_000, times: 1_000_000, ..Fault::default() });
     for (round, names) in during.chunks(4).enumerate() {
         for name in names {
-            let answer = create(name).await;
-            assert!([503, 504].contains(&answer.status), "round {round}: {answer:?}");
-            assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+            let response = create(name).await;
+            assert!([503, 504].contains(&response.status), "round {round}: {response:?}");
+            assert!(response.headers.contains_key("retry-after"), "{response:?}");
         }
         for (number, (name, id)) in ids.iter().enumerate() {
-            let mut status = app.anonymous(&format!("GET /challenges/{id}")).bearer_auth(&users[*name].0);
-            // Some ask for more than the record, and get the record all the same.
+            let mut request = app.get_challenge(id).bearer(&users[*name].0);
+            // Some callers poll, and receive the record.
             if number % 4 == round % 4 {
-                status = status.header("x-user-token", &tokens[name]);
+                request = request.token(&tokens[name]);
             }
-            while_time_passes(&clock, send(status)).await.is(200);
+            app.let_time_pass(request.send()).await.is(200);
         }
         app.advance(12 * MINUTE);
     }
     circle.clear_faults();
 
-    // Afterwards the callers repeat what was not answered; the schedule does the rest.
+    // Afterwards the callers retry their failed requests, and the schedule does the rest.
     for name in during {
-        let answer = create(name).await;
-        assert!([200, 201].contains(&answer.status), "{answer:?}");
-        ids.insert(*name, challenge_id(&answer.body));
+        let response = create(name).await;
+        assert!([200, 201].contains(&response.status), "{response:?}");
+        ids.insert(*name, challenge_id(&response.body));
     }
     for (number, challenge) in circle.challenges().into_iter().enumerate() {
         if ["PENDING", "IN_PROGRESS"].contains(&challenge.status) {
             end(circle, number, challenge.id);
         }
     }
-    assert_eq!(circle.challenges().len(), 40, "a repeat made no second challenge");
+    assert_eq!(circle.challenges().len(), 40, "no retry created a second challenge");
     let mut minutes = 0;
-    while app.unsettled().await > 0 {
-        assert!(minutes < 12 * 60, "nothing is settled any more");
+    while open_records(&app).await > 0 {
+        assert!(minutes < 12 * 60, "reconciliation has stopped");
         app.advance(5 * MINUTE);
         minutes += 5;
-        while_time_passes(&clock, quiet()).await;
+        app.let_time_pass(run_ready_tasks()).await;
     }
-    println!("all 40 settled {minutes} minutes after the outage");
-    assert_says_what_circle_says(&app).await;
+    println!("all 40 challenges settled {minutes} minutes after the outage");
+    assert_records_match_circle(&app).await;
 }
 
 #[tokio::test]
-async fn a_run_reads_what_is_unsettled_and_not_the_table() {
-    let clock = AdjustableClock::frozen(NOON);
+async fn run_reads_only_open_records() {
+    let clock = noon().clock;
     let file = DataFile::new("a-large-table");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    dynamodb::start(listener, Some(&file.0), clock.clone()).await.unwrap().stop().await;
-    let records = (0..100_000).map(|number| record(number, true));
-    let records = records.chain((100_000..101_000).map(|number| record(number, false))).collect();
+    let dynamodb = dynamodb::start(listener, Some(&file.0), clock.clone()).await.unwrap();
+    in_time(dynamodb.stop()).await;
+    let settled = (0..100_000).map(|number| record(number, true));
+    let records = settled.chain((100_000..101_000).map(|number| record(number, false))).collect();
     let database = Database::new(file.0.to_str().unwrap()).unwrap();
     database.import_items(CHALLENGES_TABLE, records, ImportOptions::default()).unwrap();
     drop(database);
 
-    let settings = [("CIRCLE_CALLS_PER_RUN".to_owned(), "10000".to_owned())].into();
+    let settings = owned([("CIRCLE_CALLS_PER_RUN", "10000")]);
     let data = Some(file.0.clone());
     let options = StackOptions { clock, settings, data, scheduled: false, ..StackOptions::default() };
-    let (app, table) = DynamoDbProxy::start_with(options).await;
-    // Circle's first token takes a while of its own.
+    let (app, proxy) = DynamoDbProxy::start(options).await;
+    // The simulator takes some time to prepare its first token.
     app.user_token().await;
     for number in 100_000..101_000 {
-        app.stack.add_user(&user(number), "112233");
+        app.add_user(&user(number));
     }
-    let summary = run(&app, &function(&app)).await;
-    let read = table.items_read();
-    println!("of 101,000 records, 1,000 of them unsettled, a run read {read}");
+    let summary = Reconciler::of(&app).run().await;
+    let read = proxy.items_read();
+    println!("a run read {read} of 101,000 records, of which 1,000 are open");
     assert_eq!((summary.due, summary.checks), (1000, 1000));
     assert_eq!(read, 1000);
-    app.stack.stop().await;
+    app.stop().await;
 }
 
-/// Ends a challenge in one of the ways that there are.
+/// Ends a challenge. The number chooses one of the ways in which it can end.
 fn end(circle: &CircleSimulator, number: usize, id: Uuid) {
     let ended = match number % 5 {
         0 => circle.enter_pin(id, PinEntry::right()),
@@ -170,31 +161,36 @@ fn end(circle: &CircleSimulator, number: usize, id: Uuid) {
     ended.unwrap();
 }
 
-/// Runs until nothing is due, and says how often that was.
-async fn run_until_done(app: &App, function: &reconcile_challenges::ReconcileChallenges) -> usize {
+/// Runs until nothing is due. Returns the number of runs with work.
+async fn run_until_idle(reconciler: &Reconciler) -> usize {
     for runs in 0..20 {
-        match run(app, function).await {
+        match reconciler.run().await {
             Summary { due: 0, .. } => return runs,
             summary => assert_eq!((summary.failed, summary.deferred), (0, 0), "{summary:?}"),
         }
     }
-    panic!("there is no end to it");
+    panic!("challenges are still due after 20 runs");
 }
 
-/// Every challenge of Circle's is on record, as Circle has it.
-async fn assert_says_what_circle_says(app: &App) {
-    let challenges = app.stack.circle.challenges();
-    for challenge in &challenges {
-        let item = app.item(challenge.id).await;
-        assert_eq!(item["status"], challenge.status, "{item}");
-        assert_eq!(item["errorCode"].as_i64(), challenge.error_code.map(i64::from), "{item}");
-        assert!(item.get("nextCheckAt").is_none(), "{item}");
+/// Checks that every challenge at Circle is settled, and has a record that says the same.
+async fn assert_records_match_circle(app: &App) {
+    for challenge in app.circle.challenges() {
+        assert!(!["PENDING", "IN_PROGRESS"].contains(&challenge.status), "{challenge:?}");
+        let record = app.record(challenge.id).await;
+        assert_eq!(record["status"], challenge.status, "{record}");
+        assert_eq!(record["errorCode"].as_i64(), challenge.error_code.map(i64::from), "{record}");
+        assert!(record.get("nextCheckAt").is_none(), "{record}");
     }
-    assert!(challenges.iter().all(|one| !["PENDING", "IN_PROGRESS"].contains(&one.status)));
 }
 
-/// Lets whatever is ready run.
-async fn quiet() {
+/// How many records are on the index of open challenges.
+async fn open_records(app: &App) -> usize {
+    let records = app.table_items(CHALLENGES_TABLE).await;
+    records.iter().filter(|record| record.get("openShard").is_some()).count()
+}
+
+/// Runs every ready task, several times.
+async fn run_ready_tasks() {
     for _ in 0..2000 {
         tokio::task::yield_now().await;
     }
@@ -204,7 +200,7 @@ fn user(number: u32) -> String {
     format!("user-{number}")
 }
 
-/// A record as the service writes it: settled, or open with its first look due.
+/// A record as the service writes it: settled, or open with a check that is due.
 fn record(number: u32, is_settled: bool) -> HashMap<String, AttributeValue> {
     let mut item = json!({
         "challengeId": { "S": Uuid::from_u128(number.into()) },
@@ -222,13 +218,4 @@ fn record(number: u32, is_settled: bool) -> HashMap<String, AttributeValue> {
         item["nextCheckAt"] = json!({ "N": (NOON.unix_timestamp() - 60).to_string() });
     }
     serde_json::from_value(item).unwrap()
-}
-
-impl App {
-    /// How many records are still on the index.
-    async fn unsettled(&self) -> i32 {
-        let table = aws_sdk_dynamodb::Client::new(&self.stack.platform.aws);
-        let scan = table.scan().table_name(CHALLENGES_TABLE).filter_expression("attribute_exists(openShard)");
-        scan.send().await.unwrap().count
-    }
 }

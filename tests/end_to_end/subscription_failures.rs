@@ -3,84 +3,73 @@ use std::time::Duration;
 use local::circle_simulator::Fault;
 use local::stack::API_KEY_SECRET;
 use serde_json::json;
-use shared::clock::Clock;
 
-use crate::deployment::Deployment;
+use crate::support::{Deployment, SECOND};
 
-/// A call that Circle refuses for its API key.
-fn key_refused(times: u32) -> Fault {
-    Fault {
-        status: Some(401),
-        code: Some(4),
-        message: Some("Unauthorized".into()),
-        times,
-        ..Fault::default()
-    }
+/// Circle's response to the next calls.
+fn error(status: u16, code: i32) -> Fault {
+    Fault { status: Some(status), code: Some(code), times: 1000, ..Fault::default() }
 }
 
 #[tokio::test]
-async fn a_deployment_that_fails_says_what_to_do() {
+async fn failed_deployment_says_what_to_do() {
     let mut stack = Deployment::start().await;
     let webhook = stack.new_webhook();
     for (method, fault, reason) in [
         (
             "GET",
             Fault { drop: true, times: 100, ..Fault::default() },
-            "Circle could not be reached. Deploy again once it can.",
+            "Circle cannot be reached. Deploy again once it can.",
         ),
         (
             "GET",
             Fault { delay_ms: 60_000, times: 100, ..Fault::default() },
-            "Circle did not answer in time. Deploy again later.",
+            "Circle did not respond in time. Deploy again later.",
         ),
-        (
-            "POST",
-            Fault { status: Some(503), code: Some(-1), times: 100, ..Fault::default() },
-            "Circle cannot take the call just now (status 503, code -1). Deploy again later.",
-        ),
+        ("POST", error(503, -1), "Circle is unavailable (status 503, code -1). Deploy again later."),
         (
             "GET",
-            key_refused(100),
-            "Circle refuses the API key (status 401, code 4). Put one into the secret that may manage webhook subscriptions, then deploy again.",
+            error(401, 4),
+            "Circle rejects the API key (status 401, code 4). Put a key into the secret that may manage webhook subscriptions, then deploy again.",
         ),
         (
             "POST",
-            Fault { status: Some(403), code: Some(3), times: 100, ..Fault::default() },
-            "Circle refuses the API key (status 403, code 3). Put one into the secret that may manage webhook subscriptions, then deploy again.",
+            error(403, 3),
+            "Circle rejects the API key (status 403, code 3). Put a key into the secret that may manage webhook subscriptions, then deploy again.",
         ),
         (
             "GET",
             Fault { status: Some(200), body: Some("<html>".into()), times: 100, ..Fault::default() },
-            "Circle's answer (200) could not be read. Deploy again, and report it if it stays.",
+            "Circle's response (200) cannot be read. Deploy again, and report it if it keeps happening.",
         ),
     ] {
-        stack.fault(method, fault);
+        stack.add_fault(method, fault);
         assert_eq!(stack.fail("Create", None, &webhook).await, reason);
-        stack.app.stack.circle.clear_faults();
-        // What the process allows itself in repeats is used up.
+        stack.app.circle.clear_faults();
+        // The process has used up its retries.
         stack.restart_with(&[]);
     }
     assert_eq!(stack.subscribed(&webhook), [""; 0]);
     let id = stack.succeed("Create", None, &webhook).await;
-    stack.fault("GET", key_refused(100));
+    stack.add_fault("GET", error(401, 4));
     stack.fail("Update", Some(&id), &webhook).await;
-    assert_eq!(stack.log.text().matches("the endpoint could not be subscribed").count(), 7, "each once");
+    assert_eq!(stack.log.count(&[r#""level":"ERROR""#]), 7, "each failure is logged once");
 }
 
 #[tokio::test]
-async fn a_stack_that_is_not_set_up_is_told_how() {
+async fn unusable_setup_is_explained() {
     let mut stack = Deployment::start().await;
     let webhook = stack.new_webhook();
     for (name, value, reason) in [
         (
             "CIRCLE_API_KEY_SECRET_ID",
             "no-such-secret",
-            "There is no Circle API key: the secret no-such-secret could not be read from Secrets Manager (request id REQUEST-ID). Make sure that the secret exists, then deploy again.",
+            "There is no usable Circle API key: the secret no-such-secret could not be read from Secrets Manager (request id REQUEST-ID). Make sure that the secret exists, then deploy again.",
         ),
         (
             "CIRCLE_ENVIRONMENT",
             "LIVE",
-            "There is no usable Circle API key: the secret circle-api-key holds a TEST Circle API key, and CIRCLE_ENVIRONMENT asks for a LIVE one. Correct the secret, then deploy again.",
+            "There is no usable Circle API key: the secret circle-api-key holds a TEST Circle API key, but CIRCLE_ENVIRONMENT is LIVE. Correct the secret, then deploy again.",
         ),
         (
             "CIRCLE_API_KEY_SECRET_ID",
@@ -89,46 +78,45 @@ async fn a_stack_that_is_not_set_up_is_told_how() {
         ),
     ] {
         stack.restart_with(&[(name, value)]);
-        let told = stack.fail("Create", None, &webhook).await;
-        let request_id = told.split("(request id ").nth(1).and_then(|rest| rest.split(')').next());
-        assert_eq!(told.replace(request_id.unwrap_or("none of its own"), "REQUEST-ID"), reason);
+        let actual = stack.fail("Create", None, &webhook).await;
+        let request_id = actual.split("(request id ").nth(1).and_then(|rest| rest.split(')').next());
+        assert_eq!(actual.replace(request_id.unwrap_or("no request id"), "REQUEST-ID"), reason);
         stack.succeed("Delete", Some("not-created"), &webhook).await;
     }
     stack.restart_with(&[]);
     stack.app.stack.secrets_manager.put(API_KEY_SECRET, "malformed");
     let reason = stack.fail("Create", None, &webhook).await;
-    assert!(reason.contains("the secret circle-api-key must hold a Circle API key"), "{reason}");
+    assert!(reason.contains(API_KEY_SECRET), "{reason}");
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_one_is_refused() {
+async fn invalid_endpoint_is_rejected() {
     let stack = Deployment::start().await;
     for endpoint in ["http://api.example.com/webhooks/circle", "api.example.com", ""] {
         let reason = stack.fail("Create", None, endpoint).await;
         assert_eq!(reason, "The property Endpoint must be the webhook's https URL.");
     }
     assert_eq!(stack.calls("GET"), 0);
-    // There, but not what Circle asks for.
+    // This route exists, but does not respond to HEAD, as Circle demands.
     let elsewhere = format!("{}/pin", stack.app.stack.api.url());
     assert_eq!(
         stack.fail("Create", None, &elsewhere).await,
-        "Circle refuses the subscription (status 400, code 2). It has to be able to reach the Endpoint, which answers HEAD with 200."
+        "Circle rejects the subscription (status 400, code 2). It must be able to reach the Endpoint, which responds to HEAD with 200."
     );
     assert_eq!(stack.fail("Upsert", None, &elsewhere).await, "RequestType must be Create, Update or Delete.");
 }
 
 #[tokio::test]
-async fn nothing_keeps_a_stack_from_being_deleted() {
+async fn stack_can_be_deleted_despite_any_failure() {
     let mut stack = Deployment::start().await;
     let webhook = stack.new_webhook();
     let id = stack.succeed("Create", None, &webhook).await;
-    let circle_down = Fault { drop: true, times: 1000, ..Fault::default() };
-    let no_answer = Fault { delay_ms: 3_600_000, times: 1000, ..Fault::default() };
-    let forbidden = Fault { status: Some(403), code: Some(3), times: 1000, ..Fault::default() };
-    for fault in [circle_down, no_answer, key_refused(1000), forbidden] {
-        stack.fault("DELETE", fault);
+    let unreachable = Fault { drop: true, times: 1000, ..Fault::default() };
+    let hanging = Fault { delay_ms: 3_600_000, times: 1000, ..Fault::default() };
+    for fault in [unreachable, hanging, error(401, 4), error(403, 3)] {
+        stack.add_fault("DELETE", fault);
         stack.succeed("Delete", Some(&id), &webhook).await;
-        stack.app.stack.circle.clear_faults();
+        stack.app.circle.clear_faults();
     }
     for (name, value) in [
         ("CIRCLE_API_KEY_SECRET_ID", "no-such-secret"),
@@ -144,32 +132,29 @@ async fn nothing_keeps_a_stack_from_being_deleted() {
     stack.succeed("Delete", Some(&id), &webhook).await;
     assert_eq!(stack.subscribed(&webhook), [id.as_str()]);
 
-    let log = stack.log.text();
-    let left: Vec<&str> = log.lines().filter(|line| line.contains("remove it there by hand")).collect();
-    assert_eq!(left.len(), 9, "{log}");
-    for part in [id.as_str(), "invocation-1", r#""metric":"subscription_left_behind""#] {
-        assert!(left.iter().all(|line| line.contains(part)), "{part}: {left:?}");
-    }
+    let left_behind = r#""metric":"subscription_left_behind""#;
+    assert_eq!(stack.log.count(&[left_behind]), 9, "{}", stack.log.text());
+    assert_eq!(stack.log.count(&[left_behind, &id, "invocation-1"]), 9, "{}", stack.log.text());
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_is_sent_again_and_then_left_to_lambda() {
+async fn result_that_cloudformation_does_not_accept_is_sent_again_and_then_left_to_lambda() {
     let stack = Deployment::start().await;
     let webhook = stack.new_webhook();
-    stack.answer_puts([500, 0, 503]);
+    stack.respond_to_puts([500, 0, 503]);
     let id = stack.succeed("Create", None, &webhook).await;
     assert_eq!(stack.puts().len(), 4);
 
-    stack.answer_puts([403]);
-    let refused = stack.run(stack.event("Update", Some(&id), &webhook)).await.unwrap_err();
-    assert!(refused.starts_with("CloudFormation's answer to the result was 403 Forbidden"), "{refused}");
+    stack.respond_to_puts([403]);
+    let rejected = stack.run(stack.event("Update", Some(&id), &webhook)).await.unwrap_err();
+    assert!(rejected.contains("403 Forbidden"), "{rejected}");
     assert_eq!(stack.puts().len(), 5);
 
-    stack.answer_puts([0; 4]);
-    let before = stack.app.stack.clock.now();
-    let late = stack.run(stack.event("Update", Some(&id), &webhook)).await.unwrap_err();
-    assert!(late.starts_with("CloudFormation did not take the result in time"), "{late}");
-    assert!(stack.app.stack.clock.now() - before < Duration::from_secs(15));
+    stack.respond_to_puts([0; 4]);
+    let event = stack.event("Update", Some(&id), &webhook);
+    let (late, took) = stack.timed(stack.run(event)).await;
+    assert!(late.unwrap_err().contains("in time"));
+    assert!(took < 15 * SECOND, "{took:?}");
 
     // Lambda runs the event again.
     assert_eq!(stack.succeed("Update", Some(&id), &webhook).await, id);
@@ -177,23 +162,22 @@ async fn an_answer_that_is_not_taken_is_sent_again_and_then_left_to_lambda() {
 }
 
 #[tokio::test]
-async fn an_answer_comes_before_lambda_ends_the_function() {
+async fn result_is_sent_before_lambda_ends_the_function() {
     let mut stack = Deployment::start().await;
     let webhook = stack.new_webhook();
-    stack.fault("POST", Fault { delay_ms: 600_000, times: 100, ..Fault::default() });
-    // With 5 seconds there is time for the answer alone.
-    for (timeout, answered) in [(60, 52), (20, 12), (5, 0)] {
+    stack.add_fault("POST", Fault { delay_ms: 600_000, times: 100, ..Fault::default() });
+    // Five seconds leave time only for sending the result.
+    for (timeout, limit) in [(60, 52), (20, 12), (5, 0)] {
         stack.timeout = Duration::from_secs(timeout);
-        let before = stack.app.stack.clock.now();
-        let reason = stack.fail("Create", None, &webhook).await;
-        assert_eq!(reason, "Circle did not answer in time. Deploy again later.");
-        assert!(stack.app.stack.clock.now() - before <= Duration::from_secs(answered), "with {timeout} s");
+        let (reason, took) = stack.timed(stack.fail("Create", None, &webhook)).await;
+        assert!(reason.contains("in time"), "{reason}");
+        assert!(took <= limit * SECOND, "{took:?} with a timeout of {timeout} s");
     }
     stack.succeed("Delete", Some("b04046ff-3aac-4ae1-ac07-7eb0d7892520"), &webhook).await;
 }
 
 #[tokio::test]
-async fn nobody_learns_a_pre_signed_url_that_leads_nowhere() {
+async fn error_about_a_pre_signed_url_does_not_contain_it() {
     let stack = Deployment::start().await;
     for url in ["http://127.0.0.1:1/?X-Amz-Signature=0123456789abcdef-pre-signed", "http://example.com/", "?"]
     {
@@ -202,15 +186,15 @@ async fn nobody_learns_a_pre_signed_url_that_leads_nowhere() {
         let error = stack.run(event).await.unwrap_err();
         assert!(error.contains("CloudFormation") && !error.contains("pre-signed"), "{error}");
     }
-    assert_eq!(stack.log.text().matches("the answer could not be delivered").count(), 3);
+    assert_eq!(stack.log.count(&[r#""level":"ERROR""#]), 3, "{}", stack.log.text());
 }
 
 #[tokio::test]
-async fn a_call_by_hand_is_answered_at_once() {
+async fn manual_invocation_returns_the_result() {
     let stack = Deployment::start().await;
     let event = json!({ "RequestType": "Create", "ResourceProperties": { "Endpoint": stack.webhook() } });
     let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
-    let answer = stack.run(event).await.unwrap();
-    assert_eq!(answer, json!({ "Status": "SUCCESS", "PhysicalResourceId": id }));
+    let result = stack.run(event).await.unwrap();
+    assert_eq!(result, json!({ "Status": "SUCCESS", "PhysicalResourceId": id }));
     assert!(stack.puts().is_empty());
 }

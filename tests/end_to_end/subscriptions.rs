@@ -2,32 +2,33 @@ use local::circle_simulator::Fault;
 use local::secrets_manager::InjectedError;
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, STACK, SUBSCRIPTIONS};
-use crate::support::in_time;
+use crate::support::{App, Deployment, Response, STACK_ID, SUBSCRIPTIONS, in_time};
+
+/// The subscription with this id, as Circle has it.
+fn subscription(stack: &Deployment, id: &str) -> Value {
+    stack.app.circle.subscriptions().into_iter().find(|one| one["id"] == id).unwrap()
+}
 
 #[tokio::test]
-async fn a_stack_that_is_created_subscribes_its_webhook() {
+async fn created_stack_subscribes_its_webhook() {
     let stack = Deployment::start().await;
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
-    let all = stack.app.stack.circle.subscriptions();
-    let made = all.iter().find(|one| one["id"] == json!(id)).unwrap();
-    assert_eq!(
-        (&made["endpoint"], &made["notificationTypes"], &made["enabled"]),
-        (&json!(stack.new_webhook()), &json!(["challenges.*"]), &json!(true))
-    );
-    in_time(stack.app.stack.circle.wait_for_deliveries(2)).await;
-    assert_eq!(stack.app.stack.circle.deliveries()[1].status, Some(200), "Circle's test is taken in");
+    let created = subscription(&stack, &id);
+    let values = ["endpoint", "notificationTypes", "enabled"].map(|name| &created[name]);
+    assert_eq!(json!(values), json!([stack.new_webhook(), ["challenges.*"], true]));
+    stack.app.wait_for_webhooks(2).await;
+    assert_eq!(stack.app.circle.deliveries()[1].status, Some(200), "Circle's test message is accepted");
 
-    // As a pre-signed URL wants it.
+    // A pre-signed URL demands these headers.
     let [put] = &stack.puts()[..] else { panic!("{:?}", stack.puts()) };
     assert_eq!(put.headers["content-type"], "");
     assert!(put.headers.contains_key("content-length") && !put.headers.contains_key("transfer-encoding"));
     assert_eq!(put.uri.to_string(), "/response?X-Amz-Signature=0123456789abcdef-pre-signed");
-    assert_eq!(put.body["StackId"], STACK);
+    assert_eq!(put.body["StackId"], STACK_ID);
 }
 
 #[tokio::test]
-async fn what_is_repeated_changes_nothing() {
+async fn repeated_event_changes_nothing() {
     let stack = Deployment::start().await;
     let webhook = stack.new_webhook();
     let id = stack.succeed("Create", None, &webhook).await;
@@ -40,7 +41,7 @@ async fn what_is_repeated_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_there_is_used() {
+async fn existing_subscription_is_used() {
     let stack = Deployment::start().await;
     let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
     assert_eq!(stack.succeed("Create", None, &stack.webhook()).await, *id);
@@ -48,12 +49,12 @@ async fn a_subscription_that_is_there_is_used() {
 }
 
 #[tokio::test]
-async fn of_several_the_resources_own_stays_and_then_the_one_that_is_enabled() {
+async fn the_resources_own_subscription_is_preferred_and_then_an_enabled_one() {
     let stack = Deployment::start().await;
-    let circle = &stack.app.stack.circle;
+    let circle = &stack.app.circle;
     let webhook = stack.new_webhook();
     for _ in 0..3 {
-        circle.subscribe(&webhook, &["*"]).await.unwrap();
+        in_time(circle.subscribe(&webhook, &["*"])).await.unwrap();
     }
     let all = stack.subscribed(&webhook);
     for id in &all {
@@ -61,38 +62,37 @@ async fn of_several_the_resources_own_stays_and_then_the_one_that_is_enabled() {
     }
     change(&stack, &all[0], json!({ "name": "one", "enabled": false })).await;
     change(&stack, &all[1], json!({ "name": "two", "enabled": false })).await;
-    stack.app.stack.circle.reset_call_counts();
+    circle.reset_call_counts();
     assert_eq!(stack.succeed("Create", None, &webhook).await, all[2]);
     assert_eq!(stack.calls("PATCH"), 0);
 }
 
 #[tokio::test]
-async fn one_that_is_disabled_is_enabled_under_its_name() {
+async fn disabled_subscription_is_enabled_and_keeps_its_name() {
     let stack = Deployment::start().await;
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
     change(&stack, &id, json!({ "name": "the app's own", "enabled": false })).await;
     assert_eq!(stack.succeed("Update", Some(&id), &stack.new_webhook()).await, id);
-    let all = stack.app.stack.circle.subscriptions();
-    let enabled = all.iter().find(|one| one["id"] == json!(id)).unwrap();
+    let enabled = subscription(&stack, &id);
     assert_eq!((&enabled["name"], &enabled["enabled"]), (&json!("the app's own"), &json!(true)));
     assert_eq!(stack.calls("POST"), 1);
 }
 
 #[tokio::test]
-async fn a_narrower_one_is_left_beside_a_new_one() {
+async fn narrower_subscription_is_left_alone_and_logged() {
     let stack = Deployment::start().await;
     let webhook = stack.new_webhook();
-    stack.app.stack.circle.subscribe(&webhook, &["challenges.changePin"]).await.unwrap();
-    let [narrow] = &stack.subscribed(&webhook)[..] else { panic!() };
+    in_time(stack.app.circle.subscribe(&webhook, &["challenges.changePin"])).await.unwrap();
+    let [narrower] = &stack.subscribed(&webhook)[..] else { panic!() };
     let id = stack.succeed("Create", None, &webhook).await;
-    assert_eq!(stack.subscribed(&webhook), [narrow.clone(), id.clone()]);
-    let said = format!(r#""subscription_id":"{narrow}""#);
-    assert!(stack.log.text().contains(&said), "{}", stack.log.text());
+    assert_eq!(stack.subscribed(&webhook), [narrower.clone(), id.clone()]);
+    let field = format!(r#""subscription_id":"{narrower}""#);
+    assert!(stack.log.count(&[&field]) > 0, "{}", stack.log.text());
     assert_eq!(stack.succeed("Update", Some(&id), &webhook).await, id);
 }
 
 #[tokio::test]
-async fn a_new_endpoint_gets_a_new_subscription_and_the_old_one_is_removed_after_it() {
+async fn new_endpoint_is_subscribed_before_the_old_subscription_is_deleted() {
     let stack = Deployment::start().await;
     let (old_url, new_url) = (stack.new_webhook(), format!("{}&er", stack.new_webhook()));
     let old = stack.succeed("Create", None, &old_url).await;
@@ -100,14 +100,14 @@ async fn a_new_endpoint_gets_a_new_subscription_and_the_old_one_is_removed_after
     assert_ne!(new, old);
     assert_eq!(stack.succeed("Delete", Some(&old), &old_url).await, old);
     assert_eq!((stack.subscribed(&old_url), stack.subscribed(&new_url)), (vec![], vec![new.clone()]));
-    // Rolled back before the old one was removed, it would be the old one again: here it is made anew.
+    // A rollback after the deletion has to subscribe the old endpoint again.
     let back = stack.succeed("Update", Some(&new), &old_url).await;
     assert_eq!(stack.succeed("Delete", Some(&new), &new_url).await, new);
     assert_eq!((stack.subscribed(&old_url), stack.subscribed(&new_url)), (vec![back], vec![]));
 }
 
 #[tokio::test]
-async fn what_is_gone_at_circle_is_made_again_or_is_deleted_already() {
+async fn subscription_that_is_gone_is_deleted_or_created_again() {
     let stack = Deployment::start().await;
     let webhook = stack.new_webhook();
     let id = stack.succeed("Create", None, &webhook).await;
@@ -120,41 +120,35 @@ async fn what_is_gone_at_circle_is_made_again_or_is_deleted_already() {
 }
 
 #[tokio::test]
-async fn what_was_not_created_is_not_deleted_and_what_there_is_is_named() {
+async fn subscription_of_an_unknown_resource_is_kept_and_logged() {
     let stack = Deployment::start().await;
     assert_eq!(stack.succeed("Delete", Some("not-created"), &stack.new_webhook()).await, "not-created");
     assert_eq!(stack.succeed("Delete", None, &stack.new_webhook()).await, "not-created");
-    assert!(!stack.log.text().contains("subscription_left_behind"), "{}", stack.log.text());
+    assert_eq!(stack.log.count(&["subscription_left_behind"]), 0, "{}", stack.log.text());
 
-    // As after a creation whose answer did not reach CloudFormation, which then makes up an id.
+    // CloudFormation makes up an id if the result of a creation did not reach it.
     let made_up = "stack-CircleSubscription-1ABCDEFGHIJKL";
     assert_eq!(stack.succeed("Delete", Some(made_up), &stack.webhook()).await, made_up);
     let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
-    let log = stack.log.text();
-    let left: Vec<&str> = log.lines().filter(|line| line.contains("subscription_left_behind")).collect();
-    assert!(left.len() == 1 && left[0].contains(id), "{log}");
+    assert_eq!(stack.log.count(&["subscription_left_behind"]), 1, "{}", stack.log.text());
+    assert_eq!(stack.log.count(&["subscription_left_behind", id]), 1, "{}", stack.log.text());
     assert_eq!((stack.calls("GET"), stack.calls("DELETE")), (3, 0));
 }
 
 #[tokio::test]
-async fn a_creation_whose_answer_is_lost_is_not_done_twice() {
+async fn creation_whose_response_is_lost_is_not_retried() {
     let stack = Deployment::start().await;
     let webhook = stack.new_webhook();
+    let lost = Fault { after_effect: true, ..Fault::default() };
     for (lost, suffix) in [
-        (Fault { drop: true, after_effect: true, ..Fault::default() }, "&dropped"),
-        (Fault { delay_ms: 30_000, after_effect: true, ..Fault::default() }, "&late"),
-        (
-            Fault { status: Some(502), body: Some("".into()), after_effect: true, ..Fault::default() },
-            "&failed",
-        ),
-        (
-            Fault { status: Some(200), body: Some("{".into()), after_effect: true, ..Fault::default() },
-            "&unreadable",
-        ),
+        (Fault { drop: true, ..lost.clone() }, "&dropped"),
+        (Fault { delay_ms: 30_000, ..lost.clone() }, "&late"),
+        (Fault { status: Some(502), body: Some("".into()), ..lost.clone() }, "&failed"),
+        (Fault { status: Some(200), body: Some("{".into()), ..lost }, "&unreadable"),
     ] {
         let webhook = format!("{webhook}{suffix}");
-        stack.app.stack.circle.reset_call_counts();
-        stack.fault("POST", lost);
+        stack.app.circle.reset_call_counts();
+        stack.add_fault("POST", lost);
         let id = stack.succeed("Create", None, &webhook).await;
         assert_eq!(stack.subscribed(&webhook), [id], "{suffix}");
         assert_eq!((stack.calls("POST"), stack.calls("GET")), (1, 2), "{suffix}");
@@ -162,29 +156,29 @@ async fn a_creation_whose_answer_is_lost_is_not_done_twice() {
 }
 
 #[tokio::test]
-async fn a_deletion_whose_answer_is_lost_is_done() {
+async fn deletion_whose_response_is_lost_succeeds() {
     let stack = Deployment::start().await;
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
-    stack.fault("DELETE", Fault { drop: true, after_effect: true, ..Fault::default() });
+    stack.add_fault("DELETE", Fault { drop: true, after_effect: true, ..Fault::default() });
     stack.succeed("Delete", Some(&id), &stack.new_webhook()).await;
     assert_eq!(stack.subscribed(&stack.new_webhook()), [""; 0]);
-    assert!(!stack.log.text().contains("by hand"), "{}", stack.log.text());
+    assert_eq!(stack.log.count(&["subscription_left_behind"]), 0, "{}", stack.log.text());
 }
 
 #[tokio::test]
-async fn a_circle_that_fails_for_a_while_is_asked_again() {
+async fn failed_call_to_circle_is_retried() {
     let stack = Deployment::start().await;
-    stack.fault("GET", Fault { drop: true, times: 4, ..Fault::default() });
-    stack.fault("POST", Fault { status: Some(429), ..Fault::default() });
+    stack.add_fault("GET", Fault { drop: true, times: 4, ..Fault::default() });
+    stack.add_fault("POST", Fault { status: Some(429), ..Fault::default() });
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
     assert_eq!(stack.subscribed(&stack.new_webhook()), [id.as_str()]);
-    // A webhook that is not there yet, as a new API's may be.
-    stack.fault("POST", Fault { status: Some(400), code: Some(2), times: 2, ..Fault::default() });
+    // The webhook of a new API may not be reachable yet.
+    stack.add_fault("POST", Fault { status: Some(400), code: Some(2), times: 2, ..Fault::default() });
     stack.succeed("Update", Some(&id), &stack.new_webhook().replace("new", "newer")).await;
 }
 
 #[tokio::test]
-async fn a_permission_as_new_as_the_stack_is_waited_for() {
+async fn new_permission_is_waited_for() {
     let stack = Deployment::start().await;
     stack.app.stack.secrets_manager.fail_next(3, InjectedError::AccessDenied);
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
@@ -192,22 +186,21 @@ async fn a_permission_as_new_as_the_stack_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_costs_no_deployment() {
+async fn rotated_api_key_fails_no_deployment() {
     let stack = Deployment::start().await;
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
-    stack.app.stack.circle.rotate_api_key();
+    stack.app.circle.rotate_api_key();
     stack.succeed("Delete", Some(&id), &stack.new_webhook()).await;
     assert_eq!(stack.subscribed(&stack.new_webhook()), [""; 0]);
 }
 
-/// Changes a subscription by hand.
-async fn change(stack: &Deployment, id: &str, members: Value) {
-    let circle = &stack.app.stack.circle;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let change = http
+/// Changes a subscription at Circle.
+async fn change(stack: &Deployment, id: &str, changes: Value) {
+    let App { circle, http, .. } = &stack.app;
+    let request = http
         .patch(format!("{}{SUBSCRIPTIONS}/{id}", circle.url()))
         .bearer_auth(circle.api_key())
         .header("content-type", "application/json")
-        .body(members.to_string());
-    assert_eq!(change.send().await.unwrap().status(), 200);
+        .body(changes.to_string());
+    assert_eq!(Response::to(request).await.status, 200);
 }

@@ -3,130 +3,121 @@ use local::circle_simulator::{PinEntry, StatusField};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::observed::Log;
-use crate::support::{Answer, App, MINUTE, USER, send};
+use crate::support::{App, Log, MINUTE, NOON, USER, text, with};
 
 #[tokio::test]
-async fn a_notification_that_comes_twenty_times_at_once_is_applied_once() {
-    let app = without_circles_own(App::at_noon().await);
-    for id in [app.challenge().await, Uuid::from_u128(1)] {
+async fn webhook_received_twenty_times_at_once_is_applied_once() {
+    let app = App::at_noon().await.without_webhooks();
+    for id in [app.create_challenge().await, Uuid::from_u128(1)] {
         let message = app.message(id, "COMPLETE");
-        let answers = join_all((0..20).map(|_| app.post(&message))).await;
-        let outcomes: Vec<_> = answers.iter().map(outcome).collect();
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == "applied").count(), 1, "{outcomes:?}");
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == "duplicate").count(), 19, "{outcomes:?}");
-        let item = app.item(id).await;
-        assert_eq!(
-            (&item["status"], &item["notificationId"]),
-            (&json!("COMPLETE"), &message["notificationId"])
-        );
+        let responses = join_all((0..20).map(|_| app.post_webhook(&message))).await;
+        let count = |outcome| responses.iter().filter(|response| response.outcome() == outcome).count();
+        assert_eq!((count("applied"), count("duplicate")), (1, 19));
+        let record = app.record(id).await;
+        assert_eq!(record["status"], "COMPLETE");
+        assert_eq!(record["notificationId"], message["notificationId"]);
     }
 }
 
 #[tokio::test]
-async fn in_every_order_the_furthest_status_stays() {
-    const ORDERS: [[&str; 3]; 6] = [
-        ["PENDING", "IN_PROGRESS", "COMPLETE"],
-        ["PENDING", "COMPLETE", "IN_PROGRESS"],
-        ["IN_PROGRESS", "PENDING", "COMPLETE"],
-        ["IN_PROGRESS", "COMPLETE", "PENDING"],
-        ["COMPLETE", "PENDING", "IN_PROGRESS"],
-        ["COMPLETE", "IN_PROGRESS", "PENDING"],
-    ];
-    let rank = |status: &str| ["PENDING", "IN_PROGRESS", "COMPLETE"].iter().position(|one| *one == status);
-    let app = without_circles_own(App::at_noon().await);
-    for (number, order) in (1..).zip(ORDERS) {
-        for (id, mut reached) in [(app.challenge().await, rank("PENDING")), (Uuid::from_u128(number), None)] {
-            for status in order {
+async fn most_advanced_status_is_kept_in_any_order() {
+    const STATUSES: [&str; 3] = ["PENDING", "IN_PROGRESS", "COMPLETE"];
+    let rank = |status: &str| STATUSES.iter().position(|one| *one == status);
+    let app = App::at_noon().await.without_webhooks();
+    for (number, order) in (1..).zip([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]) {
+        for (id, mut reached) in
+            [(app.create_challenge().await, rank("PENDING")), (Uuid::from_u128(number), None)]
+        {
+            for status in order.map(|index| STATUSES[index]) {
                 let expected = if rank(status) > reached { "applied" } else { "stale" };
                 reached = reached.max(rank(status));
-                let answer = app.post(&app.message(id, status)).await;
-                assert_eq!(outcome(&answer), expected, "{status} in {order:?}");
-                assert_eq!(json!(rank(app.item(id).await["status"].as_str().unwrap())), json!(reached));
+                let response = app.post_webhook(&app.message(id, status)).await;
+                assert_eq!(response.outcome(), expected, "{status} in {order:?}");
+                assert_eq!(rank(text(&app.record(id).await, "status")), reached);
             }
-            assert_eq!(app.item(id).await["settledBy"], "webhook");
+            assert_eq!(app.record(id).await["settledBy"], "webhook");
         }
     }
 }
 
 #[tokio::test]
-async fn a_final_status_never_changes() {
-    let log = Log::start();
+async fn final_status_never_changes() {
     const FINAL: [&str; 3] = ["COMPLETE", "FAILED", "EXPIRED"];
-    let app = without_circles_own(App::at_noon().await);
+    let log = Log::start();
+    let app = App::at_noon().await.without_webhooks();
     for first in FINAL {
-        let id = app.challenge().await;
-        assert_eq!(outcome(&app.post(&app.message(id, first)).await), "applied");
-        let item = app.item(id).await;
+        let id = app.create_challenge().await;
+        assert_eq!(app.post_webhook(&app.message(id, first)).await.outcome(), "applied");
+        let record = app.record(id).await;
         app.advance(MINUTE);
         for second in FINAL.into_iter().chain(["PENDING", "IN_PROGRESS", "SOMETHING_NEW"]) {
-            let mut message = app.message(id, second);
-            message["notification"]["errorCode"] = json!(155_112);
-            assert_eq!(outcome(&app.post(&message).await), "stale", "{second} after {first}");
-            assert_eq!(app.item(id).await, item, "{second} after {first}");
+            let error = json!({ "notification": { "errorCode": 155_112 } });
+            let message = with(app.message(id, second), error);
+            assert_eq!(app.post_webhook(&message).await.outcome(), "stale", "{second} after {first}");
+            assert_eq!(app.record(id).await, record, "{second} after {first}");
         }
-        let counted =
-            |line: &&str| line.contains("conflicting_final_status") && line.contains(&id.to_string());
-        assert_eq!(log.text().lines().filter(counted).count(), 2, "the two other final statuses");
+        let conflicts = log.count(&["conflicting_final_status", &id.to_string()]);
+        assert_eq!(conflicts, 2, "one for each of the two other final statuses");
     }
 }
 
 #[tokio::test]
-async fn every_way_that_circle_documents_a_message_is_understood() {
+async fn every_documented_form_of_a_webhook_is_understood() {
     let app = App::at_noon().await;
-    let circle = &app.stack.circle;
+    let circle = &app.circle;
     circle.set_knobs(|knobs| {
         knobs.change_pin_notification_type = "challenges.initialize".into();
         knobs.notifications_name_user = false;
         knobs.status_field = StatusField::State;
         knobs.complete_status = "COMPLETED".into();
     });
-    let id = app.challenge().await;
+    let id = app.create_challenge().await;
     circle.start_challenge(id).unwrap();
-    app.webhook_answered(id, "IN_PROGRESS", 200).await;
-    assert_eq!(app.status(id).await["status"], "IN_PROGRESS");
+    app.wait_for_webhook(id, "IN_PROGRESS", 200).await;
+    assert_eq!(app.challenge(id).await["status"], "IN_PROGRESS");
     circle.enter_pin(id, PinEntry::right()).unwrap();
-    app.webhook_answered(id, "COMPLETED", 200).await;
-    assert_eq!(app.status(id).await["status"], "COMPLETE");
-    let item = app.item(id).await;
-    assert_eq!(json!([item["status"], item["userId"]]), json!(["COMPLETE", USER]));
+    app.wait_for_webhook(id, "COMPLETED", 200).await;
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
+    let record = app.record(id).await;
+    assert_eq!((&record["status"], &record["userId"]), (&json!("COMPLETE"), &json!(USER)));
 }
 
 #[tokio::test]
-async fn webhooks_that_are_repeated_and_reversed_settle_the_challenge_too() {
+async fn duplicated_and_reversed_webhooks_settle_the_challenge() {
     let app = App::at_noon().await;
-    let circle = &app.stack.circle;
-    circle.wait_for_deliveries(1).await;
+    let circle = &app.circle;
+    app.wait_for_webhooks(1).await;
     circle.set_knobs(|knobs| {
         knobs.repeat_webhooks = 2;
         knobs.reorder_webhooks = 9;
     });
-    let id = app.challenge().await;
+    let id = app.create_challenge().await;
     circle.start_challenge(id).unwrap();
     assert_eq!(circle.held_webhooks(), 6);
     circle.enter_pin(id, PinEntry::right()).unwrap();
-    circle.wait_for_deliveries(10).await;
+    app.wait_for_webhooks(10).await;
     assert!(circle.deliveries().iter().all(|delivery| delivery.status == Some(200)));
-    assert_eq!(app.status(id).await["status"], "COMPLETE");
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
 }
 
 #[tokio::test]
-async fn a_status_never_seen_before_is_kept_as_it_is() {
-    let app = without_circles_own(App::at_noon().await);
-    let id = app.challenge().await;
-    assert_eq!(outcome(&app.post(&app.message(id, "PAUSED")).await), "applied");
-    assert_eq!(app.status(id).await["status"], "PAUSED");
-    let item = app.item(id).await;
-    let marks = ["status", "rank", "settledBy", "nextCheckAt"].map(|name| &item[name]);
-    assert_eq!(json!(marks), json!(["PAUSED", 1, null, 1_767_268_800 + 600]));
-    assert_eq!(outcome(&app.post(&app.message(id, "IN_PROGRESS")).await), "stale");
-    assert_eq!(app.status(id).await["status"], "PAUSED");
-    assert_eq!(outcome(&app.post(&app.message(id, "COMPLETE")).await), "applied");
-    assert_eq!(app.status(id).await["status"], "COMPLETE");
+async fn unknown_status_is_stored_unchanged() {
+    let app = App::at_noon().await.without_webhooks();
+    let id = app.create_challenge().await;
+    let report = async |status| app.post_webhook(&app.message(id, status)).await.outcome().to_owned();
+    assert_eq!(report("PAUSED").await, "applied");
+    assert_eq!(app.challenge(id).await["status"], "PAUSED");
+    let record = app.record(id).await;
+    let values = ["status", "rank", "settledBy", "nextCheckAt"].map(|name| &record[name]);
+    assert_eq!(json!(values), json!(["PAUSED", 1, null, NOON.unix_timestamp() + 600]));
+    assert_eq!(report("IN_PROGRESS").await, "stale");
+    assert_eq!(app.challenge(id).await["status"], "PAUSED");
+    assert_eq!(report("COMPLETE").await, "applied");
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
 }
 
 #[tokio::test]
-async fn what_is_not_about_a_pin_challenge_is_ignored() {
+async fn webhook_about_something_else_is_ignored() {
     let app = App::at_noon().await;
     let id = Uuid::from_u128(1);
     let of_type = |name: &str| json!({ "id": id, "userId": USER, "type": name, "status": "COMPLETE" });
@@ -141,95 +132,63 @@ async fn what_is_not_about_a_pin_challenge_is_ignored() {
         let mut message = app.message(id, "COMPLETE");
         message["notificationType"] = json!(notification_type);
         message["notification"] = notification;
-        assert_eq!(outcome(&app.post(&message).await), "ignored", "{notification_type}");
+        assert_eq!(app.post_webhook(&message).await.outcome(), "ignored", "{notification_type}");
     }
-    assert_eq!(app.items().await, 0);
-    app.stack.circle.wait_for_deliveries(1).await;
-    let greeting = &app.stack.circle.deliveries()[0];
-    assert_eq!((greeting.notification_type.as_str(), greeting.status), ("webhooks.test", Some(200)));
+    assert_eq!(app.record_count().await, 0);
+    app.wait_for_webhooks(1).await;
+    let test_message = &app.circle.deliveries()[0];
+    assert_eq!((test_message.notification_type.as_str(), test_message.status), ("webhooks.test", Some(200)));
 }
 
 #[tokio::test]
-async fn a_challenge_that_cannot_be_read_is_no_loss_to_be_silent_about() {
+async fn unreadable_challenge_is_not_ignored() {
     let app = App::at_noon().await;
-    let id = Uuid::from_u128(1);
-    let without = |member: &str| {
-        let mut message = app.message(id, "COMPLETE");
-        message["notification"].as_object_mut().unwrap().remove(member);
-        message.to_string()
-    };
-    let mut nameless = app.message(id, "COMPLETE");
-    nameless.as_object_mut().unwrap().remove("notificationType");
-    let mut no_uuid = app.message(id, "COMPLETE");
-    no_uuid["notification"]["id"] = json!("one");
-    let mut untyped = app.message(id, "COMPLETE");
-    untyped["notificationType"] = json!("challenges.initialize");
-    untyped["notification"].as_object_mut().unwrap().remove("type");
+    let changed = |changes: Value| with(app.message(Uuid::from_u128(1), "COMPLETE"), changes).to_string();
+    let untyped = json!({ "notification": { "type": null } });
     for body in [
-        without("id"),
-        without("status"),
-        nameless.to_string(),
-        no_uuid.to_string(),
-        untyped.to_string(),
+        changed(json!({ "notification": { "id": null } })),
+        changed(json!({ "notification": { "status": null } })),
+        changed(json!({ "notificationType": null })),
+        changed(json!({ "notification": { "id": "one" } })),
+        changed(with(untyped.clone(), json!({ "notificationType": "challenges.initialize" }))),
         "not JSON".to_owned(),
         "[]".to_owned(),
         "\u{feff}{}".to_owned(),
     ] {
-        app.post_bytes(body.as_bytes()).await.is_problem(json!({
-            "title": "Unreadable notification",
-            "status": 422,
-            "detail": "The notification is Circle's, but cannot be read as a challenge. It has to be sent again once this service can read it.",
-            "code": "unreadable_notification",
-        }));
+        app.post_signed(body.as_bytes()).await.is_problem(422, "unreadable_notification");
     }
-    assert_eq!(app.items().await, 0);
-    assert_eq!(outcome(&app.post_bytes(without("type").as_bytes()).await), "applied", "by notificationType");
+    assert_eq!(app.record_count().await, 0);
+    let response = app.post_signed(changed(untyped).as_bytes()).await;
+    assert_eq!(response.outcome(), "applied", "the notificationType says what it is");
 }
 
 #[tokio::test]
-async fn an_old_genuine_notification_played_again_changes_nothing() {
+async fn replayed_webhook_changes_nothing() {
     let app = App::at_noon().await;
-    let id = app.challenge().await;
-    app.webhook_answered(id, "PENDING", 200).await;
-    app.stack.circle.enter_pin(id, PinEntry::right()).unwrap();
-    app.webhook_answered(id, "COMPLETE", 200).await;
-    let item = app.item(id).await;
+    let id = app.create_challenge().await;
+    app.wait_for_webhook(id, "PENDING", 200).await;
+    app.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.wait_for_webhook(id, "COMPLETE", 200).await;
+    let record = app.record(id).await;
     app.advance(60 * MINUTE);
-    let deliveries = app.stack.circle.deliveries();
     let mut outcomes = Vec::new();
-    for delivery in deliveries {
-        outcomes.push(outcome(&app.post_bytes(&delivery.body).await).to_owned());
+    for delivery in app.circle.deliveries() {
+        outcomes.push(app.post_signed(&delivery.body).await.outcome().to_owned());
     }
     assert_eq!(outcomes, ["ignored", "stale", "stale", "duplicate"]);
-    assert_eq!(app.item(id).await, item);
+    assert_eq!(app.record(id).await, record);
 }
 
 #[tokio::test]
-async fn a_notification_that_names_another_user_is_applied_by_its_id() {
-    let app = without_circles_own(App::at_noon().await);
-    let id = app.challenge().await;
-    let mut message = app.message(id, "COMPLETE");
-    message["notification"]["userId"] = json!("mallory");
+async fn webhook_that_names_another_user_is_applied_by_its_id() {
+    let app = App::at_noon().await.without_webhooks();
+    let id = app.create_challenge().await;
+    let message = with(app.message(id, "COMPLETE"), json!({ "notification": { "userId": "mallory" } }));
     let log = Log::start();
-    assert_eq!(outcome(&app.post(&message).await), "applied");
-    let counted = |line: &&str| line.contains("report_of_another_user") && line.contains(&id.to_string());
-    assert_eq!(log.text().lines().filter(counted).count(), 1);
-    assert_eq!(app.status(id).await["status"], "COMPLETE");
-    assert_eq!(app.item(id).await["userId"], USER);
+    assert_eq!(app.post_webhook(&message).await.outcome(), "applied");
+    assert_eq!(log.count(&["report_of_another_user", &id.to_string()]), 1);
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
+    assert_eq!(app.record(id).await["userId"], USER);
     let mallory = app.stack.sign_in("mallory");
-    let theirs = app.anonymous(&format!("GET /challenges/{id}")).bearer_auth(mallory);
-    assert_eq!(send(theirs).await.status, 404);
-}
-
-/// From now on Circle's own webhooks are lost; those that a test posts are not.
-fn without_circles_own(app: App) -> App {
-    app.stack.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
-    app
-}
-
-/// The outcome, the one member of the answer.
-fn outcome(answer: &Answer) -> &str {
-    let body = answer.is(200).as_object().unwrap();
-    assert_eq!(body.len(), 1);
-    body["outcome"].as_str().unwrap()
+    app.get_challenge(id).bearer(&mallory).send().await.is_problem(404, "challenge_not_found");
 }

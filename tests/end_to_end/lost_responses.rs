@@ -1,0 +1,95 @@
+//! The AWS SDK retries a call whose response was lost, and the retry finds the effect of the first attempt.
+
+use local::circle_simulator::PinEntry;
+use serde_json::json;
+
+use crate::support::{
+    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, Reconciler, challenge_id,
+    not_found_at_circle,
+};
+
+/// Does the work while the first response to each update is lost. Returns the updates, with their retries.
+async fn lose_responses<T>(
+    app: &App,
+    proxy: &DynamoDbProxy,
+    work: impl Future<Output = T>,
+) -> (T, Vec<String>) {
+    proxy.lose_responses();
+    let mut output = None;
+    let operations = proxy.operations_of(async { output = Some(app.let_time_pass(work).await) }).await;
+    (output.unwrap(), operations.into_iter().filter(|call| call.starts_with("UpdateItem")).collect())
+}
+
+#[tokio::test]
+async fn challenge_is_recorded_and_counted_once() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let (created, updates) = lose_responses(&app, &proxy, app.post_challenge().key(KEY).send()).await;
+    let id = challenge_id(created.is(201));
+    let tables = ["rate-limits", "rate-limits", "challenges", "challenges"];
+    assert_eq!(updates, tables.map(|table| format!("UpdateItem {table}")));
+    let record = app.record(id).await;
+    assert_eq!((&record["status"], &record["userId"]), (&json!("PENDING"), &json!("alice")));
+    assert_eq!(app.circle.call_count(CREATE_CHANGE_PIN), 1);
+}
+
+#[tokio::test]
+async fn challenge_with_an_earlier_final_webhook_is_recorded_once() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let id = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
+    app.delete_record(id).await;
+    app.post_webhook(&app.message(id, "COMPLETE")).await.is(200);
+    let (retried, updates) = lose_responses(&app, &proxy, app.post_challenge().key(KEY).send()).await;
+    assert_eq!(retried.is(200)["status"], "COMPLETE");
+    assert_eq!(updates.len(), 6, "{updates:?}");
+    assert!(app.record(id).await["requestedAt"].is_string());
+}
+
+#[tokio::test]
+async fn webhook_recognises_its_own_write() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let id = app.create_challenge().await;
+    let message = app.message(id, "COMPLETE");
+    let (response, updates) = lose_responses(&app, &proxy, app.post_webhook(&message)).await;
+    assert_eq!(response.outcome(), "duplicate", "another webhook's write would make it stale");
+    assert_eq!(updates.len(), 2);
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
+}
+
+#[tokio::test]
+async fn claimed_poll_is_made_once() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let (id, token) = (app.create_challenge().await, app.user_token().await);
+    app.circle.enter_pin(id, PinEntry::right()).unwrap();
+    let (polled, updates) = lose_responses(&app, &proxy, app.get_challenge(id).token(&token).send()).await;
+    assert_eq!(polled.is(200)["status"], "COMPLETE");
+    assert_eq!(updates.len(), 4, "the claim and the report, each twice");
+    assert_eq!(app.circle.call_count(GET_CHALLENGE), 1);
+    assert_eq!(app.record(id).await["settledBy"], "poll");
+}
+
+#[tokio::test]
+async fn claimed_check_is_made_and_a_challenge_is_abandoned_once() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let reconciler = Reconciler::of(&app);
+    let (settled, open) = (app.create_challenge().await, app.create_challenge().await);
+    app.circle.enter_pin(settled, PinEntry::right()).unwrap();
+    app.advance(8 * DAY);
+    let (summary, updates) = lose_responses(&app, &proxy, reconciler.run()).await;
+    assert_eq!((summary.checks, summary.settled, summary.abandoned, summary.failed), (2, 1, 1, 0));
+    assert_eq!(updates.len(), 8, "{updates:?}");
+    assert_eq!(app.record(settled).await["settledBy"], "reconcile");
+    assert_eq!(app.record(open).await["abandonedReason"], "age");
+}
+
+#[tokio::test]
+async fn check_that_finds_no_challenge_counts_once() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let reconciler = Reconciler::of(&app);
+    let (unknown, known) = (app.create_challenge().await, app.create_challenge().await);
+    app.circle.add_fault(not_found_at_circle(unknown));
+    app.advance(FIRST_CHECK);
+    let (summary, _) = lose_responses(&app, &proxy, reconciler.run()).await;
+    assert_eq!((summary.not_found, summary.open), (1, 1));
+    assert_eq!(app.record(unknown).await["notFoundAt"].as_array().unwrap().len(), 1);
+    assert!(app.record(known).await.get("notFoundAt").is_none());
+}
