@@ -1,4 +1,7 @@
-"""The template, the description of the API, and a running `cargo local`."""
+"""The template, the description of the API, the lists in the code, and a running `cargo local`."""
+
+import json
+import subprocess
 
 import pytest
 import yaml
@@ -45,8 +48,21 @@ def openapi():
 
 
 @pytest.fixture(scope="session")
+def facts():
+    """The routes, error codes, settings and other lists in the code."""
+    printed = subprocess.run(["cargo", "local", "facts"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(printed)
+
+
+@pytest.fixture(scope="session")
+def error_codes(facts):
+    """Every error code with its status: {(code, status)}."""
+    return {(error["code"], error["status"]) for error in facts["errorCodes"]}
+
+
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory):
-    """The description that a running `cargo local` prints of itself."""
+    """A running `cargo local`: the JSON that it prints."""
     log = tmp_path_factory.mktemp("infra") / "local.log"
     process, description = announced(["cargo", "local", "--port", "0", "--json"], log)
     yield description

@@ -1,6 +1,5 @@
 """Routes and error codes are the same everywhere."""
 
-import re
 import tomllib
 
 import jsonschema
@@ -35,23 +34,11 @@ def in_template(template):
     return routes
 
 
-def on_one_machine():
-    """The same of the local API's source."""
-    source = (ROOT / "infra/local/src/http_api/mod.rs").read_text()
-    table = source.split("pub const ROUTES: &[Route] = &[")[1].split("\n];")[0]
-    found = re.findall(
-        r'Route\s*\{\s*method: Method::(\w+),\s*path: "([^"]+)",\s*function: "([^"]+)",'
-        r"\s*authorized: (true|false),?\s*\}",
-        table,
-    )
-    assert len(found) == table.count("Route {"), "a route that this test cannot read"
-    return {(method, path): (function, authorized == "true") for method, path, function, authorized in found}
-
-
-def test_the_routes_are_the_same_everywhere(openapi, template):
+def test_the_routes_are_the_same_everywhere(openapi, template, facts):
     routes = in_template(template)
     assert {route: authorized for route, (_, authorized) in routes.items()} == described(openapi)
-    assert on_one_machine() == routes
+    local = {(one["method"], one["path"]): (one["function"], one["authorized"]) for one in facts["routes"]}
+    assert local == routes
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
     router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
     watched = {(entry["method"], path): entry["function"] for path, entries in router.items() for entry in entries}
@@ -115,18 +102,24 @@ def problem_codes(openapi):
     return found
 
 
-def test_the_error_codes_are_those_of_the_readme(openapi):
-    """A Rust test holds the README's table equal to the code."""
-    table = (ROOT / "README.md").read_text().split("### Errors")[1].split("\n## ")[0]
-    readme = {(code, int(status)) for code, status in re.findall(r"^\| `(\w+)` \| (\d{3}) \|", table, re.MULTILINE)}
-    assert len(readme) == table.count("\n| `") > 20
-    assert problem_codes(openapi) == readme
-    assert sorted(openapi["components"]["schemas"]["Code"]["enum"]) == sorted(code for code, _ in readme)
+def test_the_description_has_the_error_codes_of_the_code(openapi, error_codes):
+    assert problem_codes(openapi) == error_codes
+    assert sorted(openapi["components"]["schemas"]["Code"]["enum"]) == sorted(code for code, _ in error_codes)
 
 
-def test_no_problem_document_is_kept_by_a_cache(openapi):
+def test_the_description_has_the_challenges_of_the_code(openapi, facts):
+    schemas = openapi["components"]["schemas"]
+    assert schemas["ChallengeType"]["enum"] == facts["challengeTypes"]
+    assert schemas["FailureReason"]["enum"] == facts["failureReasons"]
+    # Circle may add a status, so it is a string, and the description names the known ones.
+    status = schemas["Challenge"]["properties"]["status"]
+    assert status["type"] == "string"
+    assert all(known in status["description"] for known in facts["challengeStatuses"])
+
+
+def test_no_problem_document_may_be_cached(openapi):
     for route, status, response in problems(openapi):
-        # Where API Gateway gives the same status, its answer does not have the header.
+        # If API Gateway itself responds with the same status, its response does not have the header.
         header = "NoStoreForProblem" if "application/json" in response["content"] else "NoStore"
         assert response["headers"]["Cache-Control"] == {"$ref": f"#/components/headers/{header}"}, (route, status)
 
@@ -146,6 +139,6 @@ def test_no_response_repeats_the_texts_of_the_code(openapi):
         assert set(response["content"]["application/problem+json"]) == {"schema"}, (route, status)
 
 
-def test_the_failure_reasons_stand_in_one_schema(openapi):
+def test_the_failure_reasons_are_in_one_schema(openapi):
     properties = openapi["components"]["schemas"]["Failure"]["properties"]
     assert properties["reason"] == {"$ref": "#/components/schemas/FailureReason"}
