@@ -84,8 +84,8 @@ pub(crate) enum NotFoundVerdict {
 }
 
 impl Ledger {
-    /// A run that may make `calls` calls to Circle. If Circle asked not to be called until later than `now`, the run has
-    /// stopped already.
+    /// A run that may make `calls` calls to Circle. If Circle asked not to be called until later than `now`, the run
+    /// has stopped already.
     pub(crate) fn new(calls: u32, quiet_until: Option<OffsetDateTime>, now: OffsetDateTime) -> Self {
         let mut ledger = Self { calls_left: calls, quiet_until, ..Self::default() };
         if quiet_until.is_some_and(|until| until > now) {

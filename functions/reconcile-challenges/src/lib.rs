@@ -4,8 +4,8 @@
 //! with the same conditional write as a webhook. Two runs at once therefore check nothing twice, and whatever a run
 //! leaves undone stays due for the next one.
 //!
-//! The decisions are made without I/O: about one challenge in `policy`, about the run in `ledger`. The module `run` reads,
-//! calls and writes accordingly.
+//! The decisions are made without I/O: about one challenge in `policy`, about the run in `ledger`. The module `run`
+//! reads, calls and writes accordingly.
 
 mod error;
 mod ledger;
@@ -25,7 +25,7 @@ pub use self::summary::{StopReason, Summary};
 /// The longest that a run may take. Lambda's own time limit is longer.
 pub const RUN_LIMIT: Duration = Duration::from_secs(55);
 
-/// Handles an invocation, whatever its event: makes one run and returns what it did.
+/// Handles an invocation: makes one run and returns what it did. The event is ignored.
 ///
 /// # Errors
 /// If the run stopped because the table could not be reached.

@@ -14,8 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The longest time between two checks of a challenge, without jitter.
 const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 
-/// How soon a check is rescheduled after an error that is not about the challenge. Long enough for other challenges to be
-/// checked first.
+/// How soon a rescheduled check is due again. Long enough for other challenges to be checked first.
 pub(crate) const RESCHEDULE_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// Extra time for which a user is deferred, because a request is counted a little before its challenge is created.
@@ -24,7 +23,7 @@ const CREATION_TIME: Duration = Duration::from_secs(10);
 /// Extra time before abandoning a challenge whose checks keep failing or being deferred.
 const GRACE: Duration = DAY;
 
-/// How often, and over how long, Circle has to say that it does not know a challenge before the challenge is abandoned.
+/// How often Circle has to say that it does not know a challenge, and over how long, before the challenge is abandoned.
 const NOT_FOUND_TIMES: usize = 3;
 const NOT_FOUND_PERIOD: Duration = DAY;
 
@@ -36,14 +35,14 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// A user who has requested a challenge at this time or later is deferred. A check needs a session, and a new session
-    /// might end the one in which the user is entering a PIN.
+    /// A user who has requested a challenge at this time or later is deferred. A check needs a session, and a new
+    /// session might end the one in which the user is entering a PIN.
     pub(crate) fn deferred_since(now: OffsetDateTime) -> OffsetDateTime {
         now - FIRST_CHECK - CREATION_TIME
     }
 
-    /// The wait before the next check, and the longest jitter to add to it. The wait grows with the age, from 10 minutes
-    /// to 6 hours.
+    /// The wait before the next check, and the longest jitter to add to it. The wait grows with the age, from 10
+    /// minutes to 6 hours.
     pub(crate) fn next_wait(age: Duration) -> (Duration, Duration) {
         let wait = age.clamp(FIRST_CHECK, LONGEST_WAIT);
         (wait, wait / 10)

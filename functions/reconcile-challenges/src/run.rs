@@ -157,8 +157,8 @@ impl Run<'_> {
         users
     }
 
-    /// Checks a user's due challenges one after another, or defers them. Returns the checks of those that Circle does not
-    /// know.
+    /// Checks a user's due challenges one after another, or defers them. Returns the checks of challenges that Circle
+    /// does not know.
     async fn check_user(&self, user: UserId, due: Vec<DueChallenge>) -> Vec<Check> {
         let mut not_found = Vec::new();
         if self.has_stopped() {

@@ -132,8 +132,8 @@ impl ChallengeStore {
         }))
     }
 
-    /// Changes when the next check is due, in whole seconds. Changes nothing if the challenge has been settled or checked
-    /// again since. One call.
+    /// Changes when the next check is due, in whole seconds. Changes nothing if the challenge has been settled or
+    /// checked again since. One call.
     ///
     /// # Errors
     /// If the table cannot be reached. The next check is then due when the claim said.
