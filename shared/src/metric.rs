@@ -17,8 +17,6 @@ pub enum Metric {
     CheckFailed,
     /// Circle does not know the challenges of most users of a reconciliation run.
     MostChallengesNotFound,
-    /// A reconciliation run ended before it had checked everything that was due.
-    ReconcileStopped,
     /// A webhook subscription may remain at Circle without a stack that removes it.
     SubscriptionLeftBehind,
 }

@@ -1,4 +1,4 @@
-//! The binary itself, run against a stand-in for Lambda's Runtime API.
+//! The binary itself, against a stand-in for Lambda's Runtime API.
 
 use std::collections::VecDeque;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// What the function posted: `response` or `error`, and the body.
+/// What the function posted: `response` or `error`, and its body.
 type Posted = (String, Value);
 
 #[derive(Clone)]
@@ -69,10 +69,10 @@ fn binary() -> Command {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_base64_fails_its_invocation_and_no_other() {
-    let (posted, mut answers) = mpsc::unbounded_channel();
+async fn invalid_base64_fails_its_invocation_only() {
+    let (sender, mut posted) = mpsc::unbounded_channel();
     let events = [event("POST", "!!! not base64 !!!".into(), true), event("HEAD", Value::Null, false)];
-    let api = RuntimeApi { events: Arc::new(Mutex::new(events.into())), posted };
+    let api = RuntimeApi { events: Arc::new(Mutex::new(events.into())), posted: sender };
     let router = Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
         .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(take))
@@ -95,26 +95,26 @@ async fn a_body_that_is_not_base64_fails_its_invocation_and_no_other() {
         .kill_on_drop(true);
     let mut process = command.spawn().unwrap();
 
-    let (kind, failure) = answers.recv().await.unwrap();
+    let (kind, failure) = posted.recv().await.unwrap();
     assert_eq!(kind, "error", "{failure}");
-    let (kind, answer) = answers.recv().await.unwrap();
-    assert_eq!((kind.as_str(), &answer["statusCode"]), ("response", &json!(200)));
-    assert_eq!(process.try_wait().unwrap(), None, "the process is the same and still there");
+    let (kind, response) = posted.recv().await.unwrap();
+    assert_eq!((kind.as_str(), &response["statusCode"]), ("response", &json!(200)));
+    assert_eq!(process.try_wait().unwrap(), None, "the process goes on");
     process.kill().await.unwrap();
 }
 
 #[test]
-fn a_missing_setting_stops_the_start_with_a_sentence_that_names_it() {
+fn a_missing_setting_is_named_when_the_process_stops() {
     let output = binary().env("AWS_REGION", "eu-central-1").output().unwrap();
     assert!(!output.status.success());
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "Error: CHALLENGES_TABLE is not set: give the name of the DynamoDB table of challenge records\n"
+        "Error: CIRCLE_API_KEY_SECRET_ID is not set: give the name or ARN of the Secrets Manager secret that holds the Circle API key\n"
     );
 }
 
 #[test]
-fn a_bad_setting_is_named_without_its_value() {
+fn an_invalid_setting_is_named_without_its_value() {
     let output = binary()
         .env("AWS_REGION", "eu-central-1")
         .env("CHALLENGES_TABLE", "challenges")
