@@ -153,7 +153,7 @@ fn welcome(stack: &Stack) -> String {
 circle-pin-reset is running on this machine:
 
   HTTP API         {api}
-  Circle           {circle}   (control page: {circle}/control)
+  Circle simulator {circle}   (control page: {circle}/control)
   DynamoDB         {dynamodb}
   Secrets Manager  {secrets}
   token issuer     {issuer}
