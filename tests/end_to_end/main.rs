@@ -15,7 +15,7 @@ mod misconfiguration; // a wrong secret, a wrong setting, and AWS services that 
 mod outages; // what happens during an outage, and how the service recovers
 mod pin; // the state of a PIN, as apps see it
 mod polling; // status requests that ask Circle
-mod problem_codes; // the list of errors in the README
+mod problem_codes; // the lists of errors and failure reasons in docs/api.md
 mod rate_limit; // how many challenges a user can create
 mod reconcile; // what a reconciliation run checks, stores and abandons
 mod reconcile_failures; // runs during an outage, at a rate limit, or with challenges that cannot be checked

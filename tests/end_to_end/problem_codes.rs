@@ -1,10 +1,12 @@
+use shared::failure::FailureReason;
 use shared::problem::Code;
 use strum::IntoEnumIterator;
 
+const PAGE: &str = include_str!("../../docs/api.md");
+
 #[test]
-fn readme_lists_every_error_code_with_its_status() {
-    let readme = include_str!("../../README.md");
-    let errors = readme.split("### Errors").nth(1).unwrap().split("\n## ").next().unwrap();
+fn documentation_lists_every_error_code_with_its_status() {
+    let errors = PAGE.split("| code | status |").nth(1).unwrap().split("\n\n").next().unwrap();
     let rows = errors.lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')));
     let mut listed: Vec<String> = cells.map(|cells| cells.take(2).collect::<Vec<_>>().join(" ")).collect();
@@ -12,5 +14,13 @@ fn readme_lists_every_error_code_with_its_status() {
     let mut expected: Vec<String> = codes.collect();
     listed.sort();
     expected.sort();
+    assert_eq!(listed, expected);
+}
+
+#[test]
+fn documentation_lists_every_failure_reason() {
+    let row = PAGE.lines().find_map(|line| line.strip_prefix("| `reason` | ")).unwrap();
+    let listed: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+    let expected: Vec<_> = FailureReason::iter().map(FailureReason::as_str).collect();
     assert_eq!(listed, expected);
 }

@@ -228,7 +228,7 @@ def test_the_settings_are_those_of_the_code(template, facts):
     for _, settings in FUNCTIONS.values():
         given = given | settings
     assert set(given) == {setting["name"] for setting in facts["settings"]}
-    table = (ROOT / "README.md").read_text().split("## Settings")[1].split("\n## ")[0]
+    table = (ROOT / "docs/operations.md").read_text().split("## Settings")[1].split("\n## ")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.MULTILINE))
     assert set(documented) == set(given) | {"AWS_LAMBDA_LOG_LEVEL"}
     for setting in facts["settings"]:
@@ -420,19 +420,19 @@ def test_each_alarm_on_a_log_line_has_its_metric(template, facts, error_codes):
         assert one["FilterPattern"] == '{ $.metric = "*" }'
         (metric,) = one["MetricTransformations"]
         assert metric["Dimensions"] == [{"Key": "metric", "Value": "$.metric"}]
-    # The alarms are those of the README.
-    alarms_section = (ROOT / "README.md").read_text().split("### Alarms")[1].split("\n## ")[0]
-    told = set(re.findall(r"`(\w+)`", alarms_section.split("by `metric`):")[1].split(";")[0]))
-    watched = set()
+    # docs/operations.md lists these alarms with their thresholds.
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) in (\d+) minutes \|$", page, re.MULTILINE)
+    watched = {}
     for properties in alarms(template).values():
         if properties.get("MetricName") == metric["MetricName"]:
             assert properties["Namespace"] == metric["MetricNamespace"]
             (dimension,) = properties["Dimensions"]
             assert dimension["Name"] == "metric"
-            watched.add(dimension["Value"])
-    assert watched == told
+            watched[dimension["Value"]] = (properties["Threshold"], properties["Period"] // 60)
+    assert watched == {name: (int(count), int(minutes)) for name, count, minutes in rows}
     logged = set(facts["metrics"]) | {code for code, _ in error_codes}
-    assert watched <= logged, watched - logged
+    assert watched.keys() <= logged, watched.keys() - logged
 
 
 def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
