@@ -2,6 +2,7 @@
 
 mod authentication; // who may call the API, and what protects it
 mod circle_errors; // Circle rejects calls, fails, is slow, or sends something unreadable
+mod documentation; // the lists in docs/api.md, and the tests that SECURITY.md names
 mod early_webhooks; // webhooks that arrive before their challenge is recorded
 mod failure_reasons; // why a challenge failed, as callers see it
 mod flow; // sessions, a changed and a restored PIN, and tokens that expire
@@ -15,7 +16,6 @@ mod misconfiguration; // a wrong secret, a wrong setting, and AWS services that 
 mod outages; // what happens during an outage, and how the service recovers
 mod pin; // the state of a PIN, as apps see it
 mod polling; // status requests that ask Circle
-mod problem_codes; // the lists of errors and failure reasons in docs/api.md
 mod rate_limit; // how many challenges a user can create
 mod reconcile; // what a reconciliation run checks, stores and abandons
 mod reconcile_failures; // runs during an outage, at a rate limit, or with challenges that cannot be checked

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use shared::failure::FailureReason;
 use shared::problem::Code;
 use strum::IntoEnumIterator;
@@ -23,4 +25,18 @@ fn documentation_lists_every_failure_reason() {
     let listed: Vec<_> = row.split('`').skip(1).step_by(2).collect();
     let expected: Vec<_> = FailureReason::iter().map(FailureReason::as_str).collect();
     assert_eq!(listed, expected);
+}
+
+#[test]
+fn security_policy_names_existing_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let code: Vec<_> = include_str!("../../SECURITY.md").split('`').collect();
+    let mut checked = 0;
+    for named in code.windows(3).filter(|named| named[1] == ": ") {
+        let source = std::fs::read_to_string(root.join(named[0])).unwrap();
+        let declarations = [format!("fn {}(", named[2]), format!("def {}(", named[2])];
+        assert!(declarations.iter().any(|one| source.contains(one)), "{named:?}");
+        checked += 1;
+    }
+    assert!(checked > 20, "only {checked} tests were found");
 }
