@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::circle_code::CircleCode;
-use crate::failure::Failure;
+use crate::failure::FailureReason;
 use crate::secrets::redact_long_tokens;
 use crate::user_id::UserId;
 
@@ -62,24 +62,40 @@ impl Status {
         self.as_ref()
     }
 
-    /// How far along the status is: 0 created, 1 in progress or unknown, 2 final. A record's rank never falls, and a
-    /// final status never changes.
+    /// How far along the status is: 0 created, 1 in progress or unknown, 2 failed or expired, 3 complete. A record's status
+    /// changes only to one of a higher rank.
+    ///
+    /// Circle calls FAILED and EXPIRED final. COMPLETE ranks higher all the same: if Circle says that a PIN was changed,
+    /// the record must never say otherwise.
     pub fn rank(&self) -> u8 {
         match self {
             Self::Pending => 0,
             Self::InProgress | Self::Unknown(_) => 1,
-            Self::Complete | Self::Failed | Self::Expired => FINAL_RANK,
+            Self::Failed | Self::Expired => FINAL_RANK,
+            Self::Complete => COMPLETE_RANK,
         }
     }
 
     /// Whether Circle has settled the challenge.
     pub fn is_final(&self) -> bool {
-        self.rank() == FINAL_RANK
+        self.rank() >= FINAL_RANK
+    }
+
+    /// Why a challenge of this status ended without success.
+    pub fn failure_reason(&self, code: Option<CircleCode>) -> Option<FailureReason> {
+        match self {
+            Self::Failed => Some(FailureReason::from(code)),
+            Self::Expired => Some(FailureReason::Expired),
+            _ => None,
+        }
     }
 }
 
-/// The rank of every final status.
+/// The lowest rank of a final status.
 pub const FINAL_RANK: u8 = 2;
+
+/// The rank of COMPLETE, which nothing replaces.
+pub const COMPLETE_RANK: u8 = 3;
 
 /// How this service learned what Circle says about a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
@@ -130,6 +146,15 @@ const TEXT_LIMIT: usize = 64;
 const CORRELATION_IDS_LIMIT: usize = 20;
 
 impl Report {
+    /// Whether the report contradicts the final status of its record. An expired challenge can be EXPIRED in Circle's API
+    /// and FAILED with code 155121 in its webhook: these are the same ending.
+    pub(crate) fn contradicts(&self, record: &Challenge) -> bool {
+        let is_expired = |status: &Status, code| status.failure_reason(code) == Some(FailureReason::Expired);
+        let both_expired =
+            is_expired(&self.status, self.error_code) && is_expired(&record.status, record.error_code);
+        self.status.is_final() && record.status.is_final() && self.status != record.status && !both_expired
+    }
+
     /// Reads a challenge from a notification or from a response of Circle's API. `None` if it has no status. The status
     /// is read from `status`, else from `state`: Circle's documentation has both. Any other member that is missing or
     /// malformed is ignored.
@@ -177,6 +202,10 @@ pub struct Challenge {
     pub requested_at: Option<OffsetDateTime>,
     /// When the status last changed.
     pub updated_at: OffsetDateTime,
+    /// When Circle last said which status the challenge has.
+    pub checked_at: OffsetDateTime,
+    /// The status before the last change, if a report changed it.
+    pub previous_status: Option<Status>,
     /// Why it failed: Circle's code.
     pub error_code: Option<CircleCode>,
     /// The webhook notification that was applied last.
@@ -190,34 +219,6 @@ impl Challenge {
     }
 }
 
-/// A challenge as callers see it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ChallengeView<'a> {
-    challenge_id: Uuid,
-    r#type: ChallengeType,
-    status: &'a str,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
-    updated_at: OffsetDateTime,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<Failure>,
-}
-
-impl<'a> From<&'a Challenge> for ChallengeView<'a> {
-    fn from(challenge: &'a Challenge) -> Self {
-        Self {
-            challenge_id: challenge.id,
-            r#type: challenge.challenge_type,
-            status: challenge.status.as_str(),
-            created_at: challenge.created_at,
-            updated_at: challenge.updated_at,
-            failure: (challenge.status == Status::Failed).then(|| Failure::from(challenge.error_code)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,8 +229,52 @@ mod tests {
         assert_eq!(rank("PENDING"), 0);
         assert_eq!(rank("IN_PROGRESS"), 1);
         assert_eq!(rank("SOMETHING_NEW"), 1);
-        for name in ["COMPLETE", "COMPLETED", "FAILED", "EXPIRED"] {
-            assert_eq!(rank(name), FINAL_RANK);
+        assert_eq!((rank("FAILED"), rank("EXPIRED")), (FINAL_RANK, FINAL_RANK));
+        assert_eq!((rank("COMPLETE"), rank("COMPLETED")), (COMPLETE_RANK, COMPLETE_RANK));
+    }
+
+    #[test]
+    fn only_different_endings_contradict_each_other() {
+        let challenge_id = Uuid::from_u128(1);
+        let report = |status: &str, error_code| Report {
+            challenge_id,
+            user_id: None,
+            challenge_type: ChallengeType::ChangePin,
+            status: status.to_owned().into(),
+            error_code,
+            error_message: None,
+            correlation_ids: Vec::new(),
+            source: ReportSource::Webhook,
+            notification_id: None,
+        };
+        let record = |status: &str, error_code| Challenge {
+            id: challenge_id,
+            user_id: None,
+            challenge_type: ChallengeType::ChangePin,
+            status: status.to_owned().into(),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            requested_at: None,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+            checked_at: OffsetDateTime::UNIX_EPOCH,
+            previous_status: None,
+            error_code,
+            notification_id: None,
+        };
+        let expired = Some(CircleCode::CHALLENGE_EXPIRED);
+        let wrong_pin = Some(CircleCode::INCORRECT_PIN);
+        for (said, known, contradicts) in [
+            (("FAILED", expired), ("EXPIRED", None), false),
+            (("EXPIRED", None), ("FAILED", expired), false),
+            (("EXPIRED", None), ("FAILED", wrong_pin), true),
+            (("FAILED", wrong_pin), ("EXPIRED", None), true),
+            (("FAILED", wrong_pin), ("COMPLETE", None), true),
+            (("COMPLETE", None), ("FAILED", wrong_pin), true),
+            (("COMPLETE", None), ("COMPLETE", None), false),
+            (("IN_PROGRESS", None), ("COMPLETE", None), false),
+            (("COMPLETE", None), ("IN_PROGRESS", None), false),
+        ] {
+            let result = report(said.0, said.1).contradicts(&record(known.0, known.1));
+            assert_eq!(result, contradicts, "{said:?} {known:?}");
         }
     }
 

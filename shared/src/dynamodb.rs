@@ -37,7 +37,8 @@ pub enum StoreError {
 pub(crate) struct Update {
     call: UpdateItemFluentBuilder,
     set: Vec<&'static str>,
-    others: Vec<&'static str>,
+    remove: Vec<&'static str>,
+    add: Option<&'static str>,
 }
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -50,7 +51,7 @@ pub(crate) enum Written {
 
 impl Update {
     pub(crate) fn new(call: UpdateItemFluentBuilder) -> Self {
-        Self { call, set: Vec::new(), others: Vec::new() }
+        Self { call, set: Vec::new(), remove: Vec::new(), add: None }
     }
 
     /// Adds a SET clause and the value that it uses.
@@ -79,9 +80,15 @@ impl Update {
         self
     }
 
-    /// Adds a whole REMOVE or ADD clause.
-    pub(crate) fn clause(mut self, clause: &'static str) -> Self {
-        self.others.push(clause);
+    /// Removes attributes.
+    pub(crate) fn remove(mut self, attributes: &[&'static str]) -> Self {
+        self.remove.extend(attributes);
+        self
+    }
+
+    /// Adds values to a set, or to a number: the attribute and the placeholder of the value.
+    pub(crate) fn add(mut self, clause: &'static str) -> Self {
+        self.add = Some(clause);
         self
     }
 
@@ -91,9 +98,12 @@ impl Update {
     }
 
     pub(crate) async fn send(self) -> Result<Written, StoreError> {
-        let set = (!self.set.is_empty()).then(|| format!("SET {}", self.set.join(", ")));
-        let others = self.others.into_iter().map(str::to_owned);
-        let expression = set.into_iter().chain(others).collect::<Vec<_>>().join(" ");
+        let list = |keyword, clauses: &[&str]| match clauses {
+            [] => String::new(),
+            clauses => format!("{keyword} {} ", clauses.join(", ")),
+        };
+        let expression =
+            list("SET", &self.set) + &list("REMOVE", &self.remove) + &list("ADD", self.add.as_slice());
         let output = self
             .call
             .update_expression(expression)

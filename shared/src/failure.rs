@@ -66,22 +66,6 @@ impl From<Option<CircleCode>> for FailureReason {
     }
 }
 
-/// The member `failure` of a failed challenge.
-#[derive(Debug, Serialize)]
-pub struct Failure {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<CircleCode>,
-    reason: FailureReason,
-    message: &'static str,
-}
-
-impl From<Option<CircleCode>> for Failure {
-    fn from(code: Option<CircleCode>) -> Self {
-        let reason = FailureReason::from(code);
-        Self { code, reason, message: reason.message() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,8 @@
 //! 1. `user_id`, `circle_code`, `clock`, `metric`, `random`, `secrets`, `telemetry`: plain values, time and randomness
 //! 2. `config`, `failure`, `retry`: settings, failure reasons, when to retry
 //! 3. `challenge`, `platform`: the rules of challenges; what every function runs on
-//! 4. `api_key`, `dynamodb`: the API key in Secrets Manager, conditional writes
+//! 4. `api_key`, `challenge_view`, `dynamodb`: the API key in Secrets Manager, challenges as callers see them, conditional
+//!    writes
 //! 5. `circle`, `challenge_store`: Circle's API, the records
 //! 6. `rate_limit`, `webhook`: limits per user, the signature check
 //! 7. `problem`: every error that a caller can receive
@@ -18,6 +19,7 @@ pub mod api;
 pub mod api_key;
 pub mod challenge;
 pub mod challenge_store;
+pub mod challenge_view;
 pub mod circle;
 pub mod circle_code;
 pub mod clock;

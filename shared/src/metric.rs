@@ -9,7 +9,9 @@
 pub enum Metric {
     /// Circle named another user for a challenge than the record has.
     ReportOfAnotherUser,
-    /// Circle reported a second final status that differs from the first.
+    /// Circle reported COMPLETE for a challenge that it had reported as failed or expired. The record says COMPLETE now.
+    CompleteAfterFailure,
+    /// Circle reported a second final status that differs from the first, and the record keeps the first.
     ConflictingFinalStatus,
     /// Reconciliation no longer checks a challenge.
     ChallengeAbandoned,

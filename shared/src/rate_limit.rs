@@ -2,10 +2,10 @@
 //! rate limit that the whole account has at Circle.
 //!
 //! The table has one item per user and hour. Its partition key `userHour` is a hash, so the table holds no user id. `keys`
-//! is the set of idempotency keys that went to Circle, `requestedAt` the time of the last request that was allowed (epoch
+//! is the set of idempotency keys that went to Circle, `challenges` the set of challenges that callers' keys created (each
+//! as `KEY=CHALLENGE_ID`), `requestedAt` the time of the last request that was allowed (epoch
 //! milliseconds), `expiresAt` the time to live (epoch seconds).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::circle::CircleIdempotencyKey;
 use crate::clock::Clock;
-use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, unavailable, unreadable};
+use crate::dynamodb::{
+    Item, StoreError, Update, Written, milliseconds, number, text, unavailable, unreadable,
+};
 use crate::platform::Platform;
 use crate::user_id::UserId;
 
@@ -37,7 +40,10 @@ pub struct RateLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimit {
     /// It is, and has been counted; or it repeats a request that was.
-    Allowed,
+    Allowed {
+        /// The challenge that an earlier request with the same key created in this hour, if it is known.
+        known: Option<Uuid>,
+    },
     /// It is not: a new challenge has to wait.
     Exceeded {
         /// The end of the hour, when the user may create new challenges again.
@@ -72,15 +78,37 @@ impl RateLimits {
             .set("requestedAt = :now", ":now", number(milliseconds(now)))
             .set("expiresAt = :until", ":until", number((hour.end() + RETENTION).unix_timestamp()))
             .reserved(&["#keys"])
-            .clause("ADD #keys :keys")
+            .add("#keys :keys")
             .value(":key", text(&key))
-            .value(":keys", AttributeValue::Ss(vec![key]))
+            .value(":keys", AttributeValue::Ss(vec![key.clone()]))
             .value(":limit", number(per_hour))
             .condition("attribute_not_exists(#keys) OR contains(#keys, :key) OR size(#keys) < :limit");
         Ok(match update.send().await? {
-            Written::Yes(_) => RateLimit::Allowed,
+            Written::Yes(item) => RateLimit::Allowed { known: known_challenge(&item, &key) },
             Written::No(_) => RateLimit::Exceeded { until: hour.end() },
         })
+    }
+
+    /// Remembers which challenge a caller's key created, for as long as the hour's item is kept. One call.
+    ///
+    /// # Errors
+    /// If the table cannot be reached.
+    pub async fn remember(
+        &self,
+        user: &UserId,
+        key: &CircleIdempotencyKey,
+        challenge_id: Uuid,
+    ) -> Result<(), StoreError> {
+        let hour = Hour::of(self.clock.now());
+        let item =
+            self.client.update_item().table_name(&self.table).key("userHour", text(&hour.of_user(user)));
+        let pair = format!("{}={challenge_id}", key.as_uuid());
+        let update = Update::new(item)
+            .add("challenges :pair")
+            .value(":pair", AttributeValue::Ss(vec![pair]))
+            // Another hour may have begun since the request was counted.
+            .condition("attribute_exists(requestedAt)");
+        update.send().await.map(drop)
     }
 
     /// Whether a request of the user was allowed at `since` or later, which is at most an hour ago. Reads consistently, in
@@ -109,7 +137,13 @@ impl RateLimits {
     }
 }
 
-fn requested_at(item: &HashMap<String, AttributeValue>) -> Result<i128, StoreError> {
+fn known_challenge(item: &Item, key: &str) -> Option<Uuid> {
+    let pairs = item.get("challenges").and_then(|pairs| pairs.as_ss().ok());
+    let mut pairs = pairs.into_iter().flatten().filter_map(|pair| pair.split_once('='));
+    pairs.find(|(known, _)| *known == key).and_then(|(_, challenge_id)| challenge_id.parse().ok())
+}
+
+fn requested_at(item: &Item) -> Result<i128, StoreError> {
     let number = item.get("requestedAt").and_then(|value| value.as_n().ok());
     number.and_then(|number| number.parse().ok()).ok_or(unreadable("requestedAt"))
 }

@@ -30,6 +30,16 @@ pub fn id(request: &Request) -> &str {
     context(request).and_then(|context| context.request_id.as_deref()).unwrap_or("unknown")
 }
 
+/// A parameter of the path, such as `challengeId`.
+pub fn path_parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.path_parameters_ref()?.first(name)
+}
+
+/// The first value of a query parameter.
+pub fn query_parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.query_string_parameters_ref()?.first(name)
+}
+
 /// The source address of the request as API Gateway saw it. A header could be forged.
 pub fn source_ip(request: &Request) -> Option<IpAddr> {
     context(request)?.http.source_ip.as_deref()?.parse().ok()

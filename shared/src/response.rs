@@ -1,5 +1,7 @@
 //! Responses: JSON, and problem documents (RFC 9457).
 
+use std::time::Duration;
+
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Response};
@@ -20,6 +22,12 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Tells the client to wait before it sends the next request, in full seconds.
+pub fn set_retry_after(response: &mut Response<Body>, wait: Duration) {
+    let seconds = wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
 /// The problem document of a request that failed at `now`.

@@ -8,12 +8,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_http::http::StatusCode;
+use lambda_http::http::header::LOCATION;
+use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::api::Api;
-use shared::challenge::ChallengeView;
+use shared::challenge::Challenge;
 use shared::challenge_store::ChallengeStore;
+use shared::challenge_view::{self, ChallengeView};
 use shared::circle::{CircleIdempotencyKey, IdempotencyKey, Session};
 use shared::clock::Deadline;
 use shared::config::{self, SettingError};
@@ -21,6 +23,7 @@ use shared::platform::Platform;
 use shared::problem::{Cause, Problem};
 use shared::random::Random;
 use shared::rate_limit::{RateLimit, RateLimits};
+use shared::telemetry::Chain;
 use shared::user_id::UserId;
 use shared::{identity, request, response};
 
@@ -82,14 +85,58 @@ async fn create_challenge(
         Some(callers_key) => CircleIdempotencyKey::derive(&user, challenge_type, callers_key),
         None => CircleIdempotencyKey::random(&function.random),
     };
-    let rate_limit = check_rate_limit(function, &user, &key);
+    if let Some(settled) = check_rate_limit(function, &user, &key).await? {
+        return Ok(respond(function, StatusCode::OK, &settled, None));
+    }
     let (mut session, end_user) =
-        UserSession::open(&function.api.circle, &user, callers_token, rate_limit, deadline).await?;
+        UserSession::open(&function.api.circle, &user, callers_token, deadline).await?;
     pin_state::check(&end_user, challenge_type, function.api.clock.now())?;
 
     let created = session.create_challenge(challenge_type, &key).await?;
-    let record = function.challenges.create(created.id, &user, challenge_type, function.retention).await?;
+    let (record, remembered) = tokio::join!(
+        function.challenges.create(created.id, &user, challenge_type, function.retention),
+        async {
+            match callers_key {
+                Some(_) => function.rate_limits.remember(&user, &key, created.id).await,
+                None => Ok(()),
+            }
+        }
+    );
+    if let Err(error) = remembered {
+        // A replay of the key then asks Circle, which returns the same challenge.
+        tracing::warn!(error = %Chain(&error), "the challenge could not be stored beside its idempotency key");
+    }
+    // Without a caller's key, only a retry of our own can have used the key before.
+    let is_replay = created.is_replay && callers_key.is_some();
+    let status = if is_replay { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(respond(function, status, &record?, session.into_new()))
+}
 
+/// Counts the request against the user's limit. Returns the challenge if it replays one that is known and settled: that
+/// needs neither a session nor Circle.
+async fn check_rate_limit(
+    function: &CreateChallenge,
+    user: &UserId,
+    key: &CircleIdempotencyKey,
+) -> Result<Option<Challenge>, Problem> {
+    match function.rate_limits.check(user, key, function.challenges_per_hour).await? {
+        RateLimit::Allowed { known: None } => Ok(None),
+        RateLimit::Allowed { known: Some(challenge_id) } => {
+            let record = function.challenges.get(challenge_id).await?;
+            Ok(record.filter(|record| record.status.is_final() && record.is_visible_to(user)))
+        }
+        RateLimit::Exceeded { until } => {
+            Err(Problem::new(Cause::TooManyChallenges).retry_at(until, function.api.clock.now()))
+        }
+    }
+}
+
+fn respond(
+    function: &CreateChallenge,
+    status: StatusCode,
+    record: &Challenge,
+    session: Option<Session>,
+) -> Response<Body> {
     #[derive(Serialize)]
     struct Created<'a> {
         #[serde(flatten)]
@@ -97,25 +144,16 @@ async fn create_challenge(
         #[serde(skip_serializing_if = "Option::is_none")]
         session: Option<Session>,
     }
-    // Without a caller's key, only a retry of our own can have used the key before.
-    let is_replay = created.is_replay && callers_key.is_some();
-    let status = if is_replay { StatusCode::OK } else { StatusCode::CREATED };
-    let body = Created { challenge: ChallengeView::from(&record), session: session.into_new() };
-    Ok(response::json(status, &body))
-}
-
-/// Counts the request against the user's limit.
-async fn check_rate_limit(
-    function: &CreateChallenge,
-    user: &UserId,
-    key: &CircleIdempotencyKey,
-) -> Result<(), Problem> {
-    match function.rate_limits.check(user, key, function.challenges_per_hour).await? {
-        RateLimit::Allowed => Ok(()),
-        RateLimit::Exceeded { until } => {
-            Err(Problem::new(Cause::TooManyChallenges).retry_at(until, function.api.clock.now()))
-        }
+    let mut response = response::json(status, &Created { challenge: ChallengeView::from(record), session });
+    if status == StatusCode::CREATED {
+        let location = format!("/challenges/{}", record.id);
+        let location = HeaderValue::try_from(location).expect("a UUID is printable ASCII");
+        response.headers_mut().insert(LOCATION, location);
     }
+    if let Some(interval) = challenge_view::poll_interval(record, function.api.clock.now()) {
+        response::set_retry_after(&mut response, interval);
+    }
+    response
 }
 
 /// The caller's own idempotency key, if one was sent.

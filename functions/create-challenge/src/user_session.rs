@@ -3,7 +3,6 @@
 use shared::challenge::ChallengeType;
 use shared::circle::{Circle, CircleError, CircleIdempotencyKey, CreatedChallenge, EndUser, Session};
 use shared::clock::Deadline;
-use shared::problem::Problem;
 use shared::secrets::UserToken;
 use shared::user_id::UserId;
 
@@ -17,34 +16,22 @@ pub(crate) struct UserSession<'a> {
 }
 
 impl<'a> UserSession<'a> {
-    /// Takes the caller's token, or creates a session if there is none, and reads the user's state at Circle. `rate_limit`
-    /// runs at the same time; if it fails, its problem is returned at once, whatever else fails.
-    ///
-    /// A session is created only after the rate limit has allowed the request, because a new user token might end an older
-    /// one in use (Circle does not document it). Reading the user's state changes nothing and takes the longest, so it
-    /// starts at once.
+    /// Takes the caller's token, or creates a session if there is none, and reads the user's state at Circle.
     pub(crate) async fn open(
         circle: &'a Circle,
         user: &'a UserId,
         callers_token: Option<UserToken>,
-        rate_limit: impl Future<Output = Result<(), Problem>>,
         deadline: Deadline,
-    ) -> Result<(Self, EndUser), Problem> {
+    ) -> Result<(Self, EndUser), CircleError> {
         let Some(token) = callers_token else {
-            let session = async {
-                rate_limit.await?;
-                Ok::<_, Problem>(circle.create_session(user, deadline).await)
-            };
-            let end_user = async { Ok(circle.user(user, deadline).await) };
-            let (session, end_user) = tokio::try_join!(session, end_user)?;
+            let (session, end_user) =
+                tokio::join!(circle.create_session(user, deadline), circle.user(user, deadline));
             let (end_user, session) = (end_user?, session?);
             let token = session.user_token.clone();
             return Ok((Self { circle, user, deadline, token, new: Some(session) }, end_user));
         };
         let mut session = Self { circle, user, deadline, token, new: None };
-        let end_user = async { Ok(circle.user_of_token(&session.token, deadline).await) };
-        let ((), end_user) = tokio::try_join!(rate_limit, end_user)?;
-        let end_user = match end_user {
+        let end_user = match circle.user_of_token(&session.token, deadline).await {
             Err(error) => {
                 session.replace_expired(error).await?;
                 circle.user_of_token(&session.token, deadline).await?

@@ -1,19 +1,24 @@
-//! `GET /challenges/{challengeId}`: the status of one of the caller's challenges.
+//! `GET /challenges/{challengeId}` and `GET /challenges`: one of the caller's challenges, and all of them.
+
+mod list;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use lambda_http::http::StatusCode;
-use lambda_http::{Body, Request, RequestExt, Response};
+use lambda_http::{Body, Request, Response};
+use serde::Serialize;
 use shared::api::Api;
-use shared::challenge::{Challenge, ChallengeView, ReportSource};
+use shared::challenge::{Challenge, ReportSource};
 use shared::challenge_store::{ChallengeStore, PollClaim};
+use shared::challenge_view::{self, ChallengeView};
 use shared::clock::{Deadline, timeout};
 use shared::config::{self, SettingError};
 use shared::platform::Platform;
 use shared::problem::{Cause, Problem};
 use shared::secrets::UserToken;
-use shared::{identity, response};
+use shared::{identity, request, response};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// How long a caller whose record has been read waits for Circle to report something newer.
@@ -47,54 +52,86 @@ impl GetChallenge {
 /// # Errors
 /// Never: a failure is a response too.
 pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    function.api.respond(&request, |deadline| get_challenge(function, &request, deadline)).await
+    function
+        .api
+        .respond(&request, async |deadline| match request::path_parameter(&request, "challengeId") {
+            Some(challenge_id) => get_challenge(function, &request, challenge_id, deadline).await,
+            None => list::challenges(function, &request).await,
+        })
+        .await
 }
 
 async fn get_challenge(
     function: &GetChallenge,
     request: &Request,
+    challenge_id: &str,
     deadline: Deadline,
 ) -> Result<Response<Body>, Problem> {
     let user = function.api.caller(request)?;
-    let challenge_id = challenge_id(request)?;
+    let challenge_id = Uuid::try_parse(challenge_id).map_err(|_| Problem::new(Cause::InvalidChallengeId))?;
     let token = identity::user_token(request, &user)?;
 
     let record = function.challenges.get(challenge_id).await?;
     let record = record
         .filter(|record| record.is_visible_to(&user))
         .ok_or_else(|| Problem::new(Cause::ChallengeNotFound))?;
-    let record = match token {
+    let (record, problem) = match token {
         Some(token) if !record.status.is_final() => poll(function, record, &token, deadline).await,
-        _ => record,
+        _ => (record, None),
     };
-    Ok(response::json(StatusCode::OK, &ChallengeView::from(&record)))
+
+    let now = function.api.clock.now();
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Found<'a> {
+        #[serde(flatten)]
+        challenge: ChallengeView<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        check_error: Option<CheckError>,
+    }
+    let check_error = problem.map(|problem| CheckError::new(&problem, now));
+    let mut response =
+        response::json(StatusCode::OK, &Found { challenge: ChallengeView::from(&record), check_error });
+    if let Some(interval) = challenge_view::poll_interval(&record, now) {
+        response::set_retry_after(&mut response, interval);
+    }
+    Ok(response)
 }
 
-fn challenge_id(request: &Request) -> Result<Uuid, Problem> {
-    let parameters = request.path_parameters_ref();
-    let id = parameters.and_then(|parameters| parameters.first("challengeId"));
-    id.and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| Problem::new(Cause::InvalidChallengeId))
+/// Why Circle could not be asked, so that the status may be out of date.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckError {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_message: Option<String>,
 }
 
-/// Asks Circle, unless another caller has just done so, and stores what it says. If that fails, the caller still gets the
-/// record.
+impl CheckError {
+    fn new(problem: &Problem, now: OffsetDateTime) -> Self {
+        Self { code: problem.code().as_str(), user_message: problem.user_message(now) }
+    }
+}
+
+/// Asks Circle, unless another caller has just done so, and stores what it says. If that fails, the caller gets the record
+/// and the problem.
 async fn poll(
     function: &GetChallenge,
     record: Challenge,
     token: &UserToken,
     deadline: Deadline,
-) -> Challenge {
+) -> (Challenge, Option<Problem>) {
     let clock = &*function.api.clock;
     // An expired token would only use up the claim, and so keep other callers from asking.
     if token.expires_at().is_some_and(|at| at <= clock.now()) {
-        return record;
+        return (record, Some(Problem::new(Cause::UserTokenExpired)));
     }
     let asked = timeout(clock, POLL_TIMEOUT, ask_circle(function, &record, token, deadline)).await;
     match asked.unwrap_or_else(|late| Err(late.into())) {
-        Ok(newer) => newer.unwrap_or(record),
+        Ok(newer) => (newer.unwrap_or(record), None),
         Err(problem) => {
             problem.log();
-            record
+            (record, Some(problem))
         }
     }
 }
@@ -109,8 +146,11 @@ async fn ask_circle(
         return Ok(record);
     }
     let report = function.api.circle.challenge(record, token, ReportSource::Poll, deadline).await?;
-    let Some(report) = report.filter(|report| report.status.rank() > record.status.rank()) else {
-        return Ok(None);
+    let Some(report) = report else { return Ok(None) };
+    let newer = if report.status.rank() > record.status.rank() {
+        function.challenges.apply(&report).await?.record
+    } else {
+        function.challenges.confirm(record.id).await?
     };
-    Ok(Some(function.challenges.apply(&report).await?.record))
+    Ok(Some(newer))
 }

@@ -6,7 +6,7 @@ use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::api::Api;
-use shared::circle::{EndUser, PinStatus};
+use shared::circle::{EndUser, LockDetails, PinStatus};
 use shared::clock::Deadline;
 use shared::problem::{Cause, Problem};
 use shared::response;
@@ -29,7 +29,8 @@ async fn get_pin(api: &Api, request: &Request, deadline: Deadline) -> Result<Res
     Ok(response::json(StatusCode::OK, &PinView::from(&user)))
 }
 
-/// The state of the PIN as callers see it. A member that Circle does not report is `null` or absent.
+/// The state of the PIN and of the security questions as callers see it. A member that Circle does not report is `null`
+/// or absent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PinView<'a> {
@@ -39,20 +40,34 @@ struct PinView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     failed_attempts: Option<u32>,
     security_question_status: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    security_questions_locked_until: Option<OffsetDateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    security_questions_failed_attempts: Option<u32>,
 }
 
 impl<'a> From<&'a EndUser> for PinView<'a> {
     fn from(user: &'a EndUser) -> Self {
-        let details = user.pin_details.as_ref();
-        // Circle keeps the dates of a lock that has opened.
-        let locked = user.pin_status == Some(PinStatus::Locked);
+        let (pin, questions) = (&user.pin_details, &user.security_question_details);
         Self {
             pin_status: user.pin_status.as_ref().map(PinStatus::as_str),
-            locked_until: details.and_then(|details| details.locked_expiry_date).filter(|_| locked),
-            failed_attempts: details.and_then(|details| details.failed_attempts),
+            locked_until: locked_until(&user.pin_status, pin),
+            failed_attempts: failed_attempts(pin),
             security_question_status: user.security_question_status.as_ref().map(PinStatus::as_str),
+            security_questions_locked_until: locked_until(&user.security_question_status, questions),
+            security_questions_failed_attempts: failed_attempts(questions),
         }
     }
+}
+
+/// When the lock opens. Circle keeps the dates of a lock that has opened, so the status decides.
+fn locked_until(status: &Option<PinStatus>, details: &Option<LockDetails>) -> Option<OffsetDateTime> {
+    let is_locked = *status == Some(PinStatus::Locked);
+    details.as_ref().and_then(|details| details.locked_expiry_date).filter(|_| is_locked)
+}
+
+fn failed_attempts(details: &Option<LockDetails>) -> Option<u32> {
+    details.as_ref().and_then(|details| details.failed_attempts)
 }
 
 #[cfg(test)]
@@ -78,6 +93,16 @@ mod tests {
         assert_eq!(
             view(json!({ "pinStatus": "ENABLED", "pinDetails": details, "securityQuestionStatus": "UNSET" })),
             json!({ "pinStatus": "ENABLED", "failedAttempts": 3, "securityQuestionStatus": "UNSET" })
+        );
+    }
+
+    #[test]
+    fn locked_security_questions_show_when_their_lock_opens() {
+        let details = json!({ "failedAttempts": 3, "lockedExpiryDate": "2026-01-01T12:30:00Z" });
+        assert_eq!(
+            view(json!({ "securityQuestionStatus": "LOCKED", "securityQuestionDetails": details })),
+            json!({ "pinStatus": null, "securityQuestionStatus": "LOCKED",
+                    "securityQuestionsLockedUntil": "2026-01-01T12:30:00Z", "securityQuestionsFailedAttempts": 3 })
         );
     }
 

@@ -124,6 +124,8 @@ pub(crate) fn table_definitions() -> [Value; 2] {
             { "AttributeName": "challengeId", "AttributeType": "S" },
             { "AttributeName": "openShard", "AttributeType": "N" },
             { "AttributeName": "nextCheckAt", "AttributeType": "N" },
+            { "AttributeName": "userId", "AttributeType": "S" },
+            { "AttributeName": "requestedAtMs", "AttributeType": "N" },
         ],
         "KeySchema": [{ "AttributeName": "challengeId", "KeyType": "HASH" }],
         "GlobalSecondaryIndexes": [{
@@ -133,6 +135,15 @@ pub(crate) fn table_definitions() -> [Value; 2] {
                 { "AttributeName": "nextCheckAt", "KeyType": "RANGE" },
             ],
             "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt"] },
+        }, {
+            "IndexName": "challenges-by-user",
+            "KeySchema": [
+                { "AttributeName": "userId", "KeyType": "HASH" },
+                { "AttributeName": "requestedAtMs", "KeyType": "RANGE" },
+            ],
+            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": [
+                "type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "errorCode",
+            ] },
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
         "TimeToLiveSpecification": time_to_live,

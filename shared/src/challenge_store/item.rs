@@ -16,6 +16,8 @@ pub(crate) fn challenge(item: &Item) -> Result<Challenge, StoreError> {
         created_at: instant(item, "createdAt")?,
         requested_at: instant(item, "requestedAt").ok(),
         updated_at: instant(item, "updatedAt")?,
+        checked_at: instant(item, "checkedAt")?,
+        previous_status: text("previousStatus").map(|status| status.to_owned().into()),
         error_code: error_code.and_then(|code| code.parse().ok()).map(CircleCode),
         notification_id: text("notificationId").map(str::to_owned),
     })

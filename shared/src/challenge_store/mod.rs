@@ -1,11 +1,13 @@
 //! Challenge records in DynamoDB.
 //!
 //! Each write is one `UpdateItem` whose condition alone makes it safe: nothing is read first and written back. Under any
-//! mix of duplicates, reordering, concurrency, crashes and retries the rank never falls and a final status never changes.
+//! mix of duplicates, reordering, concurrency, crashes and retries the rank never falls, and COMPLETE never changes.
 //!
 //! The table's partition key is `challengeId`. While a requested challenge is open, `openShard` and `nextCheckAt` put it
-//! into the sparse index `open-challenges`.
+//! into the sparse index `open-challenges`. `userId` and `requestedAtMs` put requested challenges into the index
+//! `challenges-by-user`.
 
+mod by_user;
 mod item;
 mod open;
 
@@ -18,13 +20,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::by_user::{Cursor, InvalidCursor, Page};
 pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 
 use self::item::challenge;
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::clock::Clock;
 use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable};
-use crate::failure::FailureReason;
 use crate::metric::Metric;
 use crate::platform::Platform;
 use crate::random::Random;
@@ -103,7 +105,13 @@ impl ChallengeStore {
             .set("#status = :status", ":status", text(report.status.as_str()))
             .set("#rank = :rank", ":rank", number(report.status.rank()))
             .set("#type = if_not_exists(#type, :type)", ":type", text(report.challenge_type.as_str()))
+            .set(
+                "previousStatus = if_not_exists(#status, :pending)",
+                ":pending",
+                text(Status::Pending.as_str()),
+            )
             .set("updatedAt = :now", ":now", timestamp(now))
+            .set_again("checkedAt = :now")
             .set_again("createdAt = if_not_exists(createdAt, :now)")
             .set(
                 "expiresAt = if_not_exists(retentionSeconds, :unrequested) + :epoch",
@@ -117,12 +125,19 @@ impl ChallengeStore {
         if let Some(id) = &report.notification_id {
             update = update.set("notificationId = :notificationId", ":notificationId", text(id));
         }
-        if let Some(code) = report.error_code {
-            update = update.set("errorCode = :errorCode", ":errorCode", number(code));
-        }
-        if let Some(message) = &report.error_message {
-            update = update.set("errorMessage = :errorMessage", ":errorMessage", text(message));
-        }
+        // These belong to the status that they came with.
+        update = match report.error_code {
+            Some(code) => update.set("errorCode = :errorCode", ":errorCode", number(code)),
+            None => update.remove(&["errorCode"]),
+        };
+        update = match &report.error_message {
+            Some(message) => update.set("errorMessage = :errorMessage", ":errorMessage", text(message)),
+            None => update.remove(&["errorMessage"]),
+        };
+        update = match report.status.failure_reason(report.error_code) {
+            Some(reason) => update.set("reason = :reason", ":reason", text(reason.as_str())),
+            None => update.remove(&["reason"]),
+        };
         if !report.correlation_ids.is_empty() {
             let ids = report.correlation_ids.iter().map(|id| text(id)).collect();
             update =
@@ -131,18 +146,14 @@ impl ChallengeStore {
         if report.status.is_final() {
             update = update
                 .set("settledBy = :settledBy", ":settledBy", text(report.source.as_str()))
-                .clause("REMOVE openShard, nextCheckAt");
-        }
-        if report.status == Status::Failed {
-            let reason = FailureReason::from(report.error_code);
-            update = update.set("reason = :reason", ":reason", text(reason.as_str()));
+                .remove(&["openShard", "nextCheckAt"]);
         }
         let written = update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await?;
         let (record, is_applied) = match written {
             Written::Yes(new) => (challenge(&new)?, true),
             Written::No(old) => (challenge(&old)?, false),
         };
-        log_conflicts(report, &record);
+        log_conflicts(report, &record, is_applied);
         let is_same_notification =
             record.notification_id.is_some() && record.notification_id == report.notification_id;
         let outcome = match (is_applied, is_same_notification) {
@@ -177,7 +188,7 @@ impl ChallengeStore {
             .set("nextCheckAt = if_not_exists(nextCheckAt, :firstCheck)", ":firstCheck", number(first_check))
             .value(":final", number(FINAL_RANK))
             // It is checked again, even if it was abandoned before.
-            .clause("REMOVE abandonedAt, abandonedReason, notFoundAt")
+            .remove(&["abandonedAt", "abandonedReason", "notFoundAt"])
             .condition("attribute_not_exists(#rank) OR #rank < :final");
         let settled = match create.send().await? {
             Written::Yes(new) => return challenge(&new),
@@ -193,7 +204,7 @@ impl ChallengeStore {
             .creation(challenge_id, user, challenge_type, retention, now)
             .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
-            .condition("#rank = :final AND attribute_not_exists(requestedAt)");
+            .condition("#rank >= :final AND attribute_not_exists(requestedAt)");
         match create_on_final.send().await? {
             Written::Yes(record) | Written::No(record) => challenge(&record),
         }
@@ -236,6 +247,20 @@ impl ChallengeStore {
         })
     }
 
+    /// Records that Circle still says what the record says. One call.
+    ///
+    /// # Errors
+    /// If the table cannot be reached.
+    pub async fn confirm(&self, challenge_id: Uuid) -> Result<Challenge, StoreError> {
+        let confirm = Update::new(self.update(challenge_id))
+            .set("checkedAt = :now", ":now", timestamp(self.clock.now()))
+            .reserved(&["#rank"])
+            .value(":final", number(FINAL_RANK))
+            .condition("#rank < :final");
+        let (Written::Yes(record) | Written::No(record)) = confirm.send().await?;
+        challenge(&record)
+    }
+
     /// Writes a claim with an id of its own. If the response is lost and the SDK repeats the call, the condition no longer
     /// holds, and the id shows that the claim is ours.
     async fn claim(&self, claim: Update) -> Result<Written, StoreError> {
@@ -264,23 +289,32 @@ impl ChallengeStore {
             .set("userId = :userId", ":userId", text(user.as_str()))
             .set("#type = :type", ":type", text(challenge_type.as_str()))
             .set("requestedAt = if_not_exists(requestedAt, :now)", ":now", timestamp(now))
+            .set("requestedAtMs = if_not_exists(requestedAtMs, :nowMs)", ":nowMs", number(milliseconds(now)))
             .set_again("createdAt = if_not_exists(createdAt, :now)")
             .set_again("updatedAt = if_not_exists(updatedAt, :now)")
+            .set_again("checkedAt = if_not_exists(checkedAt, :now)")
             .set("retentionSeconds = :retention", ":retention", number(retention.as_secs()))
             .set("expiresAt = :expiresAt", ":expiresAt", number((now + retention).unix_timestamp()))
     }
 }
 
-/// Logs and counts a report that contradicts its record: another user, or a second final status. Neither changes the
-/// record.
-fn log_conflicts(report: &Report, record: &Challenge) {
+/// Logs and counts a report that contradicts its record: another user, which does not change the record, or a second final
+/// status. Only COMPLETE replaces an earlier final status.
+fn log_conflicts(report: &Report, record: &Challenge, is_applied: bool) {
     let challenge_id = report.challenge_id;
     if let (Some(named), Some(known)) = (&report.user_id, &record.user_id)
         && named != known
     {
         tracing::warn!(metric = Metric::ReportOfAnotherUser.as_str(), %challenge_id, "Circle named another user than the record");
     }
-    if report.status.is_final() && record.status.is_final() && report.status != record.status {
+    if is_applied && record.previous_status.as_ref().is_some_and(Status::is_final) {
+        let previous = record.previous_status.as_ref().map(Status::as_str);
+        tracing::warn!(
+            metric = Metric::CompleteAfterFailure.as_str(), %challenge_id, previous,
+            "Circle reported that a challenge is complete after it had ended without success"
+        );
+    }
+    if !is_applied && report.contradicts(record) {
         let (kept, reported) = (record.status.as_str(), report.status.as_str());
         tracing::warn!(
             metric = Metric::ConflictingFinalStatus.as_str(), %challenge_id, kept, reported,

@@ -154,7 +154,7 @@ impl ChallengeStore {
         // A set, so that a retried write counts once.
         let update = self
             .after(check)
-            .clause("ADD notFoundAt :now")
+            .add("notFoundAt :now")
             .value(":now", AttributeValue::Ns(vec![now.to_string()]));
         let Written::Yes(item) = update.send().await? else { return Ok(Vec::new()) };
         let times = item.get("notFoundAt").and_then(|times| times.as_ns().ok());
@@ -168,7 +168,7 @@ impl ChallengeStore {
     /// If the table cannot be reached. The call can be retried.
     pub async fn clear_not_found(&self, check: &Check) -> Result<(), StoreError> {
         if check.was_not_found {
-            self.after(check).clause("REMOVE notFoundAt").send().await?;
+            self.after(check).remove(&["notFoundAt"]).send().await?;
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ impl ChallengeStore {
             .after(check)
             .set("abandonedAt = :now", ":now", now.clone())
             .set("abandonedReason = :reason", ":reason", text(reason.as_str()))
-            .clause("REMOVE openShard, nextCheckAt");
+            .remove(&["openShard", "nextCheckAt"]);
         Ok(match update.send().await? {
             Written::Yes(_) => true,
             // The AWS SDK retried a write that had succeeded, because the response was lost.

@@ -15,8 +15,11 @@ pub enum Cause {
     UnsupportedMediaType,
     InvalidChallengeType,
     InvalidChallengeId,
+    InvalidLimit,
+    InvalidCursor,
     InvalidIdempotencyKey,
     InvalidUserToken,
+    UserTokenExpired,
     UserTokenRejected,
     UserTokenMismatch,
     MethodNotAllowed,
@@ -98,6 +101,13 @@ impl Cause {
                 Code::InvalidChallengeId,
                 "The challenge id in the path must be a UUID, as POST /challenges returned it.",
             ),
+            Self::InvalidLimit => {
+                (Code::InvalidParameter, "The query parameter limit must be a number from 1 to 100.")
+            }
+            Self::InvalidCursor => (
+                Code::InvalidParameter,
+                "The query parameter cursor must be a nextCursor as GET /challenges returned it.",
+            ),
             Self::InvalidIdempotencyKey => (
                 Code::InvalidIdempotencyKey,
                 "The header Idempotency-Key must be a UUID. Use a new one for each intended challenge, and the same one for its retries.",
@@ -105,6 +115,10 @@ impl Cause {
             Self::InvalidUserToken => (
                 Code::InvalidUserToken,
                 "The header X-User-Token must be a userToken as POST /session-tokens returned it.",
+            ),
+            Self::UserTokenExpired => (
+                Code::InvalidUserToken,
+                "The user token has expired. Get a new one from POST /session-tokens.",
             ),
             Self::UserTokenRejected => (
                 Code::InvalidUserToken,

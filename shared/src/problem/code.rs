@@ -16,6 +16,8 @@ pub enum Code {
     InvalidChallengeType,
     /// The challenge id is not a UUID.
     InvalidChallengeId,
+    /// A query parameter is invalid.
+    InvalidParameter,
     /// `Idempotency-Key` is not a UUID.
     InvalidIdempotencyKey,
     /// `X-User-Token` is not a user token, or Circle rejects it.
@@ -93,6 +95,7 @@ impl Code {
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
             Self::InvalidChallengeType => (StatusCode::BAD_REQUEST, "Invalid challenge type"),
             Self::InvalidChallengeId => (StatusCode::BAD_REQUEST, "Invalid challenge id"),
+            Self::InvalidParameter => (StatusCode::BAD_REQUEST, "Invalid query parameter"),
             Self::InvalidIdempotencyKey => (StatusCode::BAD_REQUEST, "Invalid idempotency key"),
             Self::InvalidUserToken => (StatusCode::BAD_REQUEST, "Invalid user token"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),

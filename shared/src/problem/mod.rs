@@ -78,7 +78,7 @@ impl Problem {
     }
 
     /// The number of seconds after which a retry makes sense: at least 1.
-    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+    pub fn retry_after_seconds(&self) -> Option<u64> {
         let seconds = |wait: Duration| wait.as_millis().div_ceil(1000).max(1);
         self.retry_after.map(|wait| seconds(wait).try_into().unwrap_or(u64::MAX))
     }
@@ -89,7 +89,7 @@ impl Problem {
     }
 
     /// What the app shows to its user, at `now`; `None` for errors that only webhook senders receive.
-    pub(crate) fn user_message(&self, now: OffsetDateTime) -> Option<String> {
+    pub fn user_message(&self, now: OffsetDateTime) -> Option<String> {
         let after = |wait: Duration| now.saturating_add(wait.try_into().unwrap_or(time::Duration::MAX));
         // A shorter wait than a minute needs no time of day.
         let retry_after = self.retry_after.filter(|wait| *wait >= Duration::from_secs(60));

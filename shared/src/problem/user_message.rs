@@ -20,6 +20,7 @@ pub fn user_message(code: Code, retry_at: Option<OffsetDateTime>, now: OffsetDat
         | Code::UnsupportedMediaType
         | Code::InvalidChallengeType
         | Code::InvalidChallengeId
+        | Code::InvalidParameter
         | Code::InvalidIdempotencyKey => {
             "Something went wrong in the app. Please update it and try again. If it keeps happening, contact support.".into()
         }

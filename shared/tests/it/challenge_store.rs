@@ -120,6 +120,8 @@ async fn a_requested_challenge_is_stored_with_every_attribute() {
         created_at: NOON,
         requested_at: Some(NOON),
         updated_at: NOON,
+        checked_at: NOON,
+        previous_status: None,
         error_code: None,
         notification_id: None,
     };
@@ -136,7 +138,9 @@ async fn a_requested_challenge_is_stored_with_every_attribute() {
             ("rank", "0"),
             ("createdAt", "2026-01-01T12:00:00Z"),
             ("requestedAt", "2026-01-01T12:00:00Z"),
+            ("requestedAtMs", "1767268800000"),
             ("updatedAt", "2026-01-01T12:00:00Z"),
+            ("checkedAt", "2026-01-01T12:00:00Z"),
             ("retentionSeconds", &(90 * DAY).to_string()),
             ("expiresAt", &(noon + 90 * DAY).to_string()),
             ("openShard", "3"),
@@ -168,7 +172,10 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
             ("rank", "2"),
             ("createdAt", "2026-01-01T12:00:00Z"),
             ("requestedAt", "2026-01-01T12:00:00Z"),
+            ("requestedAtMs", "1767268800000"),
             ("updatedAt", "2026-01-01T12:01:00Z"),
+            ("checkedAt", "2026-01-01T12:01:00Z"),
+            ("previousStatus", "PENDING"),
             ("retentionSeconds", &(90 * DAY).to_string()),
             ("expiresAt", &(noon + 60 + 90 * DAY).to_string()),
             ("settledBy", "webhook"),
@@ -193,9 +200,11 @@ async fn a_webhook_before_its_record_creates_an_invisible_one() {
             ("userId", "user-1"),
             ("type", "CHANGE_PIN"),
             ("status", "IN_PROGRESS"),
+            ("previousStatus", "PENDING"),
             ("rank", "1"),
             ("createdAt", "2026-01-01T12:00:00Z"),
             ("updatedAt", "2026-01-01T12:00:00Z"),
+            ("checkedAt", "2026-01-01T12:00:00Z"),
             ("expiresAt", &(noon + 7 * DAY).to_string()),
             ("notificationId", "n-IN_PROGRESS"),
         ])
@@ -209,7 +218,7 @@ async fn a_webhook_before_its_record_creates_an_invisible_one() {
 }
 
 #[tokio::test]
-async fn a_final_webhook_before_the_record_is_what_the_creation_answers_with() {
+async fn a_creation_after_the_final_webhook_returns_the_settled_record() {
     let table = Table::start().await;
     table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
     let created = table.create(id()).await;
@@ -224,7 +233,7 @@ async fn a_final_webhook_before_the_record_is_what_the_creation_answers_with() {
 }
 
 #[tokio::test]
-async fn a_repeated_creation_changes_nothing_that_matters() {
+async fn a_repeated_creation_changes_nothing() {
     let table = Table::start().await;
     let first = table.create(id()).await;
     table.clock.advance(Duration::from_secs(5));
@@ -268,7 +277,7 @@ async fn every_order_of_reports_and_creation_ends_complete() {
 }
 
 #[tokio::test]
-async fn a_final_status_never_changes() {
+async fn nothing_replaces_complete() {
     let table = Table::start().await;
     table.create(id()).await;
     table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
@@ -280,6 +289,75 @@ async fn a_final_status_never_changes() {
     let repeated = table.store.apply(&webhook(id(), Status::Complete)).await.unwrap();
     assert_eq!(repeated.outcome, ApplyOutcome::Duplicate);
     assert_eq!(table.item(id()).await, settled);
+}
+
+#[tokio::test]
+async fn complete_replaces_an_earlier_ending_and_its_failure() {
+    let table = Table::start().await;
+    for (number, status) in [Status::Failed, Status::Expired].into_iter().enumerate() {
+        let id = Uuid::from_u128(200 + number as u128);
+        table.create(id).await;
+        let mut ended = webhook(id, status.clone());
+        ended.error_code = Some(CircleCode::INCORRECT_PIN);
+        ended.error_message = Some("incorrect".into());
+        table.applied(&ended).await;
+        assert!(table.item(id).await.contains_key("reason"));
+        let record = table.applied(&webhook(id, Status::Complete)).await;
+        assert_eq!((record.status, record.error_code), (Status::Complete, None));
+        assert_eq!(record.previous_status, Some(status));
+        let stored = table.item(id).await;
+        for attribute in ["reason", "errorCode", "errorMessage"] {
+            assert!(!stored.contains_key(attribute), "{attribute} belongs to the status before");
+        }
+        let late = table.store.apply(&ended).await.unwrap();
+        assert_eq!((late.outcome, late.record.status), (ApplyOutcome::Stale, Status::Complete));
+    }
+}
+
+#[tokio::test]
+async fn complete_found_by_the_creation_counts_over_an_earlier_ending() {
+    let table = Table::start().await;
+    table.applied(&webhook(id(), Status::Failed)).await;
+    table.applied(&webhook(id(), Status::Complete)).await;
+    let created = table.create(id()).await;
+    assert_eq!((created.status.clone(), created.is_visible_to(&user())), (Status::Complete, true));
+}
+
+#[tokio::test]
+async fn failed_and_expired_do_not_replace_each_other() {
+    let table = Table::start().await;
+    for (number, (first, second)) in
+        [(Status::Failed, Status::Expired), (Status::Expired, Status::Failed)].into_iter().enumerate()
+    {
+        let id = Uuid::from_u128(300 + number as u128);
+        table.create(id).await;
+        table.applied(&webhook(id, first.clone())).await;
+        let late = table.store.apply(&webhook(id, second)).await.unwrap();
+        assert_eq!((late.outcome, late.record.status), (ApplyOutcome::Stale, first));
+    }
+}
+
+#[tokio::test]
+async fn an_error_code_goes_with_its_status() {
+    let table = Table::start().await;
+    table.create(id()).await;
+    let mut wrong_pin = webhook(id(), Status::InProgress);
+    wrong_pin.error_code = Some(CircleCode::INCORRECT_PIN);
+    assert_eq!(table.applied(&wrong_pin).await.error_code, Some(CircleCode::INCORRECT_PIN));
+    assert_eq!(table.applied(&webhook(id(), Status::Complete)).await.error_code, None);
+}
+
+#[tokio::test]
+async fn a_confirmed_status_moves_only_the_time_of_the_check() {
+    let table = Table::start().await;
+    let created = table.create(id()).await;
+    table.clock.advance(Duration::from_secs(5));
+    let confirmed = table.store.confirm(id()).await.unwrap();
+    assert_eq!(confirmed.checked_at, NOON + Duration::from_secs(5));
+    assert_eq!(Challenge { checked_at: NOON, ..confirmed }, created);
+    table.applied(&webhook(id(), Status::Failed)).await;
+    table.clock.advance(Duration::from_secs(5));
+    assert_eq!(table.store.confirm(id()).await.unwrap().checked_at, NOON + Duration::from_secs(5));
 }
 
 #[tokio::test]
@@ -382,7 +460,12 @@ async fn any_mix_of_writes_keeps_the_invariants() {
             let after = table.store.get(id).await.unwrap();
             if let (Some(before), Some(after)) = (&before, &after) {
                 assert!(after.status.rank() >= before.status.rank(), "seed {seed}");
-                assert!(!before.status.is_final() || after.status == before.status, "seed {seed}");
+                assert!(
+                    after.status == before.status || after.status.rank() > before.status.rank(),
+                    "seed {seed}"
+                );
+                let has_failed = after.status.failure_reason(after.error_code).is_some();
+                assert_eq!(table.item(id).await.contains_key("reason"), has_failed, "seed {seed}");
             }
             if let Some(after) = &after
                 && after.requested_at.is_some()

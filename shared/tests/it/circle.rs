@@ -91,6 +91,8 @@ fn record() -> Challenge {
         created_at: NOON,
         requested_at: Some(NOON),
         updated_at: NOON,
+        checked_at: NOON,
+        previous_status: None,
         error_code: None,
         notification_id: None,
     }

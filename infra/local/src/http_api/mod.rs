@@ -58,6 +58,7 @@ pub struct Route {
 pub const ROUTES: &[Route] = &[
     Route { method: Method::POST, path: "/session-tokens", function: "create-token", authorized: true },
     Route { method: Method::POST, path: "/challenges", function: "create-challenge", authorized: true },
+    Route { method: Method::GET, path: "/challenges", function: "get-challenge", authorized: true },
     Route {
         method: Method::GET,
         path: "/challenges/{challengeId}",
