@@ -8,10 +8,9 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::RequestId;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::secrets::{ApiKey, CircleEnvironment};
 
 /// How long the secret is not read again after a re-read, however often Circle rejects the key.
@@ -33,8 +32,8 @@ pub struct ApiKeySecret {
 #[derive(Debug, Default)]
 struct State {
     key: Option<ApiKey>,
-    /// Until when the secret is not read again.
-    no_reread_until: Option<OffsetDateTime>,
+    /// The last re-read, and how long the secret is not read again after it.
+    last_reread: Option<(Moment, Duration)>,
 }
 
 /// Why there is no API key. The messages name the secret, never its value.
@@ -130,14 +129,13 @@ impl ApiKeySecret {
         if let Some(key) = state.key.as_ref().filter(|key| *key != rejected) {
             return Ok(Some(key.clone()));
         }
-        let now = self.clock.now();
-        // If the clock was set back, the next read must not have to wait until it catches up.
-        if state.no_reread_until.is_some_and(|until| until > now && until - now <= REREAD_INTERVAL) {
+        if state.last_reread.is_some_and(|(at, interval)| at.age(&*self.clock) < interval) {
             return Ok(None);
         }
-        state.no_reread_until = Some(now + FAILED_REREAD_INTERVAL);
+        let now = Moment::now(&*self.clock);
+        state.last_reread = Some((now, FAILED_REREAD_INTERVAL));
         let key = self.read().await?;
-        state.no_reread_until = Some(now + REREAD_INTERVAL);
+        state.last_reread = Some((now, REREAD_INTERVAL));
         state.key = Some(key.clone());
         Ok(Some(key).filter(|key| key != rejected))
     }

@@ -2,11 +2,15 @@
 //!
 //! Every timeout, back-off, deadline and cache age goes through a [`Clock`], the AWS SDK's included
 //! ([`time_source`], [`async_sleep`]), so a test can hold time still and move it by hand.
+//!
+//! The wall clock can jump while a request is in progress, and a frozen Lambda sandbox may or may not stop the monotonic
+//! clock. So deadlines use monotonic time, ages use the larger of both ([`Moment`]), and only instants that are stored or
+//! shown use wall time alone.
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_smithy_async::rt::sleep::{AsyncSleep, SharedAsyncSleep, Sleep};
 use aws_smithy_async::time::{SharedTimeSource, TimeSource};
@@ -16,8 +20,11 @@ use tokio::sync::watch;
 
 /// The time, and a way to wait.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// The current time in UTC.
+    /// The current time in UTC, by the wall clock.
     fn now(&self) -> OffsetDateTime;
+
+    /// The time since some fixed point in the past. It never goes back and never jumps.
+    fn monotonic(&self) -> Duration;
 
     /// Completes once `duration` has passed on this clock.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
@@ -31,6 +38,12 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the door to the wall clock")]
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the monotonic clock")]
+    fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the door to tokio's timer")]
@@ -51,8 +64,17 @@ pub struct AdjustableClock {
 struct Adjustment {
     /// The instant that a frozen clock started from; `None` for a clock that runs with the machine's.
     base: Option<OffsetDateTime>,
-    added: Mutex<Duration>,
+    added: Mutex<Added>,
     moved: watch::Sender<()>,
+}
+
+/// How far the clock has been moved by hand.
+#[derive(Debug, Default)]
+struct Added {
+    /// Time that has passed.
+    passed: Duration,
+    /// The error of the wall clock, in addition to that.
+    wall_error: time::Duration,
 }
 
 impl AdjustableClock {
@@ -67,34 +89,49 @@ impl AdjustableClock {
     }
 
     fn from(base: Option<OffsetDateTime>) -> Self {
-        let adjustment =
-            Adjustment { base, added: Mutex::new(Duration::ZERO), moved: watch::Sender::new(()) };
+        let adjustment = Adjustment { base, added: Mutex::default(), moved: watch::Sender::new(()) };
         Self { shared: Arc::new(adjustment) }
     }
 
     /// Advances the clock, at most to the end of the year 9999, and wakes every sleeper whose time has come.
     pub fn advance(&self, by: Duration) {
-        let mut added = self.shared.added.lock().unwrap_or_else(PoisonError::into_inner);
-        *added = added.saturating_add(by);
+        let mut added = self.added();
+        added.passed = added.passed.saturating_add(by);
         drop(added);
         self.shared.moved.send_replace(());
+    }
+
+    /// Makes the wall clock jump, forward or back, while no time passes.
+    pub fn jump_wall_clock(&self, by: time::Duration) {
+        let mut added = self.added();
+        added.wall_error = added.wall_error.saturating_add(by);
+    }
+
+    fn added(&self) -> MutexGuard<'_, Added> {
+        self.shared.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for AdjustableClock {
     fn now(&self) -> OffsetDateTime {
-        let added = *self.shared.added.lock().unwrap_or_else(PoisonError::into_inner);
-        later(self.shared.base.unwrap_or_else(|| SystemClock.now()), added)
+        let added = self.added();
+        let base = self.shared.base.unwrap_or_else(|| SystemClock.now());
+        later(base, added.passed).saturating_add(added.wall_error)
+    }
+
+    fn monotonic(&self) -> Duration {
+        let base = if self.shared.base.is_some() { Duration::ZERO } else { SystemClock.monotonic() };
+        base.saturating_add(self.added().passed)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let clock = self.clone();
-        let wake_at = later(clock.now(), duration);
+        let wake_at = clock.monotonic().saturating_add(duration);
         Box::pin(async move {
             let mut moved = clock.shared.moved.subscribe();
             loop {
                 moved.mark_unchanged();
-                let Ok(remaining) = Duration::try_from(wake_at - clock.now()) else { return };
+                let remaining = wake_at.saturating_sub(clock.monotonic());
                 if remaining.is_zero() {
                     return;
                 }
@@ -130,29 +167,44 @@ pub async fn timeout<F: Future>(clock: &dyn Clock, limit: Duration, future: F) -
     }
 }
 
-/// The instant by which something has to be done.
+/// The point of monotonic time by which something has to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(OffsetDateTime);
+pub struct Deadline(Duration);
 
 impl Deadline {
-    /// A deadline at the given instant.
-    pub fn at(instant: OffsetDateTime) -> Self {
-        Self(instant)
-    }
-
     /// A deadline `limit` from now.
     pub fn after(clock: &dyn Clock, limit: Duration) -> Self {
-        Self(later(clock.now(), limit))
+        Self(clock.monotonic().saturating_add(limit))
     }
 
     /// A deadline that is `duration` earlier.
     pub fn earlier(self, duration: Duration) -> Self {
-        Self(self.0 - duration)
+        Self(self.0.saturating_sub(duration))
     }
 
     /// How long there is until the deadline; zero once it has passed.
     pub fn remaining(self, clock: &dyn Clock) -> Duration {
-        Duration::try_from(self.0 - clock.now()).unwrap_or(Duration::ZERO)
+        self.0.saturating_sub(clock.monotonic())
+    }
+}
+
+/// A point in time whose age can be told although the wall clock may jump and the monotonic clock may have been frozen.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    wall: OffsetDateTime,
+    monotonic: Duration,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), monotonic: clock.monotonic() }
+    }
+
+    /// The time since then: the larger of what the two clocks say.
+    pub fn age(self, clock: &dyn Clock) -> Duration {
+        let by_wall = Duration::try_from(clock.now() - self.wall).unwrap_or_default();
+        by_wall.max(clock.monotonic().saturating_sub(self.monotonic))
     }
 }
 
@@ -256,6 +308,33 @@ mod tests {
         assert_eq!(deadline.remaining(&clock), Duration::from_secs(3));
         clock.advance(Duration::from_secs(60));
         assert_eq!(deadline.remaining(&clock), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_jump_of_the_wall_clock_changes_neither_sleeps_nor_deadlines() {
+        let clock = AdjustableClock::frozen(NOON);
+        let deadline = Deadline::after(&clock, Duration::from_secs(5));
+        let mut sleep = clock.sleep(Duration::from_secs(1));
+        for jump in [time::Duration::minutes(10), time::Duration::minutes(-20)] {
+            clock.jump_wall_clock(jump);
+            assert!(poll!(&mut sleep).is_pending());
+            assert_eq!(deadline.remaining(&clock), Duration::from_secs(5));
+        }
+        assert_eq!(clock.now(), NOON - Duration::from_secs(600));
+        clock.advance(Duration::from_secs(1));
+        assert!(poll!(&mut sleep).is_ready());
+    }
+
+    #[test]
+    fn an_age_is_the_larger_of_what_the_clocks_say() {
+        let clock = AdjustableClock::frozen(NOON);
+        let moment = Moment::now(&clock);
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(moment.age(&clock), Duration::from_secs(5));
+        clock.jump_wall_clock(time::Duration::minutes(-10));
+        assert_eq!(moment.age(&clock), Duration::from_secs(5), "the wall clock was set back");
+        clock.jump_wall_clock(time::Duration::minutes(20));
+        assert_eq!(moment.age(&clock), Duration::from_secs(605), "the monotonic clock was frozen");
     }
 
     #[tokio::test]

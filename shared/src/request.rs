@@ -57,7 +57,9 @@ pub fn invocation_deadline(context: Option<&Context>, timeout: Duration, clock: 
     let lambda = context.and_then(|context| {
         let nanoseconds = i128::from(context.deadline) * 1_000_000;
         let instant = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?;
-        (instant > clock.now()).then(|| Deadline::at(instant - RESPONSE_TIME))
+        let remaining =
+            Duration::try_from(instant - clock.now()).ok().filter(|remaining| !remaining.is_zero());
+        remaining.map(|remaining| Deadline::after(clock, remaining.saturating_sub(RESPONSE_TIME)))
     });
     lambda.map_or(own, |lambda| own.min(lambda))
 }

@@ -11,11 +11,10 @@ use std::time::Duration;
 use aws_lc_rs::signature::ParsedPublicKey;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::circle::{Circle, CircleError};
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, Deadline, Moment};
 
 /// How many known keys are kept; Circle has a handful. The oldest is evicted first.
 const KNOWN_LIMIT: usize = 32;
@@ -44,12 +43,17 @@ pub struct PublicKeys {
 struct State {
     /// Oldest first.
     known: VecDeque<(Uuid, ParsedPublicKey)>,
-    /// Ids that Circle does not know, each with the instant until which that is remembered.
-    unknown: VecDeque<(Uuid, OffsetDateTime)>,
+    /// Ids that Circle does not know, each with the moment when it said so.
+    unknown: VecDeque<(Uuid, Moment)>,
     /// One fetch for all requests that miss the same key at the same time. It ends when the last of them does.
     fetches: HashMap<Uuid, WeakShared<Fetch>>,
-    /// When the next fetch would be due if fetches were evenly spaced (a leaky bucket as one instant).
-    fetches_due: OffsetDateTime,
+    fetch_budget: FetchBudget,
+}
+
+/// A token bucket: fetches that may start now, and since when more have been earned.
+struct FetchBudget {
+    left: u32,
+    since: Moment,
 }
 
 type Fetch = BoxFuture<'static, Result<Option<ParsedPublicKey>, KeyError>>;
@@ -75,7 +79,7 @@ impl PublicKeys {
             known: VecDeque::new(),
             unknown: VecDeque::new(),
             fetches: HashMap::new(),
-            fetches_due: clock.now(),
+            fetch_budget: FetchBudget { left: FETCH_BURST, since: Moment::now(&*clock) },
         };
         Self { circle, clock, state: Arc::new(Mutex::new(state)) }
     }
@@ -87,18 +91,18 @@ impl PublicKeys {
     pub async fn get(&self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
         let fetch = {
             let mut state = self.state();
-            let now = self.clock.now();
+            let clock = &*self.clock;
             if let Some((_, key)) = state.known.iter().find(|(known, _)| *known == id) {
                 return Ok(Some(key.clone()));
             }
-            state.unknown.retain(|(_, until)| *until > now);
+            state.unknown.retain(|(_, since)| since.age(clock) < UNKNOWN_LIFETIME);
             if state.unknown.iter().any(|(unknown, _)| *unknown == id) {
                 return Ok(None);
             }
             match state.fetches.get(&id).and_then(WeakShared::upgrade) {
                 Some(fetch) => fetch,
                 None => {
-                    state.take_fetch(now)?;
+                    state.fetch_budget.take(clock)?;
                     let fetch: Shared<Fetch> = self.clone().fetch(id).boxed().shared();
                     state.fetches.retain(|_, fetch| fetch.upgrade().is_some());
                     state.fetches.extend(fetch.downgrade().map(|weak| (id, weak)));
@@ -128,7 +132,7 @@ impl PublicKeys {
                 Ok(Some(key))
             }
             Ok(None) => {
-                state.keep_unknown(id, self.clock.now() + UNKNOWN_LIFETIME);
+                state.keep_unknown(id, Moment::now(&*self.clock));
                 Ok(None)
             }
             Err(error) => Err(KeyError::Circle(Arc::new(error))),
@@ -140,17 +144,19 @@ impl PublicKeys {
     }
 }
 
-impl State {
-    fn take_fetch(&mut self, now: OffsetDateTime) -> Result<(), KeyError> {
-        // If the clock was set back, fetches must not have to wait until it catches up.
-        let due = self.fetches_due.clamp(now, now + FETCH_INTERVAL * FETCH_BURST);
-        if due - now > FETCH_INTERVAL * (FETCH_BURST - 1) {
-            return Err(KeyError::RateLimited);
+impl FetchBudget {
+    fn take(&mut self, clock: &dyn Clock) -> Result<(), KeyError> {
+        let earned = self.since.age(clock).as_millis() / FETCH_INTERVAL.as_millis();
+        if earned > 0 {
+            let left = u128::from(self.left).saturating_add(earned).min(FETCH_BURST.into());
+            *self = Self { left: left as u32, since: Moment::now(clock) };
         }
-        self.fetches_due = due + FETCH_INTERVAL;
+        self.left = self.left.checked_sub(1).ok_or(KeyError::RateLimited)?;
         Ok(())
     }
+}
 
+impl State {
     fn keep_known(&mut self, id: Uuid, key: ParsedPublicKey) {
         if self.known.len() == KNOWN_LIMIT {
             self.known.pop_front();
@@ -158,10 +164,10 @@ impl State {
         self.known.push_back((id, key));
     }
 
-    fn keep_unknown(&mut self, id: Uuid, until: OffsetDateTime) {
+    fn keep_unknown(&mut self, id: Uuid, since: Moment) {
         if self.unknown.len() == UNKNOWN_LIMIT {
             self.unknown.pop_front();
         }
-        self.unknown.push_back((id, until));
+        self.unknown.push_back((id, since));
     }
 }
