@@ -43,13 +43,29 @@ impl Platform {
 /// # Panics
 /// If the client cannot be built, which these settings always can.
 pub fn http_client() -> reqwest::Client {
+    client_builder().build().expect("an HTTP client can be built from these settings")
+}
+
+/// The same with a new connection for each request.
+///
+/// # Panics
+/// If the client cannot be built, which these settings always can.
+pub fn unpooled_http_client() -> reqwest::Client {
+    let builder = client_builder().pool_max_idle_per_host(0);
+    builder.build().expect("an HTTP client can be built from these settings")
+}
+
+/// How long an idle connection is kept: less than the 60 seconds that AWS load balancers keep theirs by default
+/// (`https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html`).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn client_builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("circle-pin-reset/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .build()
-        .expect("an HTTP client can be built from these settings")
+        .pool_idle_timeout(IDLE_TIMEOUT)
 }
 
 /// The AWS SDK's settings: the project's clock, and timeouts that leave time for a response.

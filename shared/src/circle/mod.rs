@@ -9,7 +9,7 @@ mod send;
 mod subscriptions;
 mod wire;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -42,6 +42,8 @@ const SESSION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 pub struct Circle {
     base_url: Url,
     http: reqwest::Client,
+    /// For retries of a request that may have met a stale connection. Few processes need it.
+    unpooled_http: OnceLock<reqwest::Client>,
     api_key: ApiKeySecret,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
@@ -80,6 +82,7 @@ impl Circle {
         Self {
             base_url: settings.base_url,
             http: http_client(),
+            unpooled_http: OnceLock::new(),
             api_key: ApiKeySecret::new(
                 secrets,
                 settings.api_key_secret_id,

@@ -4,6 +4,8 @@
 mod challenge_store;
 /// The Circle client, against a server whose replies a test chooses.
 mod circle;
+/// Connections that the server closes, and clocks that jump.
+mod connections;
 /// The layers of the crate's modules.
 mod layers;
 /// The cache of public keys, and the signature check.

@@ -1,0 +1,109 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use shared::circle::Circle;
+use shared::clock::AdjustableClock;
+use shared::config::{CircleSettings, Environment};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{FakeServer, deadline, platform};
+
+/// A Circle that responds to the first `per_connection` requests of each connection and resets it at the next one.
+struct Resetting {
+    url: String,
+    connections: Arc<AtomicU32>,
+    responses: Arc<AtomicU32>,
+}
+
+impl Resetting {
+    async fn start(per_connection: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (connections, responses) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let server = Self { url, connections: Arc::clone(&connections), responses: Arc::clone(&responses) };
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream, per_connection, Arc::clone(&responses)));
+            }
+        });
+        server
+    }
+
+    async fn circle(&self, secrets: &FakeServer, clock: &AdjustableClock) -> Circle {
+        let platform = platform(&secrets.url, clock.clone()).await;
+        let environment = Environment::from([
+            ("CIRCLE_BASE_URL", self.url.as_str()),
+            ("CIRCLE_API_KEY_SECRET_ID", "circle-api-key"),
+        ]);
+        Circle::new(&platform, CircleSettings::read(&environment).unwrap())
+    }
+}
+
+async fn serve(mut stream: TcpStream, per_connection: u32, responses: Arc<AtomicU32>) {
+    let body = r#"{"data":{"userToken":"token","encryptionKey":"key"}}"#;
+    let response = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for _ in 0..per_connection {
+        if !read_request(&mut stream).await {
+            return;
+        }
+        stream.write_all(response.as_bytes()).await.unwrap();
+        responses.fetch_add(1, Ordering::SeqCst);
+    }
+    let _ = stream.read(&mut [0]).await;
+    // Closing a socket with unread data resets the connection.
+}
+
+/// Reads one request with a short JSON body; `false` if the connection has ended.
+async fn read_request(stream: &mut TcpStream) -> bool {
+    let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+    while !request.ends_with(b"}") {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) => request.extend_from_slice(&buffer[..length]),
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn connections_that_the_server_resets_cost_no_error_and_no_retry_budget() {
+    let (server, secrets, clock) =
+        (Resetting::start(1).await, FakeServer::start().await, AdjustableClock::running());
+    let circle = server.circle(&secrets, &clock).await;
+    for call in 0..200 {
+        let session = circle.create_session(&"user-1".parse().unwrap(), deadline(&clock)).await;
+        assert!(session.is_ok(), "call {call}: {session:?}");
+    }
+    assert_eq!(server.responses.load(Ordering::SeqCst), 200);
+}
+
+#[tokio::test]
+async fn calls_share_one_connection_of_a_well_behaved_server() {
+    let (server, secrets, clock) =
+        (Resetting::start(u32::MAX).await, FakeServer::start().await, AdjustableClock::running());
+    let circle = server.circle(&secrets, &clock).await;
+    for _ in 0..200 {
+        circle.create_session(&"user-1".parse().unwrap(), deadline(&clock)).await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_jump_of_the_wall_clock_does_not_end_a_call() {
+    let (server, secrets, clock) =
+        (Resetting::start(u32::MAX).await, FakeServer::start().await, AdjustableClock::running());
+    let circle = server.circle(&secrets, &clock).await;
+    for minutes in [10, -20, 10] {
+        let deadline = deadline(&clock);
+        clock.jump_wall_clock(time::Duration::minutes(minutes));
+        circle.create_session(&"user-1".parse().unwrap(), deadline).await.unwrap();
+        assert!(deadline.remaining(&clock) > Duration::from_secs(1));
+    }
+}
