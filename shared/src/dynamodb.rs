@@ -1,5 +1,6 @@
 //! DynamoDB: an item is written with one conditional `UpdateItem`, and read attribute by attribute.
 
+use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use std::error::Error;
 
@@ -36,7 +37,7 @@ pub enum StoreError {
 /// An `UpdateItem` under construction: its clauses, and the values and names that they use.
 pub(crate) struct Update {
     call: UpdateItemFluentBuilder,
-    set: Vec<&'static str>,
+    set: Vec<Cow<'static, str>>,
     remove: Vec<&'static str>,
     add: Option<&'static str>,
 }
@@ -55,13 +56,18 @@ impl Update {
     }
 
     /// Adds a SET clause and the value that it uses.
-    pub(crate) fn set(self, clause: &'static str, placeholder: &str, value: AttributeValue) -> Self {
+    pub(crate) fn set(
+        self,
+        clause: impl Into<Cow<'static, str>>,
+        placeholder: &str,
+        value: AttributeValue,
+    ) -> Self {
         self.set_again(clause).value(placeholder, value)
     }
 
     /// Adds a SET clause that uses a value given before.
-    pub(crate) fn set_again(mut self, clause: &'static str) -> Self {
-        self.set.push(clause);
+    pub(crate) fn set_again(mut self, clause: impl Into<Cow<'static, str>>) -> Self {
+        self.set.push(clause.into());
         self
     }
 
@@ -98,10 +104,9 @@ impl Update {
     }
 
     pub(crate) async fn send(self) -> Result<Written, StoreError> {
-        let list = |keyword, clauses: &[&str]| match clauses {
-            [] => String::new(),
-            clauses => format!("{keyword} {} ", clauses.join(", ")),
-        };
+        fn list(keyword: &str, clauses: &[impl Borrow<str>]) -> String {
+            if clauses.is_empty() { String::new() } else { format!("{keyword} {} ", clauses.join(", ")) }
+        }
         let expression =
             list("SET", &self.set) + &list("REMOVE", &self.remove) + &list("ADD", self.add.as_slice());
         let output = self

@@ -131,7 +131,7 @@ async fn rate_limit_item_holds_no_user_id() {
     assert_eq!(
         app.rate_limit_items().await,
         [json!({
-            "userHour": "c96ad15abfdcca1b77d9a51838259723a582e7313277c274ad3e269bd4b4dcec",
+            "userHour": "9f1eb41df0f63cb680359aaeb2f4abf865898ef65f07a97efb2b6ad89430e539",
             "keys": [key],
             "requestedAt": NOON.unix_timestamp() * 1000 + 61_234,
             "expiresAt": NOON.unix_timestamp() + 3 * 3600,

@@ -10,6 +10,8 @@ mod connections;
 mod layers;
 /// The cache of public keys, and the signature check.
 mod public_keys;
+/// The limits per user, on an embedded DynamoDB.
+mod rate_limit;
 /// The calls about subscriptions.
 mod subscriptions;
 /// The server and the platform of the tests.

@@ -1,0 +1,57 @@
+//! Limits per user, in DynamoDB, so that one user, or a stolen login, cannot spend the rate limit that the whole account has
+//! at Circle.
+//!
+//! The table's partition key `limitKey` is a hash, so that the table holds no user id. A user has one item for the calls to
+//! Circle ([`Bucket`]) and one for each hour with new challenges ([`ChallengeLimit`]).
+
+mod calls;
+mod challenges;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use aws_sdk_dynamodb::Client;
+
+pub use self::calls::{Bucket, RateLimit};
+pub use self::challenges::ChallengeLimit;
+
+use crate::clock::Clock;
+use crate::dynamodb::{Update, text};
+use crate::platform::Platform;
+use crate::random::Random;
+
+/// The table of rate limits.
+#[derive(Debug, Clone)]
+pub struct RateLimits {
+    client: Client,
+    table: String,
+    clock: Arc<dyn Clock>,
+    random: Arc<Random>,
+}
+
+impl RateLimits {
+    /// Limits that are counted in this table.
+    pub fn new(platform: &Platform, table: String) -> Self {
+        Self {
+            client: Client::new(&platform.aws),
+            table,
+            clock: Arc::clone(&platform.clock),
+            random: Arc::clone(&platform.random),
+        }
+    }
+
+    fn update(&self, key: &str) -> Update {
+        Update::new(self.client.update_item().table_name(&self.table).key("limitKey", text(key)))
+    }
+}
+
+/// A hash over a domain tag and length-prefixed parts, in hexadecimal digits.
+fn digest_of(domain: &str, parts: &[&[u8]]) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(domain.as_bytes());
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    hex::encode(context.finish())
+}
