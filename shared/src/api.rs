@@ -1,33 +1,43 @@
-//! What every function of the API shares.
+//! What every function that callers reach shares.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lambda_http::{Body, Request, Response};
-use tracing::Instrument;
+use time::OffsetDateTime;
 
+use crate::boundary::Boundary;
 use crate::circle::Circle;
-use crate::clock::{Clock, Deadline, timeout};
+use crate::clock::{Clock, Deadline};
 use crate::config::{self, CircleSettings, SettingError};
 use crate::identity;
 use crate::platform::Platform;
-use crate::problem::Problem;
+use crate::problem::{Cause, Problem};
+use crate::rate_limit::{Bucket, RateLimit, RateLimits};
 use crate::user_id::UserId;
-use crate::{request, response};
 
-/// Time reserved for the final DynamoDB write, after the last call to Circle.
-const WRITE_TIME: Duration = Duration::from_secs(1);
-
-/// What a function of the API keeps between requests: Circle, the clock, and the settings that all of them have.
+/// What a function of the API keeps between requests: Circle, the clock, the limits per user, and the settings that all of
+/// them have.
 #[derive(Debug)]
 pub struct Api {
     /// Circle's API.
-    pub circle: Arc<Circle>,
+    pub circle: Circle,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    request_timeout: Duration,
+    /// The limits per user.
+    pub rate_limits: RateLimits,
+    boundary: Boundary,
     user_id_claim: String,
+    calls: Bucket,
+}
+
+/// What a request does to the user's session at Circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// It may hand out a session.
+    HandedOut,
+    /// It hands out none.
+    Untouched,
 }
 
 impl Api {
@@ -38,10 +48,12 @@ impl Api {
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
         let environment = &platform.environment;
         Ok(Self {
-            circle: Arc::new(Circle::new(platform, CircleSettings::read(environment)?)),
+            circle: Circle::new(platform, CircleSettings::read(environment)?),
             clock: Arc::clone(&platform.clock),
-            request_timeout: config::request_timeout(environment)?,
+            rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
+            boundary: Boundary::new(platform)?,
             user_id_claim: config::user_id_claim(environment),
+            calls: Bucket::calls(config::call_burst(environment)?, config::call_interval(environment)?),
         })
     }
 
@@ -58,8 +70,33 @@ impl Api {
         identity::caller(request, &self.user_id_claim)
     }
 
-    /// The boundary of a function: runs `work` within the request's time and a log span with its id, and turns a problem
-    /// into a response and one log line. `work` receives the deadline for its calls to Circle.
+    /// Counts a request of the user that will call Circle. It has to come before the first call.
+    ///
+    /// # Errors
+    /// `too_many_requests` if the user's limit is exceeded, `user_blocked` if the operator has blocked the user.
+    pub async fn admit(&self, user: &UserId, sessions: Sessions) -> Result<(), Problem> {
+        let hands_out_session = sessions == Sessions::HandedOut;
+        match self.rate_limits.count_call(user, self.calls, hands_out_session).await? {
+            RateLimit::Allowed => Ok(()),
+            RateLimit::Exceeded { until } => {
+                Err(Problem::new(Cause::TooManyRequests).retry_at(until, self.clock.now()))
+            }
+            RateLimit::Blocked => Err(Problem::new(Cause::UserBlocked)),
+        }
+    }
+
+    /// Counts a poll of the user that will call Circle. Returns when the next poll will be allowed if this one is not.
+    ///
+    /// # Errors
+    /// If the table cannot be reached.
+    pub async fn admit_poll(&self, user: &UserId) -> Result<Option<OffsetDateTime>, Problem> {
+        match self.rate_limits.count_call(user, Bucket::POLLS, false).await? {
+            RateLimit::Exceeded { until } => Ok(Some(until)),
+            RateLimit::Allowed | RateLimit::Blocked => Ok(None),
+        }
+    }
+
+    /// Responds to a request, as [`Boundary::respond`] does.
     ///
     /// # Errors
     /// Never: a failure is a response too.
@@ -71,26 +108,6 @@ impl Api {
     where
         W: Future<Output = Result<Response<Body>, Problem>>,
     {
-        let request_id = request::id(request);
-        let span = tracing::info_span!("request", request_id);
-        let clock = &*self.clock;
-        let deadline = request::deadline(request, self.request_timeout, clock);
-        let responding = async {
-            let work = work(deadline.earlier(WRITE_TIME));
-            match timeout(clock, deadline.remaining(clock), work)
-                .await
-                .unwrap_or_else(|late| Err(late.into()))
-            {
-                Ok(response) => {
-                    tracing::info!(status = response.status().as_u16(), "request completed");
-                    response
-                }
-                Err(problem) => {
-                    problem.log();
-                    response::problem(&problem, request_id, clock.now())
-                }
-            }
-        };
-        Ok(responding.instrument(span).await)
+        self.boundary.respond(request, work).await
     }
 }

@@ -12,11 +12,12 @@
 //! 6. `rate_limit`, `webhook`: limits per user, the signature check
 //! 7. `problem`: every error that a caller can receive
 //! 8. `request`, `response`: HTTP events and responses
-//! 9. `identity`: who is calling
-//! 10. `api`: what every function of the API shares
+//! 9. `boundary`, `identity`: from a request to a response; who is calling
+//! 10. `api`: what every function that callers reach shares
 
 pub mod api;
 pub mod api_key;
+pub mod boundary;
 pub mod challenge;
 pub mod challenge_store;
 pub mod challenge_view;

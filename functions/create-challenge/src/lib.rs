@@ -12,7 +12,7 @@ use lambda_http::http::header::LOCATION;
 use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
-use shared::api::Api;
+use shared::api::{Api, Sessions};
 use shared::challenge::Challenge;
 use shared::challenge_store::ChallengeStore;
 use shared::challenge_view::{self, ChallengeView};
@@ -22,7 +22,7 @@ use shared::config::{self, SettingError};
 use shared::platform::Platform;
 use shared::problem::{Cause, Problem};
 use shared::random::Random;
-use shared::rate_limit::{RateLimit, RateLimits};
+use shared::rate_limit::{ChallengeLimit, Switch};
 use shared::telemetry::Chain;
 use shared::user_id::UserId;
 use shared::{identity, request, response};
@@ -34,7 +34,7 @@ use crate::user_session::UserSession;
 pub struct CreateChallenge {
     api: Api,
     challenges: ChallengeStore,
-    rate_limits: RateLimits,
+    switch: Switch,
     challenges_per_hour: u32,
     retention: Duration,
     random: Arc<Random>,
@@ -50,7 +50,7 @@ impl CreateChallenge {
         Ok(Self {
             api: Api::new(platform)?,
             challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
-            rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
+            switch: Switch::default(),
             challenges_per_hour: config::challenges_per_hour(environment)?,
             retention: config::challenge_retention(environment)?,
             random: Arc::clone(&platform.random),
@@ -85,7 +85,15 @@ async fn create_challenge(
         Some(callers_key) => CircleIdempotencyKey::derive(&user, challenge_type, callers_key),
         None => CircleIdempotencyKey::random(&function.random),
     };
-    if let Some(settled) = check_rate_limit(function, &user, &key).await? {
+    let (admitted, is_stopped) = tokio::join!(
+        function.api.admit(&user, Sessions::HandedOut),
+        function.switch.is_stopped(&function.api.rate_limits, &*function.api.clock)
+    );
+    admitted?;
+    if is_stopped? {
+        return Err(Problem::new(Cause::ChallengesStopped));
+    }
+    if let Some(settled) = count_challenge(function, &user, &key).await? {
         return Ok(respond(function, StatusCode::OK, &settled, None));
     }
     let (mut session, end_user) =
@@ -97,7 +105,7 @@ async fn create_challenge(
         function.challenges.create(created.id, &user, challenge_type, function.retention),
         async {
             match callers_key {
-                Some(_) => function.rate_limits.remember(&user, &key, created.id).await,
+                Some(_) => function.api.rate_limits.remember_challenge(&user, &key, created.id).await,
                 None => Ok(()),
             }
         }
@@ -112,20 +120,20 @@ async fn create_challenge(
     Ok(respond(function, status, &record?, session.into_new()))
 }
 
-/// Counts the request against the user's limit. Returns the challenge if it replays one that is known and settled: that
+/// Counts the challenge against the user's limit. Returns the challenge if it replays one that is known and settled: that
 /// needs neither a session nor Circle.
-async fn check_rate_limit(
+async fn count_challenge(
     function: &CreateChallenge,
     user: &UserId,
     key: &CircleIdempotencyKey,
 ) -> Result<Option<Challenge>, Problem> {
-    match function.rate_limits.check(user, key, function.challenges_per_hour).await? {
-        RateLimit::Allowed { known: None } => Ok(None),
-        RateLimit::Allowed { known: Some(challenge_id) } => {
+    match function.api.rate_limits.count_challenge(user, key, function.challenges_per_hour).await? {
+        ChallengeLimit::Allowed { known: None } => Ok(None),
+        ChallengeLimit::Allowed { known: Some(challenge_id) } => {
             let record = function.challenges.get(challenge_id).await?;
             Ok(record.filter(|record| record.status.is_final() && record.is_visible_to(user)))
         }
-        RateLimit::Exceeded { until } => {
+        ChallengeLimit::Exceeded { until } => {
             Err(Problem::new(Cause::TooManyChallenges).retry_at(until, function.api.clock.now()))
         }
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
-use shared::api::Api;
+use shared::api::{Api, Sessions};
 use shared::clock::Deadline;
 use shared::problem::Problem;
 use shared::response;
@@ -19,6 +19,7 @@ pub async fn handle(api: &Api, request: Request) -> Result<Response<Body>, Infal
 
 async fn create_token(api: &Api, request: &Request, deadline: Deadline) -> Result<Response<Body>, Problem> {
     let user = api.caller(request)?;
+    api.admit(&user, Sessions::HandedOut).await?;
     let session = api.circle.create_session(&user, deadline).await?;
     Ok(response::json(StatusCode::CREATED, &session))
 }

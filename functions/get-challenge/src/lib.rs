@@ -75,12 +75,19 @@ async fn get_challenge(
     let record = record
         .filter(|record| record.is_visible_to(&user))
         .ok_or_else(|| Problem::new(Cause::ChallengeNotFound))?;
+    let now = function.api.clock.now();
+    let mut next_poll = None;
     let (record, problem) = match token {
-        Some(token) if !record.status.is_final() => poll(function, record, &token, deadline).await,
+        Some(token) if !record.status.is_final() => {
+            next_poll = function.api.admit_poll(&user).await?;
+            match next_poll {
+                None => poll(function, record, &token, deadline).await,
+                Some(_) => (record, None),
+            }
+        }
         _ => (record, None),
     };
 
-    let now = function.api.clock.now();
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Found<'a> {
@@ -93,7 +100,8 @@ async fn get_challenge(
     let mut response =
         response::json(StatusCode::OK, &Found { challenge: ChallengeView::from(&record), check_error });
     if let Some(interval) = challenge_view::poll_interval(&record, now) {
-        response::set_retry_after(&mut response, interval);
+        let wait = next_poll.and_then(|at| Duration::try_from(at - now).ok()).unwrap_or_default();
+        response::set_retry_after(&mut response, interval.max(wait));
     }
     Ok(response)
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
-use shared::api::Api;
+use shared::api::{Api, Sessions};
 use shared::circle::{EndUser, LockDetails, PinStatus};
 use shared::clock::Deadline;
 use shared::problem::{Cause, Problem};
@@ -22,6 +22,7 @@ pub async fn handle(api: &Api, request: Request) -> Result<Response<Body>, Infal
 
 async fn get_pin(api: &Api, request: &Request, deadline: Deadline) -> Result<Response<Body>, Problem> {
     let caller = api.caller(request)?;
+    api.admit(&caller, Sessions::Untouched).await?;
     let user = api.circle.user(&caller, deadline).await?;
     if user.is_disabled() {
         return Err(Problem::new(Cause::UserDisabled));

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
-use shared::api::Api;
+use shared::boundary::Boundary;
 use shared::challenge::Report;
 use shared::challenge_store::{ApplyOutcome, ChallengeStore};
-use shared::config::{self, SettingError};
+use shared::circle::Circle;
+use shared::config::{self, CircleSettings, SettingError};
 use shared::platform::Platform;
 use shared::problem::{Cause, Problem};
 use shared::webhook::{self, Notification, PublicKeys};
@@ -24,7 +25,7 @@ const BODY_LIMIT: usize = 256 * 1024;
 
 /// What the function keeps between requests.
 pub struct ReceiveWebhook {
-    api: Api,
+    boundary: Boundary,
     challenges: ChallengeStore,
     public_keys: PublicKeys,
     source_ips: Option<Vec<IpAddr>>,
@@ -37,12 +38,12 @@ impl ReceiveWebhook {
     /// If a setting is missing or invalid.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
         let environment = &platform.environment;
-        let api = Api::new(platform)?;
+        let circle = Circle::new(platform, CircleSettings::read(environment)?);
         Ok(Self {
+            boundary: Boundary::new(platform)?,
             challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
-            public_keys: PublicKeys::new(Arc::clone(&api.circle), Arc::clone(&api.clock)),
+            public_keys: PublicKeys::new(Arc::new(circle), Arc::clone(&platform.clock)),
             source_ips: config::circle_source_ips(environment)?,
-            api,
         })
     }
 }
@@ -76,7 +77,7 @@ impl From<ApplyOutcome> for Outcome {
 /// # Errors
 /// Never: a failure is a response too.
 pub async fn handle(function: &ReceiveWebhook, request: Request) -> Result<Response<Body>, Infallible> {
-    function.api.respond(&request, |_| receive_webhook(function, &request)).await
+    function.boundary.respond(&request, |_| receive_webhook(function, &request)).await
 }
 
 async fn receive_webhook(function: &ReceiveWebhook, request: &Request) -> Result<Response<Body>, Problem> {

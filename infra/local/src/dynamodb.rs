@@ -151,8 +151,8 @@ pub(crate) fn table_definitions() -> [Value; 2] {
     let rate_limits = json!({
         "TableName": RATE_LIMITS_TABLE,
         "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{ "AttributeName": "userHour", "AttributeType": "S" }],
-        "KeySchema": [{ "AttributeName": "userHour", "KeyType": "HASH" }],
+        "AttributeDefinitions": [{ "AttributeName": "limitKey", "AttributeType": "S" }],
+        "KeySchema": [{ "AttributeName": "limitKey", "KeyType": "HASH" }],
         "TimeToLiveSpecification": time_to_live,
     });
     [challenges, rate_limits]

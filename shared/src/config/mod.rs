@@ -11,9 +11,9 @@ use std::fmt;
 use tracing::level_filters::LevelFilter;
 
 pub use self::settings::{
-    CircleSettings, SETTINGS, Setting, abandon_after, challenge_retention, challenges_per_hour,
-    challenges_table, circle_calls_per_run, circle_source_ips, is_https_or_loopback, rate_limits_table,
-    request_timeout, user_id_claim,
+    CircleSettings, SETTINGS, Setting, abandon_after, call_burst, call_interval, challenge_retention,
+    challenges_per_hour, challenges_table, circle_calls_per_run, circle_source_ips, is_https_or_loopback,
+    rate_limits_table, request_timeout, user_id_claim,
 };
 
 /// The environment variables, read once.

@@ -56,12 +56,14 @@ const CIRCLE_SOURCE_IPS: Setting = Setting {
 const CHALLENGE_RETENTION_DAYS: Setting =
     number("CHALLENGE_RETENTION_DAYS", "number of days", "90", 14..=3650);
 const CHALLENGES_PER_HOUR: Setting = number("CHALLENGES_PER_HOUR", "number", "10", 1..=1000);
+const CALL_BURST: Setting = number("CALL_BURST", "number", "20", 5..=1000);
+const CALL_INTERVAL_SECONDS: Setting = number("CALL_INTERVAL_SECONDS", "number of seconds", "5", 1..=60);
 const REQUEST_TIMEOUT_SECONDS: Setting = number("REQUEST_TIMEOUT_SECONDS", "number of seconds", "8", 3..=9);
 const CIRCLE_CALLS_PER_RUN: Setting = number("CIRCLE_CALLS_PER_RUN", "number of calls", "500", 2..=100_000);
 const ABANDON_AFTER_DAYS: Setting = number("ABANDON_AFTER_DAYS", "number of days", "7", 1..=13);
 
 /// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
-pub const SETTINGS: [Setting; 12] = [
+pub const SETTINGS: [Setting; 14] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
     CIRCLE_API_KEY_SECRET_ID,
@@ -71,6 +73,8 @@ pub const SETTINGS: [Setting; 12] = [
     CIRCLE_SOURCE_IPS,
     CHALLENGE_RETENTION_DAYS,
     CHALLENGES_PER_HOUR,
+    CALL_BURST,
+    CALL_INTERVAL_SECONDS,
     REQUEST_TIMEOUT_SECONDS,
     CIRCLE_CALLS_PER_RUN,
     ABANDON_AFTER_DAYS,
@@ -192,6 +196,23 @@ pub fn rate_limits_table(environment: &Environment) -> Result<String, SettingErr
 /// If it is not a number within its range.
 pub fn challenges_per_hour(environment: &Environment) -> Result<u32, SettingError> {
     CHALLENGES_PER_HOUR.number(environment)
+}
+
+/// `CALL_BURST`, by default 20: how many requests of one user may reach Circle at once.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn call_burst(environment: &Environment) -> Result<u32, SettingError> {
+    CALL_BURST.number(environment)
+}
+
+/// `CALL_INTERVAL_SECONDS`, by default 5: how long it takes until another request of a user may reach Circle once the burst
+/// is used up.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn call_interval(environment: &Environment) -> Result<Duration, SettingError> {
+    CALL_INTERVAL_SECONDS.number(environment).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// `CHALLENGE_RETENTION_DAYS`, by default 90: how long a requested challenge is kept after its last change. Late webhook
@@ -369,6 +390,19 @@ mod tests {
                 "CHALLENGES_PER_HOUR must be a whole number from 1 to 1000"
             );
         }
+    }
+
+    #[test]
+    fn the_limits_of_calls_are_within_their_ranges() {
+        let burst = |value| call_burst(&Environment::from([("CALL_BURST", value)]));
+        assert_eq!((burst("5").unwrap(), burst("1000").unwrap()), (5, 1000));
+        assert_eq!(burst("4").unwrap_err().to_string(), "CALL_BURST must be a whole number from 5 to 1000");
+        let interval = |value| call_interval(&Environment::from([("CALL_INTERVAL_SECONDS", value)]));
+        assert_eq!(interval("60").unwrap(), Duration::from_secs(60));
+        assert_eq!(
+            interval("0").unwrap_err().to_string(),
+            "CALL_INTERVAL_SECONDS must be a whole number of seconds from 1 to 60"
+        );
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub enum Cause {
     PinLocked,
     SecurityAnswersLocked,
     TooManyChallenges,
+    TooManyRequests,
+    UserBlocked,
+    ChallengesStopped,
     SourceNotAllowed,
     InvalidSignature,
     UnreadableNotification,
@@ -75,6 +78,7 @@ impl Cause {
             | Self::CircleRejectedUserInput
             | Self::CircleUnknownChallenge
             | Self::CircleUnknownCode => None,
+            Self::ChallengesStopped => Some(Duration::from_secs(60)),
             // Circle sends the webhook again. By then the limit of key fetches has room.
             Self::PublicKeyUnavailable => Some(Duration::from_secs(10)),
             _ if matches!(self.code().status().as_u16(), 502..=504) => Some(Duration::from_secs(2)),
@@ -165,6 +169,18 @@ impl Cause {
             Self::TooManyChallenges => (
                 Code::TooManyChallenges,
                 "The user has created as many challenges as one user may in an hour. Wait until the next hour. Earlier requests can still be retried with their Idempotency-Key.",
+            ),
+            Self::TooManyRequests => (
+                Code::TooManyRequests,
+                "The user's requests come too fast. Retry after the time in Retry-After.",
+            ),
+            Self::UserBlocked => (
+                Code::UserBlocked,
+                "The service's operator has blocked the user. Ask the operator to remove the block.",
+            ),
+            Self::ChallengesStopped => (
+                Code::ChallengesStopped,
+                "The service's operator has stopped new challenges for all users. Ask the operator when they start again.",
             ),
             Self::SourceNotAllowed => (
                 Code::SourceNotAllowed,

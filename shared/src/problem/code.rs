@@ -46,6 +46,12 @@ pub enum Code {
     SecurityAnswersLocked,
     /// The user has created as many challenges as one user may in an hour.
     TooManyChallenges,
+    /// The user's requests come too fast.
+    TooManyRequests,
+    /// The operator has blocked the user.
+    UserBlocked,
+    /// The operator has stopped new challenges for all users.
+    ChallengesStopped,
     /// A webhook came from an address that is not Circle's.
     SourceNotAllowed,
     /// A webhook's signature is not Circle's.
@@ -110,6 +116,9 @@ impl Code {
             Self::PinLocked => (StatusCode::LOCKED, "PIN locked"),
             Self::SecurityAnswersLocked => (StatusCode::LOCKED, "Security answers locked"),
             Self::TooManyChallenges => (StatusCode::TOO_MANY_REQUESTS, "Too many challenges"),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
+            Self::UserBlocked => (StatusCode::FORBIDDEN, "User blocked"),
+            Self::ChallengesStopped => (StatusCode::SERVICE_UNAVAILABLE, "New challenges stopped"),
             Self::SourceNotAllowed => (StatusCode::FORBIDDEN, "Source address not allowed"),
             Self::InvalidSignature => (StatusCode::UNAUTHORIZED, "Invalid signature"),
             Self::UnreadableNotification => (StatusCode::UNPROCESSABLE_ENTITY, "Unreadable notification"),

@@ -51,6 +51,13 @@ pub fn user_message(code: Code, retry_at: Option<OffsetDateTime>, now: OffsetDat
         Code::TooManyChallenges => {
             format!("You've tried to change or reset your PIN too many times. {}", try_again("in an hour"))
         }
+        Code::TooManyRequests => format!("You're doing that too often. {}", try_again("in a moment")),
+        Code::UserBlocked => {
+            "PIN changes are blocked for your account. Please contact support.".into()
+        }
+        Code::ChallengesStopped => {
+            "PIN changes are paused right now. Please try again later. If it's urgent, contact support.".into()
+        }
         Code::CircleRateLimited => {
             format!("The wallet service is very busy. {}", try_again("in a moment"))
         }

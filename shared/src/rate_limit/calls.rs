@@ -34,9 +34,8 @@ impl Bucket {
     }
 
     /// Polls of challenges.
-    pub fn polls(burst: u32, interval: Duration) -> Self {
-        Self { tat: "pollsTat", call: "pollsId", burst, interval }
-    }
+    pub const POLLS: Self =
+        Self { tat: "pollsTat", call: "pollsId", burst: 20, interval: Duration::from_secs(2) };
 
     /// How far ahead of now the TAT may be for another request to be allowed.
     fn tolerance(&self) -> Duration {
@@ -54,6 +53,8 @@ pub enum RateLimit {
         /// When the next request will be allowed.
         until: OffsetDateTime,
     },
+    /// The operator has blocked the user: the item has the attribute `blocked`.
+    Blocked,
 }
 
 impl RateLimits {
@@ -87,8 +88,8 @@ impl RateLimits {
             .value(":reset", number(milliseconds(now + interval + tolerance + CLOCK_ERROR)))
             .condition(&format!("attribute_not_exists({tat}) OR {tat} <= :now OR {tat} > :reset"));
         match idle.send().await? {
-            Written::Yes(_) => return Ok(RateLimit::Allowed),
-            Written::No(old) if old.get(call) == Some(&id) => return Ok(RateLimit::Allowed),
+            Written::Yes(item) => return Ok(unless_blocked(&item)),
+            Written::No(old) if old.get(call) == Some(&id) => return Ok(unless_blocked(&old)),
             Written::No(_) => {}
         }
         let limit = milliseconds(now + tolerance);
@@ -97,7 +98,7 @@ impl RateLimits {
             .value(":limit", number(limit))
             .condition(&format!("{tat} > :now AND {tat} <= :limit AND {call} <> :id"));
         let old = match busy.send().await? {
-            Written::Yes(_) => return Ok(RateLimit::Allowed),
+            Written::Yes(item) => return Ok(unless_blocked(&item)),
             Written::No(old) => old,
         };
         match tat_of(&old, tat)? {
@@ -106,7 +107,7 @@ impl RateLimits {
                 Ok(RateLimit::Exceeded { until: now + Duration::from_millis(wait) })
             }
             // The request has been counted, or the item has expired since the first write.
-            _ => Ok(RateLimit::Allowed),
+            _ => Ok(unless_blocked(&old)),
         }
     }
 
@@ -132,6 +133,10 @@ impl RateLimits {
         let instant = nanoseconds.and_then(|at| OffsetDateTime::from_unix_timestamp_nanos(at).ok());
         instant.map(Some).ok_or(unreadable("sessionAt"))
     }
+}
+
+fn unless_blocked(item: &Item) -> RateLimit {
+    if item.contains_key("blocked") { RateLimit::Blocked } else { RateLimit::Allowed }
 }
 
 /// The key of a user's item.

@@ -2,10 +2,12 @@
 //! at Circle.
 //!
 //! The table's partition key `limitKey` is a hash, so that the table holds no user id. A user has one item for the calls to
-//! Circle ([`Bucket`]) and one for each hour with new challenges ([`ChallengeLimit`]).
+//! Circle ([`Bucket`]) and one for each hour with new challenges ([`ChallengeLimit`]). One more item, if it exists, stops new
+//! challenges for all users ([`Switch`]).
 
 mod calls;
 mod challenges;
+mod switch;
 
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use aws_sdk_dynamodb::Client;
 
 pub use self::calls::{Bucket, RateLimit};
 pub use self::challenges::ChallengeLimit;
+pub use self::switch::Switch;
 
 use crate::clock::Clock;
 use crate::dynamodb::{Update, text};

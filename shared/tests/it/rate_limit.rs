@@ -86,7 +86,7 @@ async fn users_and_buckets_do_not_share_a_limit() {
     let table = Table::start().await;
     assert_eq!(table.burst("alice", 25).await, 20);
     assert_eq!(table.burst("bobby", 25).await, 20);
-    let poll = table.limits.count_call(&alice(), Bucket::polls(1, SECOND), false).await.unwrap();
+    let poll = table.limits.count_call(&alice(), Bucket::POLLS, false).await.unwrap();
     assert_eq!(poll, RateLimit::Allowed);
 }
 

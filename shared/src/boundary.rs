@@ -1,0 +1,71 @@
+//! The boundary of a function that HTTP requests reach.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lambda_http::{Body, Request, Response};
+use tracing::Instrument;
+
+use crate::clock::{Clock, Deadline, timeout};
+use crate::config::{self, SettingError};
+use crate::platform::Platform;
+use crate::problem::Problem;
+use crate::{request, response};
+
+/// Time reserved for the final DynamoDB write, after the last call to Circle.
+const WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// Turns the work of a function into responses: its time limit, its log lines, its problem documents.
+#[derive(Debug)]
+pub struct Boundary {
+    clock: Arc<dyn Clock>,
+    request_timeout: Duration,
+}
+
+impl Boundary {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// If a setting is invalid.
+    pub fn new(platform: &Platform) -> Result<Self, SettingError> {
+        let request_timeout = config::request_timeout(&platform.environment)?;
+        Ok(Self { clock: Arc::clone(&platform.clock), request_timeout })
+    }
+
+    /// Runs `work` within the request's time and a log span with its id, and turns a problem into a response and one log
+    /// line. `work` receives the deadline for its calls to Circle.
+    ///
+    /// # Errors
+    /// Never: a failure is a response too.
+    pub async fn respond<W>(
+        &self,
+        request: &Request,
+        work: impl FnOnce(Deadline) -> W,
+    ) -> Result<Response<Body>, Infallible>
+    where
+        W: Future<Output = Result<Response<Body>, Problem>>,
+    {
+        let request_id = request::id(request);
+        let span = tracing::info_span!("request", request_id);
+        let clock = &*self.clock;
+        let deadline = request::deadline(request, self.request_timeout, clock);
+        let responding = async {
+            let work = work(deadline.earlier(WRITE_TIME));
+            match timeout(clock, deadline.remaining(clock), work)
+                .await
+                .unwrap_or_else(|late| Err(late.into()))
+            {
+                Ok(response) => {
+                    tracing::info!(status = response.status().as_u16(), "request completed");
+                    response
+                }
+                Err(problem) => {
+                    problem.log();
+                    response::problem(&problem, request_id, clock.now())
+                }
+            }
+        };
+        Ok(responding.instrument(span).await)
+    }
+}
