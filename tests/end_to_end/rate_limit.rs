@@ -140,26 +140,15 @@ async fn rate_limit_item_holds_no_user_id() {
 }
 
 #[tokio::test]
-async fn users_last_allowed_request_is_known_for_an_hour() {
-    let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1")]).await;
+async fn users_last_session_is_known() {
+    let app = App::at_noon().await;
     let rate_limits = RateLimits::new(&app.stack.platform, RATE_LIMITS_TABLE.into());
-    let (alice, bobby) = (USER.parse().unwrap(), "bobby".parse().unwrap());
-    let has_requested_within = async |age: Duration| {
-        let since = app.clock.now() - age;
-        assert!(!rate_limits.requested_since(&bobby, since).await.unwrap());
-        rate_limits.requested_since(&alice, since).await.unwrap()
-    };
-    assert!(!has_requested_within(60 * MINUTE).await);
-    app.advance(50 * MINUTE);
-    app.create_challenge().await;
-    assert!(has_requested_within(Duration::ZERO).await);
+    let user = USER.parse().unwrap();
+    assert_eq!(rate_limits.last_session(&user).await.unwrap(), None);
+    app.user_token().await;
+    assert_eq!(rate_limits.last_session(&user).await.unwrap(), Some(NOON));
     app.advance(5 * MINUTE);
-    is_over_limit(&app.post_challenge().send().await, "13:00 UTC", 300);
-    assert!(!has_requested_within(4 * MINUTE).await, "a rejected request does not count");
-    assert!(has_requested_within(5 * MINUTE).await);
-    app.advance(10 * MINUTE);
-    assert!(!has_requested_within(14 * MINUTE).await);
-    assert!(has_requested_within(15 * MINUTE).await, "the request was made in the hour before");
-    app.post_challenge().restore().send().await.is(201);
-    assert!(has_requested_within(Duration::ZERO).await);
+    app.create_challenge().await;
+    assert_eq!(rate_limits.last_session(&user).await.unwrap(), Some(NOON + 5 * MINUTE));
+    assert_eq!(rate_limits.last_session(&"bobby".parse().unwrap()).await.unwrap(), None);
 }

@@ -165,8 +165,8 @@ impl Run<'_> {
             return not_found;
         }
         let since = Policy::deferred_since(self.function.clock.now());
-        let is_deferred = match self.function.rate_limits.requested_since(&user, since).await {
-            Ok(is_deferred) => is_deferred,
+        let is_deferred = match self.function.rate_limits.last_session(&user).await {
+            Ok(last_session) => last_session.is_some_and(|at| at >= since),
             Err(error) => {
                 self.record_error(error, None);
                 return not_found;
