@@ -17,7 +17,10 @@ pub fn caller(request: &Request, claim: &str) -> Result<UserId, Problem> {
     let authorizer = request::context(request).and_then(|context| context.authorizer.as_ref());
     let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
     let jwt = jwt.ok_or_else(|| Problem::new(Cause::Unauthenticated))?;
-    let user_id = jwt.claims.get(claim).and_then(|value| value.parse().ok());
+    // API Gateway writes a claim that is a list as `[a b]`, which names no single user.
+    let is_list = |value: &&String| value.starts_with('[') && value.ends_with(']');
+    let value = jwt.claims.get(claim).filter(|value| !is_list(value));
+    let user_id = value.and_then(|value| value.parse().ok());
     user_id.ok_or_else(|| Problem::new(Cause::InvalidUserId))
 }
 

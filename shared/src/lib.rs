@@ -13,7 +13,7 @@
 //! 7. `problem`: every error that a caller can receive
 //! 8. `request`, `response`: HTTP events and responses
 //! 9. `boundary`, `identity`: from a request to a response; who is calling
-//! 10. `api`: what every function that callers reach shares
+//! 10. `api`, `lambda`: what every function that callers reach shares; from events to requests
 
 pub mod api;
 pub mod api_key;
@@ -28,6 +28,7 @@ pub mod config;
 pub mod dynamodb;
 pub mod failure;
 pub mod identity;
+pub mod lambda;
 pub mod metric;
 pub mod platform;
 pub mod problem;

@@ -1,6 +1,6 @@
 //! The Lambda binary: wiring only.
 
-use lambda_http::service_fn;
+use shared::lambda;
 use shared::platform::Platform;
 
 use create_challenge::{CreateChallenge, handle};
@@ -9,5 +9,5 @@ use create_challenge::{CreateChallenge, handle};
 async fn main() -> Result<(), lambda_http::Error> {
     let function = CreateChallenge::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
     function.warm_up().await;
-    lambda_http::run(service_fn(|request| handle(&function, request))).await
+    lambda::run(|request| handle(&function, request)).await
 }

@@ -1,13 +1,13 @@
 //! The Lambda binary: wiring only.
 
 use get_pin::handle;
-use lambda_http::service_fn;
 use shared::api::Api;
+use shared::lambda;
 use shared::platform::Platform;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     let api = Api::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
     api.warm_up().await;
-    lambda_http::run(service_fn(|request| handle(&api, request))).await
+    lambda::run(|request| handle(&api, request)).await
 }

@@ -1,6 +1,6 @@
 //! The Lambda binary: wiring only.
 
-use lambda_http::service_fn;
+use shared::lambda;
 use shared::platform::Platform;
 
 use receive_webhook::{ReceiveWebhook, handle};
@@ -8,5 +8,5 @@ use receive_webhook::{ReceiveWebhook, handle};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     let function = ReceiveWebhook::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
-    lambda_http::run(service_fn(|request| handle(&function, request))).await
+    lambda::run(|request| handle(&function, request)).await
 }

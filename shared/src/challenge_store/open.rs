@@ -152,10 +152,8 @@ impl ChallengeStore {
     pub async fn record_not_found(&self, check: &Check) -> Result<Vec<OffsetDateTime>, StoreError> {
         let now = self.clock.now().unix_timestamp();
         // A set, so that a retried write counts once.
-        let update = self
-            .after(check)
-            .add("notFoundAt :now")
-            .value(":now", AttributeValue::Ns(vec![now.to_string()]));
+        let update =
+            self.after(check).add("notFoundAt :now").value(":now", AttributeValue::Ns(vec![now.to_string()]));
         let Written::Yes(item) = update.send().await? else { return Ok(Vec::new()) };
         let times = item.get("notFoundAt").and_then(|times| times.as_ns().ok());
         let times = times.into_iter().flatten().filter_map(|time| time.parse().ok());

@@ -6,6 +6,8 @@ mod challenge_store;
 mod circle;
 /// Connections that the server closes, and clocks that jump.
 mod connections;
+/// Lambda's events, ordinary and odd.
+mod events;
 /// The layers of the crate's modules.
 mod layers;
 /// The cache of public keys, and the signature check.
