@@ -69,9 +69,11 @@ fn binary() -> Command {
 }
 
 #[tokio::test]
-async fn invalid_base64_fails_its_invocation_only() {
+async fn an_odd_event_gets_a_response_and_the_process_goes_on() {
     let (sender, mut posted) = mpsc::unbounded_channel();
-    let events = [event("POST", "!!! not base64 !!!".into(), true), event("HEAD", Value::Null, false)];
+    let mut odd = event("POST", "!!! not base64 !!!".into(), true);
+    odd["rawQueryString"] = "a=b c".into();
+    let events = [odd, event("HEAD", Value::Null, false)];
     let api = RuntimeApi { events: Arc::new(Mutex::new(events.into())), posted: sender };
     let router = Router::new()
         .route("/2018-06-01/runtime/invocation/next", get(next))
@@ -90,13 +92,14 @@ async fn invalid_base64_fails_its_invocation_only() {
         .env("AWS_REGION", "eu-central-1")
         .env("CHALLENGES_TABLE", "challenges")
         .env("CIRCLE_API_KEY_SECRET_ID", "circle-api-key")
+        .env("CIRCLE_SOURCE_IPS", "")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
     let mut process = command.spawn().unwrap();
 
-    let (kind, failure) = posted.recv().await.unwrap();
-    assert_eq!(kind, "error", "{failure}");
+    let (kind, rejected) = posted.recv().await.unwrap();
+    assert_eq!((kind.as_str(), &rejected["statusCode"]), ("response", &json!(401)));
     let (kind, response) = posted.recv().await.unwrap();
     assert_eq!((kind.as_str(), &response["statusCode"]), ("response", &json!(200)));
     assert_eq!(process.try_wait().unwrap(), None, "the process goes on");
