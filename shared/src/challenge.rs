@@ -52,7 +52,9 @@ pub enum Status {
 
 impl From<String> for Status {
     fn from(name: String) -> Self {
-        name.parse().unwrap_or(Self::Unknown(name))
+        let known =
+            name.to_ascii_uppercase().parse().ok().filter(|status| !matches!(status, Self::Unknown(_)));
+        known.unwrap_or(Self::Unknown(name))
     }
 }
 
@@ -175,7 +177,7 @@ impl Report {
             user_id: text("userId").and_then(|user_id| user_id.parse().ok()),
             challenge_type,
             status: status.into(),
-            error_code: challenge["errorCode"].as_i64().filter(|code| *code != 0).map(CircleCode),
+            error_code: CircleCode::read(&challenge["errorCode"]).filter(|code| code.0 != 0),
             error_message: text("errorMessage").map(redact_long_tokens),
             correlation_ids: correlation_ids.take(CORRELATION_IDS_LIMIT).map(str::to_owned).collect(),
             source,
@@ -284,6 +286,7 @@ mod tests {
             assert_eq!(Status::from(name.to_owned()).as_str(), name);
         }
         assert_eq!(Status::from("COMPLETED".to_owned()).as_str(), "COMPLETE");
+        assert_eq!(Status::from("Complete".to_owned()), Status::Complete, "any case is read");
         for name in ["CHANGE_PIN", "RESTORE_PIN"] {
             assert_eq!(name.parse::<ChallengeType>().unwrap().as_str(), name);
         }

@@ -9,6 +9,10 @@
 pub enum Metric {
     /// Circle named another user for a challenge than the record has.
     ReportOfAnotherUser,
+    /// A webhook was not about a challenge of a type that this service creates.
+    WebhookIgnored,
+    /// A webhook was about a challenge that nobody has requested through this service.
+    UnrequestedChallenge,
     /// Circle reported COMPLETE for a challenge that it had reported as failed or expired. The record says COMPLETE now.
     CompleteAfterFailure,
     /// Circle reported a second final status that differs from the first, and the record keeps the first.

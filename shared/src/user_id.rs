@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The id of an end user at Circle, chosen by the app: 5 to 50 characters, none of them a control character (Circle
-/// calls it the external user id).
+/// The id of an end user at Circle, chosen by the app (Circle calls it the external user id): 5 to 50 characters, without
+/// control characters and without white space around it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserId(String);
 
@@ -25,7 +25,7 @@ impl FromStr for UserId {
 
     fn from_str(text: &str) -> Result<Self, InvalidUserId> {
         let length_fits = (5..=50).contains(&text.chars().count());
-        if length_fits && !text.chars().any(char::is_control) {
+        if length_fits && text.trim() == text && !text.chars().any(char::is_control) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidUserId)
@@ -48,7 +48,16 @@ mod tests {
         for good in ["12345", &"x".repeat(50), "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", "auth0|abc/def"] {
             assert_eq!(good.parse::<UserId>().unwrap().as_str(), good);
         }
-        for bad in ["", "1234", &"x".repeat(51), "\u{e9}\u{e9}\u{e9}\u{e9}", "12345\n", "1234\u{0}"] {
+        for bad in [
+            "",
+            "1234",
+            &"x".repeat(51),
+            "\u{e9}\u{e9}\u{e9}\u{e9}",
+            "12345\n",
+            "1234\u{0}",
+            " 12345",
+            "12345\u{a0}",
+        ] {
             assert_eq!(bad.parse::<UserId>(), Err(InvalidUserId), "{bad}");
         }
     }

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// decides.
 ///
 /// # Errors
-/// `user_disabled`, `pin_not_set`, `pin_locked`, `security_questions_not_set`, `security_answers_locked`.
+/// `user_disabled`, `pin_not_used`, `pin_not_set`, `pin_locked`, `security_questions_not_set`, `security_answers_locked`.
 pub(crate) fn check(
     user: &EndUser,
     challenge_type: ChallengeType,
@@ -17,6 +17,9 @@ pub(crate) fn check(
 ) -> Result<(), Problem> {
     if user.is_disabled() {
         return Err(Problem::new(Cause::UserDisabled));
+    }
+    if user.has_other_auth_mode() {
+        return Err(Problem::new(Cause::PinNotUsed));
     }
     if user.pin_status == Some(PinStatus::Unset) {
         return Err(Problem::new(Cause::PinNotSet));
@@ -97,6 +100,10 @@ mod tests {
         assert_eq!(code(&user, ChallengeType::ChangePin), None);
         assert_eq!(code(&user, ChallengeType::RestorePin), None);
         user.pin_status = Some(PinStatus::Unknown("FROZEN".into()));
+        assert_eq!(code(&user, ChallengeType::ChangePin), None);
+        user.auth_mode = Some("EMAIL".into());
+        assert_eq!(code(&user, ChallengeType::ChangePin), Some(Code::PinNotUsed));
+        user.auth_mode = Some("PIN".into());
         assert_eq!(code(&user, ChallengeType::ChangePin), None);
         user.status = Some("DISABLED".into());
         assert_eq!(code(&user, ChallengeType::ChangePin), Some(Code::UserDisabled));

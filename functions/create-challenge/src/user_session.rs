@@ -6,13 +6,14 @@ use shared::clock::Deadline;
 use shared::secrets::UserToken;
 use shared::user_id::UserId;
 
-/// A user token in use, which can be replaced once.
+/// A user token in use, which can be replaced once if Circle no longer accepts it.
 pub(crate) struct UserSession<'a> {
     circle: &'a Circle,
     user: &'a UserId,
     deadline: Deadline,
     token: UserToken,
     new: Option<Session>,
+    is_replaced: bool,
 }
 
 impl<'a> UserSession<'a> {
@@ -28,12 +29,15 @@ impl<'a> UserSession<'a> {
                 tokio::join!(circle.create_session(user, deadline), circle.user(user, deadline));
             let (end_user, session) = (end_user?, session?);
             let token = session.user_token.clone();
-            return Ok((Self { circle, user, deadline, token, new: Some(session) }, end_user));
+            return Ok((
+                Self { circle, user, deadline, token, new: Some(session), is_replaced: false },
+                end_user,
+            ));
         };
-        let mut session = Self { circle, user, deadline, token, new: None };
+        let mut session = Self { circle, user, deadline, token, new: None, is_replaced: false };
         let end_user = match circle.user_of_token(&session.token, deadline).await {
             Err(error) => {
-                session.replace_expired(error).await?;
+                session.replace(error).await?;
                 circle.user_of_token(&session.token, deadline).await?
             }
             Ok(end_user) => end_user,
@@ -50,19 +54,20 @@ impl<'a> UserSession<'a> {
         let Self { circle, deadline, .. } = *self;
         match circle.create_challenge(challenge_type, &self.token, key, deadline).await {
             Err(error) => {
-                self.replace_expired(error).await?;
+                self.replace(error).await?;
                 circle.create_challenge(challenge_type, &self.token, key, deadline).await
             }
             created => created,
         }
     }
 
-    /// Creates a new session after a call has failed because the caller's token has expired, so that the call can be
-    /// retried once. Any other error is returned.
-    async fn replace_expired(&mut self, error: CircleError) -> Result<(), CircleError> {
-        if !error.is_user_token_expired() || self.new.is_some() {
+    /// Creates a new session after a call has failed because the token has expired or a newer one has ended it, so that the
+    /// call can be retried once. Any other error is returned.
+    async fn replace(&mut self, error: CircleError) -> Result<(), CircleError> {
+        if !error.is_user_token_ended() || self.is_replaced {
             return Err(error);
         }
+        self.is_replaced = true;
         let session = self.circle.create_session(self.user, self.deadline).await?;
         self.token = session.user_token.clone();
         self.new = Some(session);

@@ -27,6 +27,9 @@ async fn get_pin(api: &Api, request: &Request, deadline: Deadline) -> Result<Res
     if user.is_disabled() {
         return Err(Problem::new(Cause::UserDisabled));
     }
+    if user.has_other_auth_mode() {
+        return Err(Problem::new(Cause::PinNotUsed));
+    }
     Ok(response::json(StatusCode::OK, &PinView::from(&user)))
 }
 

@@ -15,6 +15,7 @@ use shared::challenge::Report;
 use shared::challenge_store::{ApplyOutcome, ChallengeStore};
 use shared::circle::Circle;
 use shared::config::{self, CircleSettings, SettingError};
+use shared::metric::Metric;
 use shared::platform::Platform;
 use shared::problem::{Cause, Problem};
 use shared::webhook::{self, Notification, PublicKeys};
@@ -97,7 +98,10 @@ async fn receive_webhook(function: &ReceiveWebhook, request: &Request) -> Result
         .map_err(|error| Problem::new(Cause::UnreadableNotification).because(error))?;
     let outcome = match notification {
         Notification::Challenge(report) => apply(function, &report).await?,
-        Notification::Other => Outcome::Ignored,
+        Notification::Other => {
+            tracing::info!(metric = Metric::WebhookIgnored.as_str(), "webhook ignored");
+            Outcome::Ignored
+        }
     };
 
     #[derive(Serialize)]
@@ -117,8 +121,10 @@ fn check_source(function: &ReceiveWebhook, request: &Request) -> Result<(), Prob
 }
 
 async fn apply(function: &ReceiveWebhook, report: &Report) -> Result<Outcome, Problem> {
-    let outcome = function.challenges.apply(report).await?.outcome;
-    let challenge_id = report.challenge_id;
-    tracing::info!(%challenge_id, status = report.status.as_str(), ?outcome, "webhook processed");
+    let applied = function.challenges.apply(report).await?;
+    let (challenge_id, outcome) = (report.challenge_id, applied.outcome);
+    // Other apps of the Circle account cause these, and so can anybody who subscribes the endpoint at Circle.
+    let metric = applied.record.requested_at.is_none().then_some(Metric::UnrequestedChallenge.as_str());
+    tracing::info!(metric, %challenge_id, status = report.status.as_str(), ?outcome, "webhook processed");
     Ok(outcome.into())
 }

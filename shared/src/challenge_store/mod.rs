@@ -120,7 +120,9 @@ impl ChallengeStore {
             )
             .value(":epoch", number(now.unix_timestamp()));
         if let Some(user_id) = &report.user_id {
-            update = update.set("userId = if_not_exists(userId, :userId)", ":userId", text(user_id.as_str()));
+            update = update
+                .set("userId = if_not_exists(userId, :userId)", ":userId", text(user_id.as_str()))
+                .set_again("namedUserId = :userId");
         }
         if let Some(id) = &report.notification_id {
             update = update.set("notificationId = :notificationId", ":notificationId", text(id));
@@ -190,15 +192,17 @@ impl ChallengeStore {
             // It is checked again, even if it was abandoned before.
             .remove(&["abandonedAt", "abandonedReason", "notFoundAt"])
             .condition("attribute_not_exists(#rank) OR #rank < :final");
-        let settled = match create.send().await? {
-            Written::Yes(new) => return challenge(&new),
-            Written::No(old) => challenge(&old)?,
+        let (record, is_open) = match create.send().await? {
+            Written::Yes(new) => (new, true),
+            Written::No(old) => (old, false),
         };
-        if settled.requested_at.is_some() {
-            return Ok(settled);
+        let is_first = record.get("requestedAt").is_none_or(|at| *at == timestamp(now));
+        if is_first && record.get("namedUserId").is_some_and(|named| *named != text(user.as_str())) {
+            log_other_user(challenge_id);
         }
-        if settled.user_id.as_ref().is_some_and(|named| named != user) {
-            tracing::warn!(metric = Metric::ReportOfAnotherUser.as_str(), %challenge_id, "Circle named another user than the caller");
+        let record = challenge(&record)?;
+        if is_open || record.requested_at.is_some() {
+            return Ok(record);
         }
         let create_on_final = self
             .creation(challenge_id, user, challenge_type, retention, now)
@@ -305,7 +309,7 @@ fn log_conflicts(report: &Report, record: &Challenge, is_applied: bool) {
     if let (Some(named), Some(known)) = (&report.user_id, &record.user_id)
         && named != known
     {
-        tracing::warn!(metric = Metric::ReportOfAnotherUser.as_str(), %challenge_id, "Circle named another user than the record");
+        log_other_user(challenge_id);
     }
     if is_applied && record.previous_status.as_ref().is_some_and(Status::is_final) {
         let previous = record.previous_status.as_ref().map(Status::as_str);
@@ -321,4 +325,12 @@ fn log_conflicts(report: &Report, record: &Challenge, is_applied: bool) {
             "Circle reported a second final status that differs from the first"
         );
     }
+}
+
+/// Logs and counts that Circle names another user for a challenge than the caller who requested it.
+fn log_other_user(challenge_id: Uuid) {
+    tracing::warn!(
+        metric = Metric::ReportOfAnotherUser.as_str(), %challenge_id,
+        "Circle named another user than the one who requested the challenge"
+    );
 }

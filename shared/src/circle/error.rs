@@ -100,12 +100,23 @@ impl CircleError {
         )
     }
 
+    /// Whether Circle says that the user token is of no use any more: it has expired, or a newer one has ended it.
+    pub fn is_user_token_ended(&self) -> bool {
+        matches!(self.code(), Some(CircleCode::USER_TOKEN_NOT_FOUND | CircleCode::USER_TOKEN_EXPIRED))
+    }
+
     /// Whether Circle does not know the user, the challenge or another resource.
     pub fn is_not_found(&self) -> bool {
         matches!(
             self,
-            Self::Response { code: Some(CircleCode::USER_NOT_FOUND | CircleCode::CHALLENGE_NOT_FOUND), .. }
-                | Self::Response { status: 404, code: Some(CircleCode::PARAMETER_INVALID), .. }
+            Self::Response {
+                code: Some(
+                    CircleCode::USER_NOT_FOUND
+                        | CircleCode::CHALLENGE_NOT_FOUND
+                        | CircleCode::CHALLENGE_ID_INVALID
+                ),
+                ..
+            } | Self::Response { status: 404, code: Some(CircleCode::PARAMETER_INVALID), .. }
         )
     }
 

@@ -255,17 +255,13 @@ impl Circle {
             return Ok(Response { status: status.as_u16(), data: envelope.data });
         }
 
-        #[derive(Deserialize, Default)]
-        struct ErrorBody {
-            code: Option<CircleCode>,
-            message: Option<String>,
-        }
-        let ErrorBody { code, message } = serde_json::from_slice(&body).unwrap_or_default();
+        let error: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let (code, message) = (CircleCode::read(&error["code"]), error["message"].as_str());
         Err(CircleError::Response {
             call: call.name,
             status: status.as_u16(),
             code,
-            message: message.map(|message| redact_secrets(&message, key, call.user_token)),
+            message: message.map(|message| redact_secrets(message, key, call.user_token)),
             request_id,
             retry_after,
         })

@@ -37,6 +37,9 @@ pub(super) struct UserFound {
 pub struct EndUser {
     /// ENABLED or DISABLED.
     pub status: Option<String>,
+    /// How the user signs in to Circle: `PIN`, or another method such as `EMAIL`, with which there is no PIN. Circle's API
+    /// reference does not list it, but its responses have it.
+    pub auth_mode: Option<String>,
     /// Whether the user has a PIN, and whether it is locked.
     pub pin_status: Option<PinStatus>,
     /// The same for the security questions.
@@ -66,7 +69,12 @@ impl EndUser {
 
     /// Whether Circle has disabled the user.
     pub fn is_disabled(&self) -> bool {
-        self.status.as_deref() == Some("DISABLED")
+        self.status.as_deref().is_some_and(|status| status.eq_ignore_ascii_case("DISABLED"))
+    }
+
+    /// Whether the user signs in to Circle in a way that has no PIN.
+    pub fn has_other_auth_mode(&self) -> bool {
+        self.auth_mode.as_deref().is_some_and(|mode| !mode.is_empty() && !mode.eq_ignore_ascii_case("PIN"))
     }
 }
 
@@ -88,7 +96,9 @@ pub enum PinStatus {
 
 impl From<String> for PinStatus {
     fn from(name: String) -> Self {
-        name.parse().unwrap_or(Self::Unknown(name))
+        let known =
+            name.to_ascii_uppercase().parse().ok().filter(|status| !matches!(status, Self::Unknown(_)));
+        known.unwrap_or(Self::Unknown(name))
     }
 }
 

@@ -29,6 +29,7 @@ pub enum Cause {
     UserNotFound,
     ChallengeNotFound,
     PinNotSet,
+    PinNotUsed,
     SecurityQuestionsNotSet,
     PinLocked,
     SecurityAnswersLocked,
@@ -55,6 +56,8 @@ pub enum Cause {
     ApiKeyUnavailable,
     ApiKeyUnusable,
     ApiKeyRejected,
+    ApiKeyNotAllowed,
+    AddressNotAllowed,
     Timeout,
 }
 
@@ -154,6 +157,10 @@ impl Cause {
             Self::PinNotSet => {
                 (Code::PinNotSet, "The user has no PIN yet. Let the user set one with Circle's SDK first.")
             }
+            Self::PinNotUsed => (
+                Code::PinNotUsed,
+                "The user signs in to Circle without a PIN, for example by e-mail, so there is no PIN to change.",
+            ),
             Self::SecurityQuestionsNotSet => (
                 Code::SecurityQuestionsNotSet,
                 "The user has no security questions, so the PIN can be changed but not restored.",
@@ -255,6 +262,14 @@ impl Cause {
             Self::ApiKeyRejected => (
                 Code::Misconfigured,
                 "Circle rejects the service's API key. Its operator finds the cause in the log.",
+            ),
+            Self::ApiKeyNotAllowed => (
+                Code::Misconfigured,
+                "The service's Circle API key lacks a permission for this call. Its operator has to add it at Circle.",
+            ),
+            Self::AddressNotAllowed => (
+                Code::Misconfigured,
+                "Circle rejects the call without a reason. Its operator has to check the IP allowlist of the Circle API key.",
             ),
             Self::Timeout => (
                 Code::Timeout,

@@ -38,6 +38,8 @@ pub enum Code {
     ChallengeNotFound,
     /// The user has no PIN yet.
     PinNotSet,
+    /// The user signs in to Circle in a way that has no PIN.
+    PinNotUsed,
     /// The user has no security questions to restore the PIN with.
     SecurityQuestionsNotSet,
     /// PIN entry is locked.
@@ -112,6 +114,7 @@ impl Code {
             Self::UserNotFound => (StatusCode::NOT_FOUND, "User not found"),
             Self::ChallengeNotFound => (StatusCode::NOT_FOUND, "Challenge not found"),
             Self::PinNotSet => (StatusCode::CONFLICT, "PIN not set"),
+            Self::PinNotUsed => (StatusCode::CONFLICT, "PIN not used"),
             Self::SecurityQuestionsNotSet => (StatusCode::CONFLICT, "Security questions not set"),
             Self::PinLocked => (StatusCode::LOCKED, "PIN locked"),
             Self::SecurityAnswersLocked => (StatusCode::LOCKED, "Security answers locked"),

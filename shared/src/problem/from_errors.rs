@@ -6,22 +6,25 @@ use crate::circle::CircleError;
 use crate::circle_code::CircleCode;
 use crate::clock::Elapsed;
 use crate::dynamodb::StoreError;
-use crate::webhook::VerifyError;
+use crate::webhook::{KeyError, VerifyError};
 
 impl From<CircleError> for Problem {
     fn from(error: CircleError) -> Self {
-        let cause = match &error {
-            CircleError::Response { status, code, .. } => of_response(*status, *code),
-            CircleError::Unreachable { .. } => Cause::CircleUnreachable,
-            CircleError::TimedOut { .. } => Cause::Timeout,
-            CircleError::Unreadable { .. } => Cause::CircleUnreadable,
-            CircleError::ApiKey(ApiKeyError::Unavailable { .. }) => Cause::ApiKeyUnavailable,
-            CircleError::ApiKey(_) => Cause::ApiKeyUnusable,
-        };
-        let mut problem = Self::new(cause);
+        let mut problem = Self::new(of_circle(&error));
         problem.circle_code = error.code();
         problem.retry_after = error.retry_after().or(problem.retry_after);
         problem.because(error)
+    }
+}
+
+fn of_circle(error: &CircleError) -> Cause {
+    match error {
+        CircleError::Response { status, code, .. } => of_response(*status, *code),
+        CircleError::Unreachable { .. } => Cause::CircleUnreachable,
+        CircleError::TimedOut { .. } => Cause::Timeout,
+        CircleError::Unreadable { .. } => Cause::CircleUnreadable,
+        CircleError::ApiKey(ApiKeyError::Unavailable { .. }) => Cause::ApiKeyUnavailable,
+        CircleError::ApiKey(_) => Cause::ApiKeyUnusable,
     }
 }
 
@@ -43,11 +46,12 @@ fn of_response(status: u16, code: Option<CircleCode>) -> Cause {
         (Some(CircleCode::SECURITY_QUESTIONS_NOT_SET), _) => Cause::SecurityQuestionsNotSet,
         (Some(CircleCode::PIN_LOCKED), _) => Cause::PinLocked,
         (Some(CircleCode::SECURITY_ANSWERS_LOCKED), _) => Cause::SecurityAnswersLocked,
-        (
-            Some(CircleCode::API_KEY_NOT_ALLOWED | CircleCode::API_KEY_INVALID | CircleCode::UNAUTHORIZED),
-            _,
-        )
-        | (None, 401) => Cause::ApiKeyRejected,
+        (Some(CircleCode::API_KEY_INVALID | CircleCode::UNAUTHORIZED), _) | (None, 401) => {
+            Cause::ApiKeyRejected
+        }
+        (Some(CircleCode::API_KEY_NOT_ALLOWED), _) => Cause::ApiKeyNotAllowed,
+        // What Circle responds to an address that is not on the allowlist of the key is not documented.
+        (None, 403) => Cause::AddressNotAllowed,
         (Some(CircleCode::PARAMETER_MISSING | CircleCode::PARAMETER_INVALID), _) => {
             Cause::CircleRejectedRequest
         }
@@ -58,12 +62,21 @@ fn of_response(status: u16, code: Option<CircleCode>) -> Cause {
             Some(
                 CircleCode::INCORRECT_PIN
                 | CircleCode::INCORRECT_ANSWERS
+                | CircleCode::SECURITY_QUESTIONS_NOT_RESETTABLE
+                | CircleCode::DEVICE_ID_NOT_FOUND
+                | CircleCode::DEVICE_ID_INVALID
+                | CircleCode::APP_ID_INVALID
+                | CircleCode::CONTENT_MISMATCH
                 | CircleCode::ENCRYPTION_KEY_INVALID
+                | CircleCode::PIN_INFORMATION_MISSING
+                | CircleCode::PIN_INFORMATION_INVALID
                 | CircleCode::CHALLENGE_EXPIRED,
             ),
             _,
         ) => Cause::CircleRejectedUserInput,
-        (Some(CircleCode::CHALLENGE_NOT_FOUND), _) => Cause::CircleUnknownChallenge,
+        (Some(CircleCode::CHALLENGE_NOT_FOUND | CircleCode::CHALLENGE_ID_INVALID), _) => {
+            Cause::CircleUnknownChallenge
+        }
         (_, 429) | (Some(CircleCode::RATE_LIMITED), _) => Cause::CircleRateLimited,
         (_, 500..) => Cause::CircleFailed,
         (None | Some(CircleCode::UNKNOWN_ERROR), _) => Cause::CircleRejectedWithoutReason,
@@ -87,6 +100,7 @@ impl From<VerifyError> for Problem {
             VerifyError::Header(_) | VerifyError::UnknownKey(_) | VerifyError::WrongSignature => {
                 Cause::InvalidSignature
             }
+            VerifyError::Key(KeyError::Circle(error)) if error.is_api_key_unusable() => of_circle(error),
             VerifyError::Key(_) => Cause::PublicKeyUnavailable,
         };
         Self::new(cause).because(error)

@@ -36,6 +36,7 @@ pub fn user_message(code: Code, retry_at: Option<OffsetDateTime>, now: OffsetDat
         }
         Code::ChallengeNotFound => "We can't find this request. Please start again.".into(),
         Code::PinNotSet => "You haven't set a PIN yet. Please set one first.".into(),
+        Code::PinNotUsed => "Your wallet doesn't use a PIN, so there is nothing to change.".into(),
         // It does not mention support: nobody can help a user who has lost both the PIN and the answers.
         Code::SecurityQuestionsNotSet => {
             "You haven't set up security questions, so you can't reset your PIN. If you know your PIN, you can change it.".into()

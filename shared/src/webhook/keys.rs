@@ -20,7 +20,7 @@ use crate::clock::{Clock, Deadline, Moment};
 const KNOWN_LIMIT: usize = 32;
 
 /// How many unknown ids are remembered. The rate of fetches keeps their number well below this.
-const UNKNOWN_LIMIT: usize = 256;
+const UNKNOWN_LIMIT: usize = 512;
 
 /// How long an id that Circle does not know is remembered.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
@@ -28,9 +28,10 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 /// The longest that fetching a key from Circle may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many fetches may start at once, and how long it takes until another may.
-const FETCH_BURST: u32 = 10;
-const FETCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How many fetches may start at once, and how long it takes until another may. A sister product of Circle's signs each
+/// webhook with another key; five of them a second must get through.
+const FETCH_BURST: u32 = 20;
+const FETCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Circle's public keys, fetched when a webhook first names them.
 #[derive(Clone)]

@@ -162,7 +162,14 @@ async fn each_circle_code_has_its_problem() {
         (418, Some(155_119), Code::PinLocked),
         (418, Some(155_120), Code::SecurityAnswersLocked),
         (418, Some(999_999), Code::CircleError),
+        (418, Some(155_108), Code::CircleError),
+        (418, Some(155_113), Code::CircleError),
+        (418, Some(155_117), Code::CircleError),
+        (418, Some(155_122), Code::CircleError),
+        (418, Some(155_124), Code::CircleError),
+        (418, Some(155_137), Code::CircleError),
         (404, None, Code::CircleError),
+        (403, None, Code::Misconfigured),
         (302, None, Code::CircleError),
     ] {
         server.replies([Json(status, json!({ "code": code, "message": "theirs" }))]);
