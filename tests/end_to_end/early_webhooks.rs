@@ -32,7 +32,7 @@ async fn failed_creation_is_completed_by_its_retry() {
     let retried = request(&app).await;
     assert_eq!(challenge_id(retried.is(200)), id);
     assert_eq!(retried.body["status"], "COMPLETE");
-    let shown = ["challengeId", "type", "status", "createdAt", "updatedAt"];
+    let shown = ["challengeId", "type", "status", "createdAt", "updatedAt", "checkedAt"];
     assert_eq!(shown.map(|name| &retried.body[name]), shown.map(|name| &record[name]));
     assert!(app.record(id).await["requestedAt"].is_string());
     assert_eq!(app.challenge(id).await["status"], "COMPLETE");
@@ -52,6 +52,7 @@ async fn creation_adopts_the_record_of_an_earlier_webhook() {
     shows(&request(&app).await, 200, id, "IN_PROGRESS");
     let adopted = json!({
         "requestedAt": "2026-01-01T12:01:00Z",
+        "requestedAtMs": (NOON.unix_timestamp() + 60) * 1000,
         "expiresAt": expires_at(60),
         "nextCheckAt": NOON.unix_timestamp() + 60 + 600,
         "notificationId": record["notificationId"],
@@ -65,7 +66,8 @@ async fn creation_adopts_the_record_of_an_earlier_final_webhook() {
     let id = create_at_circle(&app, KEY).await;
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.wait_for_webhook(id, "COMPLETE", 200).await;
-    let record = with(unrequested_record(&app, id, "COMPLETE"), json!({ "settledBy": "webhook" }));
+    let settled = json!({ "settledBy": "webhook", "previousStatus": "IN_PROGRESS" });
+    let record = with(unrequested_record(&app, id, "COMPLETE"), settled.clone());
     assert_eq!(app.record(id).await, record);
     is_hidden(&app, id).await;
 
@@ -73,11 +75,11 @@ async fn creation_adopts_the_record_of_an_earlier_final_webhook() {
     shows(&request(&app).await, 200, id, "COMPLETE");
     let adopted = json!({
         "requestedAt": "2026-01-01T12:01:00Z",
+        "requestedAtMs": (NOON.unix_timestamp() + 60) * 1000,
         "expiresAt": expires_at(60),
         "notificationId": record["notificationId"],
-        "settledBy": "webhook",
     });
-    let record = with(expected_record(id, "COMPLETE"), adopted);
+    let record = with(with(expected_record(id, "COMPLETE"), settled), adopted);
     assert_eq!(app.record(id).await, record);
     assert_eq!(app.challenge(id).await, expected_challenge(id, "COMPLETE"));
 
@@ -167,6 +169,7 @@ async fn create_at_circle(app: &App, callers_key: &str) -> Uuid {
 fn unrequested_record(app: &App, id: Uuid, status: &str) -> Value {
     let unrequested = json!({
         "requestedAt": null,
+        "requestedAtMs": null,
         "retentionSeconds": null,
         "openShard": null,
         "nextCheckAt": null,

@@ -57,16 +57,22 @@ async fn failure_without_a_code_has_the_reason_other() {
     assert_eq!(failure, &json!({ "reason": "other", "message": text(failure, "message") }));
     let record = app.record(id).await;
     assert_eq!((record.get("errorCode"), record.get("errorMessage")), (None, None));
+    assert_eq!(record["reason"], "other");
 }
 
 #[tokio::test]
-async fn expired_challenge_has_not_failed() {
+async fn expired_challenge_has_the_reason_expired() {
     let app = App::at_noon().await;
     let id = app.create_challenge().await;
     app.circle.expire_challenge(id, Expiry::Expired).unwrap();
     app.wait_for_webhook(id, "EXPIRED", 200).await;
-    assert_eq!(app.challenge(id).await, expected_challenge(id, "EXPIRED"));
-    assert_eq!(app.record(id).await["rank"], 2);
+    let shown = app.challenge(id).await;
+    let message = text(&shown["failure"], "message");
+    let failure = json!({ "failure": { "reason": "expired", "message": message } });
+    assert_eq!(shown, with(expected_challenge(id, "EXPIRED"), failure));
+    let record = app.record(id).await;
+    let values = ["rank", "errorCode", "reason"].map(|name| &record[name]);
+    assert_eq!(json!(values), json!([2, null, "expired"]));
 }
 
 async fn create_restore_challenge(app: &App) -> Uuid {
@@ -78,11 +84,16 @@ async fn has_failed(app: &App, id: Uuid, code: i32, reason: &str) {
     app.wait_for_webhook(id, "FAILED", 200).await;
     let (shown, record) = (app.challenge(id).await, app.record(id).await);
     let message = text(&shown["failure"], "message");
-    let failure = json!({ "code": code, "reason": reason, "message": message });
+    let locked_until = if reason == "pin_locked" { json!("2026-01-01T12:30:00Z") } else { json!(null) };
+    let failure = with(
+        json!({ "circleCode": code, "reason": reason, "message": message }),
+        json!({ "lockedUntil": locked_until }),
+    );
     let expected = json!({ "type": record["type"], "failure": failure });
     assert_eq!(shown, with(expected_challenge(id, "FAILED"), expected));
     let circles_message = app.circle.challenge(id).unwrap().error_message;
     assert!(!message.is_empty() && Some(message) != circles_message.as_deref(), "{message}");
-    let values = ["status", "rank", "errorCode", "errorMessage", "settledBy"].map(|name| &record[name]);
-    assert_eq!(json!(values), json!(["FAILED", 2, code, circles_message, "webhook"]));
+    let values =
+        ["status", "rank", "errorCode", "errorMessage", "reason", "settledBy"].map(|name| &record[name]);
+    assert_eq!(json!(values), json!(["FAILED", 2, code, circles_message, reason, "webhook"]));
 }

@@ -42,7 +42,8 @@ async fn pin_is_changed() {
 
     app.advance(MINUTE);
     circle.enter_pin(id, PinEntry { new_pin: Some("445566".into()), ..PinEntry::typed(PIN) }).unwrap();
-    let settled = with(expected_record(id, "COMPLETE"), json!({ "settledBy": "webhook" }));
+    let after = json!({ "settledBy": "webhook", "previousStatus": "IN_PROGRESS" });
+    let settled = with(expected_record(id, "COMPLETE"), after);
     is_reported(&app, id, settled, "2026-01-01T12:02:00Z", 120).await;
 
     let next = app.create_challenge().await;
@@ -62,7 +63,8 @@ async fn pin_is_restored() {
     let started = restore(expected_record(id, "IN_PROGRESS"));
     is_reported(&app, id, started, "2026-01-01T12:00:00Z", 0).await;
     app.circle.answer_security_questions(id, true, Some("101010".into())).unwrap();
-    let settled = with(restore(expected_record(id, "COMPLETE")), json!({ "settledBy": "webhook" }));
+    let after = json!({ "settledBy": "webhook", "previousStatus": "IN_PROGRESS" });
+    let settled = with(restore(expected_record(id, "COMPLETE")), after);
     is_reported(&app, id, settled, "2026-01-01T12:00:00Z", 0).await;
     let next = app.create_challenge().await;
     assert_eq!(app.circle.enter_pin(next, PinEntry::typed("101010")).unwrap().status, "COMPLETE");
@@ -73,10 +75,11 @@ async fn pin_is_restored() {
 async fn is_reported(app: &App, id: Uuid, record: Value, updated_at: &str, seconds: i64) {
     let status = text(&record, "status").to_owned();
     app.wait_for_webhook(id, &status, 200).await;
-    let shown = json!({ "type": record["type"], "updatedAt": updated_at });
+    let shown = json!({ "type": record["type"], "updatedAt": updated_at, "checkedAt": updated_at });
     assert_eq!(app.challenge(id).await, with(expected_challenge(id, &status), shown));
     let stored = json!({
         "updatedAt": updated_at,
+        "checkedAt": updated_at,
         "expiresAt": expires_at(seconds),
         "notificationId": app.last_notification(),
     });

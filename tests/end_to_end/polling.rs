@@ -27,13 +27,14 @@ async fn poll_learns_what_lost_webhooks_would_have_reported() {
     assert_eq!(app.challenge(id).await, expected_challenge(id, "PENDING"));
     assert_eq!(app.circle.call_count(GET_CHALLENGE), 0, "a request without a token asks nothing");
 
-    let polled = json!({ "updatedAt": "2026-01-01T12:01:00Z" });
+    let polled = json!({ "updatedAt": "2026-01-01T12:01:00Z", "checkedAt": "2026-01-01T12:01:00Z" });
     let started = with(expected_challenge(id, "IN_PROGRESS"), polled);
     assert_eq!(poll(&app, id, &token).await.is(200), &started);
     let record = app.record(id).await;
     let claim = record["claimedBy"].clone();
     let polled = json!({
         "updatedAt": "2026-01-01T12:01:00Z",
+        "checkedAt": "2026-01-01T12:01:00Z",
         "expiresAt": expires_at(60),
         "polledAt": 1_767_268_860_000_i64,
         "claimedBy": claim,
@@ -42,14 +43,16 @@ async fn poll_learns_what_lost_webhooks_would_have_reported() {
 
     app.advance(MINUTE);
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
-    let polled = json!({ "updatedAt": "2026-01-01T12:02:00Z" });
+    let polled = json!({ "updatedAt": "2026-01-01T12:02:00Z", "checkedAt": "2026-01-01T12:02:00Z" });
     let completed = with(expected_challenge(id, "COMPLETE"), polled);
     assert_eq!(poll(&app, id, &token).await.is(200), &completed);
     assert_eq!(app.challenge(id).await, completed);
     let record = app.record(id).await;
     assert_ne!(record["claimedBy"], claim, "each claim has its own id");
     let polled = json!({
+        "previousStatus": "IN_PROGRESS",
         "updatedAt": "2026-01-01T12:02:00Z",
+        "checkedAt": "2026-01-01T12:02:00Z",
         "expiresAt": expires_at(120),
         "polledAt": 1_767_268_920_000_i64,
         "claimedBy": record["claimedBy"],
@@ -68,7 +71,7 @@ async fn poll_learns_why_a_challenge_failed() {
     app.circle.cancel_challenge(id).unwrap();
     let polled = poll(&app, id, &token).await;
     let message = text(&polled.is(200)["failure"], "message");
-    let failure = json!({ "code": 155_701, "reason": "cancelled", "message": message });
+    let failure = json!({ "circleCode": 155_701, "reason": "cancelled", "message": message });
     assert_eq!(polled.body, with(expected_challenge(id, "FAILED"), json!({ "failure": failure })));
     let record = app.record(id).await;
     let circles_message = app.circle.challenge(id).unwrap().error_message;

@@ -6,7 +6,6 @@ use local::dynamodb::RATE_LIMITS_TABLE;
 use serde_json::json;
 use shared::challenge::ChallengeType;
 use shared::circle::CircleIdempotencyKey;
-use shared::clock::Clock;
 use shared::rate_limit::RateLimits;
 use shared::user_id::UserId;
 use uuid::Uuid;

@@ -41,7 +41,7 @@ async fn most_advanced_status_is_kept_in_any_order() {
 }
 
 #[tokio::test]
-async fn final_status_never_changes() {
+async fn only_complete_replaces_a_final_status() {
     const FINAL: [&str; 3] = ["COMPLETE", "FAILED", "EXPIRED"];
     let log = Log::start();
     let app = App::at_noon().await.without_webhooks();
@@ -50,14 +50,17 @@ async fn final_status_never_changes() {
         assert_eq!(app.post_webhook(&app.message(id, first)).await.outcome(), "applied");
         let record = app.record(id).await;
         app.advance(MINUTE);
-        for second in FINAL.into_iter().chain(["PENDING", "IN_PROGRESS", "SOMETHING_NEW"]) {
+        for second in ["FAILED", "EXPIRED", "PENDING", "IN_PROGRESS", "SOMETHING_NEW"] {
             let error = json!({ "notification": { "errorCode": 155_112 } });
             let message = with(app.message(id, second), error);
             assert_eq!(app.post_webhook(&message).await.outcome(), "stale", "{second} after {first}");
             assert_eq!(app.record(id).await, record, "{second} after {first}");
         }
-        let conflicts = log.count(&["conflicting_final_status", &id.to_string()]);
-        assert_eq!(conflicts, 2, "one for each of the two other final statuses");
+        let conflicts = FINAL[1..].iter().filter(|second| **second != first).count();
+        assert_eq!(log.count(&["conflicting_final_status", &id.to_string()]), conflicts, "{first}");
+        let outcome = if first == "COMPLETE" { "stale" } else { "applied" };
+        assert_eq!(app.post_webhook(&app.message(id, "COMPLETE")).await.outcome(), outcome);
+        assert_eq!(app.record(id).await["status"], "COMPLETE");
     }
 }
 

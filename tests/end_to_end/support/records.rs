@@ -85,14 +85,17 @@ pub(crate) fn expected_challenge(id: Uuid, status: &str) -> Value {
         "status": status,
         "createdAt": "2026-01-01T12:00:00Z",
         "updatedAt": "2026-01-01T12:00:00Z",
+        "checkedAt": "2026-01-01T12:00:00Z",
     })
 }
 
-/// The record of a CHANGE_PIN challenge that alice requested at noon and that has not changed since.
+/// The record of a CHANGE_PIN challenge that alice requested at noon and that has not changed since. A report of another
+/// status has replaced PENDING.
 pub(crate) fn expected_record(id: Uuid, status: &str) -> Value {
     let rank = match status {
         "PENDING" => 0,
         "IN_PROGRESS" => 1,
+        "COMPLETE" => 3,
         _ => 2,
     };
     let record = json!({
@@ -103,11 +106,14 @@ pub(crate) fn expected_record(id: Uuid, status: &str) -> Value {
         "rank": rank,
         "createdAt": "2026-01-01T12:00:00Z",
         "requestedAt": "2026-01-01T12:00:00Z",
+        "requestedAtMs": NOON.unix_timestamp() * 1000,
         "updatedAt": "2026-01-01T12:00:00Z",
+        "checkedAt": "2026-01-01T12:00:00Z",
         "retentionSeconds": RETENTION,
         "expiresAt": expires_at(0),
     });
-    if rank == 2 {
+    let record = if rank > 0 { with(record, json!({ "previousStatus": "PENDING" })) } else { record };
+    if rank >= 2 {
         return record;
     }
     let open = json!({ "openShard": id.as_bytes()[15] % 8, "nextCheckAt": NOON.unix_timestamp() + 600 });

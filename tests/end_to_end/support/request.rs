@@ -17,6 +17,9 @@ const WITHOUT_USER_MESSAGE: [&str; 5] = [
     "public_key_unavailable",
 ];
 
+/// The statuses of settled challenges.
+const FINAL: [&str; 3] = ["COMPLETE", "FAILED", "EXPIRED"];
+
 /// A request to the API. Alice is signed in unless the test says something else.
 #[must_use]
 pub(crate) struct Request {
@@ -44,6 +47,11 @@ impl App {
 
     pub(crate) fn get_challenge(&self, id: impl Display) -> Request {
         self.request(&format!("GET /challenges/{id}"))
+    }
+
+    /// A request for a page of alice's challenges, with a query such as `?limit=5` or without one.
+    pub(crate) fn get_challenges(&self, query: &str) -> Request {
+        self.request(&format!("GET /challenges{query}"))
     }
 
     pub(crate) fn get_pin(&self) -> Request {
@@ -145,15 +153,29 @@ impl Response {
         Self { status: response.status().as_u16(), headers, body }
     }
 
-    /// Checks that a function responded with this status and with JSON that no cache may keep. Returns the body.
+    /// Checks that a function responded with this status and with JSON that no cache may keep. An open challenge says when
+    /// to ask again, and a new one has a `Location`. Returns the body.
     #[track_caller]
     pub(crate) fn is(&self, status: u16) -> &Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.headers["content-type"], "application/json");
         assert_eq!(self.headers["cache-control"], "no-store");
-        assert!(!self.headers.contains_key("retry-after"), "{self:?}");
         assert!(self.headers.contains_key("apigw-requestid"), "{self:?}");
+        let challenge_id = self.body["challengeId"].as_str();
+        let is_open = challenge_id.is_some() && !FINAL.contains(&text(&self.body, "status"));
+        assert_eq!(self.headers.contains_key("retry-after"), is_open, "{self:?}");
+        assert!(!is_open || self.retry_after() >= 3, "{self:?}");
+        let location = self.headers.get("location").map(|location| location.to_str().unwrap().to_owned());
+        let created = challenge_id.filter(|_| status == 201);
+        assert_eq!(location, created.map(|id| format!("/challenges/{id}")), "{self:?}");
         &self.body
+    }
+
+    /// The seconds in `Retry-After`.
+    #[track_caller]
+    pub(crate) fn retry_after(&self) -> u64 {
+        let seconds = self.headers.get("retry-after").and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        seconds.unwrap_or_else(|| panic!("{self:?} does not say when to retry"))
     }
 
     /// Checks that this is the response to a webhook that was accepted. Returns the outcome.
