@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_smithy_http_client::tls;
@@ -274,6 +275,9 @@ async fn platform(
         // A developer's own environment and profiles must not affect these endpoints. Without an environment,
         // the SDK does not find the profiles either.
         .empty_test_environment()
+        // The protection counts each second that has passed on the stack's clock, one after the other. A jump of
+        // the clock by years would block the whole process for minutes.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // The SDK's default client uses the proxy of the environment.
         .http_client(
             aws_smithy_http_client::Builder::new()

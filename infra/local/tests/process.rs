@@ -158,6 +158,22 @@ async fn change_pin(stack: &Value) -> Value {
     }
 }
 
+/// The AWS SDK has to cope with years that pass while its calls are in flight. Each jump starts
+/// `reconcile-challenges`, so its query is in flight at the next jump.
+#[tokio::test]
+async fn jumps_of_ten_years_return_at_once_while_calls_are_in_flight() {
+    let stack = Running::start(&[]);
+    let control = stack.description["control"].as_str().unwrap();
+    let limit = Duration::from_secs(20);
+    let client = reqwest::Client::builder().no_proxy().timeout(limit).build().unwrap();
+    let before = SystemClock.now();
+    for _ in 0..20 {
+        let advance = client.post(format!("{control}/clock/advance")).body(r#"{"seconds":315360000}"#).send();
+        assert_eq!(advance.await.expect("a response in time").status(), 200);
+    }
+    println!("20 jumps took {:.1} s", (SystemClock.now() - before).as_seconds_f64());
+}
+
 #[test]
 fn port_in_use_is_reported() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

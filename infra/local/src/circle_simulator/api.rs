@@ -128,14 +128,13 @@ impl CircleSimulator {
         let now = self.now();
         let mut state = self.state();
         let user = state.user_of(token, now)?;
-        if let Some(id) = state.idempotency_keys.get(&key) {
+        if let Some(id) = state.challenges.with_idempotency_key(key) {
             return Ok(Success::ok(json!({"challengeId": id})));
         }
         check_preconditions(user, challenge_type, now, state.knobs.undocumented_error_status)?;
         let user_id = user.id.clone();
         let id = self.core.random.uuid();
-        state.challenges.add(id, &user_id, challenge_type, now);
-        state.idempotency_keys.insert(key, id);
+        state.challenges.add(id, key, &user_id, challenge_type, now);
         self.announce_challenge(&mut state, id);
         Ok(Success::created(json!({"challengeId": id})))
     }
@@ -165,10 +164,10 @@ impl CircleSimulator {
                 return Err(ApiError::invalid("query", "status", &other.into(), constraint));
             }
         };
-        let challenges =
-            state.challenges.in_order().into_iter().filter(|challenge| {
-                challenge.user_id == user.id && wanted.contains(&challenge.status.name())
-            });
+        let challenges = state
+            .challenges
+            .in_order()
+            .filter(|challenge| challenge.user_id == user.id && wanted.contains(&challenge.status.name()));
         let challenges: Vec<_> = challenges.map(|challenge| challenge.resource(&state.knobs)).collect();
         Ok(Success::ok(json!({"challenges": challenges})))
     }

@@ -1,6 +1,6 @@
 //! Challenges: their states, their JSON forms, and the conditions for a new one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -52,8 +52,6 @@ pub(super) struct Challenge {
     pub(super) challenge_type: ChallengeType,
     pub(super) status: Status,
     created_at: OffsetDateTime,
-    /// How many challenges were created before this one.
-    number: usize,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -153,38 +151,57 @@ impl Challenge {
     }
 }
 
-/// All challenges, by id.
+/// How many challenges are kept. The oldest ones are forgotten.
+const MAX_CHALLENGES: usize = 100_000;
+
+/// The latest challenges, and the idempotency keys that they were created with.
 #[derive(Default)]
-pub(super) struct Challenges(HashMap<Uuid, Challenge>);
+pub(super) struct Challenges {
+    by_id: HashMap<Uuid, Challenge>,
+    by_idempotency_key: HashMap<Uuid, Uuid>,
+    /// The ids and the idempotency keys, the oldest first.
+    order: VecDeque<(Uuid, Uuid)>,
+}
 
 impl Challenges {
     /// Adds a challenge that is PENDING.
     pub(super) fn add(
         &mut self,
         id: Uuid,
+        idempotency_key: Uuid,
         user_id: &str,
         challenge_type: ChallengeType,
         created_at: OffsetDateTime,
     ) {
-        let (user_id, number) = (user_id.to_owned(), self.0.len());
-        let challenge =
-            Challenge { id, user_id, challenge_type, status: Status::Pending, created_at, number };
-        self.0.insert(id, challenge);
+        let user_id = user_id.to_owned();
+        let challenge = Challenge { id, user_id, challenge_type, status: Status::Pending, created_at };
+        self.by_id.insert(id, challenge);
+        self.by_idempotency_key.insert(idempotency_key, id);
+        self.order.push_back((id, idempotency_key));
+        if self.order.len() > MAX_CHALLENGES
+            && let Some((id, idempotency_key)) = self.order.pop_front()
+        {
+            self.by_id.remove(&id);
+            self.by_idempotency_key.remove(&idempotency_key);
+        }
     }
 
     pub(super) fn get(&self, id: Uuid) -> Option<&Challenge> {
-        self.0.get(&id)
+        self.by_id.get(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: Uuid) -> Option<&mut Challenge> {
-        self.0.get_mut(&id)
+        self.by_id.get_mut(&id)
+    }
+
+    /// The id of the challenge that was created with this idempotency key.
+    pub(super) fn with_idempotency_key(&self, key: Uuid) -> Option<Uuid> {
+        self.by_idempotency_key.get(&key).copied()
     }
 
     /// The oldest challenge first.
-    pub(super) fn in_order(&self) -> Vec<&Challenge> {
-        let mut challenges: Vec<_> = self.0.values().collect();
-        challenges.sort_by_key(|challenge| challenge.number);
-        challenges
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &Challenge> {
+        self.order.iter().filter_map(|(id, _)| self.by_id.get(id))
     }
 }
 
@@ -213,7 +230,7 @@ pub(super) fn check_preconditions(
 impl CircleSimulator {
     /// All challenges, the oldest first.
     pub fn challenges(&self) -> Vec<ChallengeView> {
-        self.state().challenges.in_order().into_iter().map(Challenge::view).collect()
+        self.state().challenges.in_order().map(Challenge::view).collect()
     }
 
     /// One challenge.

@@ -9,6 +9,9 @@ use uuid::Uuid;
 /// How many attempts the log keeps.
 const MAX_LOG: usize = 10_000;
 
+/// How many bytes of bodies the log keeps. The latest attempt is kept even if it has more.
+const MAX_LOG_BYTES: usize = 16 * 1024 * 1024;
+
 /// One attempt to deliver a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +72,8 @@ pub(super) struct QueuePlace {
 #[derive(Default)]
 pub(super) struct Outbox {
     log: VecDeque<Delivery>,
+    /// The bytes of all bodies in the log.
+    log_bytes: usize,
     /// Messages that wait for a release, or for enough others to be reordered with.
     held: Vec<Message>,
     /// For each subscription, ends when the first attempt of its latest message is over.
@@ -104,12 +109,14 @@ impl Outbox {
         self.queues.remove(&subscription_id);
     }
 
-    /// Adds an attempt to the log.
+    /// Adds an attempt to the log, and removes the oldest ones if the log is full.
     pub(super) fn record(&mut self, delivery: Delivery) {
-        if self.log.len() == MAX_LOG {
-            self.log.pop_front();
-        }
+        self.log_bytes += delivery.body.len();
         self.log.push_back(delivery);
+        while self.log.len() > MAX_LOG || (self.log_bytes > MAX_LOG_BYTES && self.log.len() > 1) {
+            let Some(oldest) = self.log.pop_front() else { break };
+            self.log_bytes -= oldest.body.len();
+        }
     }
 
     /// The latest attempts, the oldest first.

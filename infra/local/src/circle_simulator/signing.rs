@@ -1,6 +1,7 @@
 //! The keys that sign webhooks: ECDSA on P-256. Receivers get the public half at
 //! `/v2/notifications/publicKey/{id}`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::AsDer;
@@ -46,21 +47,33 @@ impl SigningKey {
     }
 }
 
-/// All keys since the start. The last one signs; the public half of each can be fetched.
-pub(super) struct SigningKeys(Vec<SigningKey>);
+/// How many keys are kept. The oldest ones are forgotten.
+const MAX_KEYS: usize = 10_000;
+
+/// The latest keys. The last one signs; the public half of each can be fetched.
+pub(super) struct SigningKeys(VecDeque<SigningKey>);
 
 impl SigningKeys {
     /// One new key with this id.
     pub(super) fn new(id: Uuid, now: OffsetDateTime) -> Self {
-        Self(vec![SigningKey::generate(id, now)])
+        Self([SigningKey::generate(id, now)].into())
     }
 
     pub(super) fn current(&self) -> &SigningKey {
-        self.0.last().expect("there is a key from the start")
+        self.0.back().expect("there is a key from the start")
     }
 
     pub(super) fn find(&self, id: Uuid) -> Option<&SigningKey> {
-        self.0.iter().find(|key| key.id == id)
+        // A key that is asked for is usually a recent one.
+        self.0.iter().rev().find(|key| key.id == id)
+    }
+
+    /// Adds the key that signs from now on.
+    pub(super) fn add(&mut self, id: Uuid, now: OffsetDateTime) {
+        if self.0.len() == MAX_KEYS {
+            self.0.pop_front();
+        }
+        self.0.push_back(SigningKey::generate(id, now));
     }
 }
 
@@ -68,9 +81,8 @@ impl CircleSimulator {
     /// Signs webhooks with a new key from now on, and returns its id. The public halves of older keys stay
     /// available.
     pub fn rotate_signing_key(&self) -> Uuid {
-        let key = SigningKey::generate(self.core.random.uuid(), self.now());
-        let id = key.id;
-        self.state().signing_keys.0.push(key);
+        let id = self.core.random.uuid();
+        self.state().signing_keys.add(id, self.now());
         id
     }
 

@@ -1,6 +1,6 @@
 //! Everything that the simulator remembers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use shared::random::Random;
@@ -25,8 +25,6 @@ pub(super) struct State {
     pub(super) users: BTreeMap<String, User>,
     pub(super) user_tokens: IssuedTokens,
     pub(super) challenges: Challenges,
-    /// The challenge that was created with each idempotency key.
-    pub(super) idempotency_keys: HashMap<Uuid, Uuid>,
     pub(super) signing_keys: SigningKeys,
     pub(super) subscriptions: Subscriptions,
     pub(super) outbox: Outbox,
@@ -44,7 +42,6 @@ impl State {
             users: BTreeMap::new(),
             user_tokens: IssuedTokens::default(),
             challenges: Challenges::default(),
-            idempotency_keys: HashMap::new(),
             signing_keys: SigningKeys::new(random.uuid(), now),
             subscriptions: Subscriptions::default(),
             outbox: Outbox::default(),
@@ -76,7 +73,7 @@ impl State {
         if self.knobs.new_token_ends_old {
             self.user_tokens.forget(user_id);
         }
-        self.user_tokens.add(token_id, user_id, expires_at);
+        self.user_tokens.add(token_id, user_id, expires_at, now);
         Ok(claims)
     }
 

@@ -51,9 +51,16 @@ impl UserTokenKey {
     }
 }
 
-/// The tokens that were issued and not forgotten, by `jti`.
+/// How many tokens are issued between two removals of the expired ones.
+const TOKENS_PER_REMOVAL: usize = 1000;
+
+/// The tokens that were issued and not forgotten, by `jti`. Expired ones are removed now and then, because
+/// [`IssuedTokens::user_id`] recognizes an expired token by its claims too.
 #[derive(Default)]
-pub(super) struct IssuedTokens(HashMap<String, IssuedToken>);
+pub(super) struct IssuedTokens {
+    by_id: HashMap<String, IssuedToken>,
+    added_since_removal: usize,
+}
 
 struct IssuedToken {
     user_id: String,
@@ -61,13 +68,18 @@ struct IssuedToken {
 }
 
 impl IssuedTokens {
-    pub(super) fn add(&mut self, id: String, user_id: &str, expires_at: OffsetDateTime) {
-        self.0.insert(id, IssuedToken { user_id: user_id.to_owned(), expires_at });
+    pub(super) fn add(&mut self, id: String, user_id: &str, expires_at: OffsetDateTime, now: OffsetDateTime) {
+        self.added_since_removal += 1;
+        if self.added_since_removal == TOKENS_PER_REMOVAL {
+            self.added_since_removal = 0;
+            self.by_id.retain(|_, token| token.expires_at > now);
+        }
+        self.by_id.insert(id, IssuedToken { user_id: user_id.to_owned(), expires_at });
     }
 
     /// The id of the user whose token this is, if the token is still valid.
     pub(super) fn user_id(&self, token: &VerifiedToken, now: OffsetDateTime) -> Result<&str, ApiError> {
-        match self.0.get(&token.jti) {
+        match self.by_id.get(&token.jti) {
             Some(issued) if issued.expires_at > now => Ok(&issued.user_id),
             Some(_) => Err(ApiError::user_token_expired()),
             None if token.exp <= now.unix_timestamp() => Err(ApiError::user_token_expired()),
@@ -75,8 +87,14 @@ impl IssuedTokens {
         }
     }
 
+    /// How many tokens are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     pub(super) fn forget(&mut self, user_id: &str) {
-        self.0.retain(|_, token| token.user_id != user_id);
+        self.by_id.retain(|_, token| token.user_id != user_id);
     }
 }
 

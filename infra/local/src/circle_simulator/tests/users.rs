@@ -265,3 +265,16 @@ async fn user_state_can_be_set_and_a_lock_ends_with_time() {
         json!({"failedAttempts": 0, "lastLockOverrideDate": "2026-01-01T12:30:00Z"})
     );
 }
+
+#[tokio::test]
+async fn expired_tokens_do_not_pile_up() {
+    let stage = Stage::with_user().await;
+    let expired = stage.token(USER).await;
+    stage.circle.advance_clock(Duration::from_secs(3600));
+    for _ in 0..999 {
+        let id = new_id().to_string();
+        stage.circle.state().issue_user_token(USER, id, NOON + Duration::from_secs(3600)).unwrap();
+    }
+    assert_eq!(stage.circle.state().user_tokens.len(), 999);
+    assert_eq!(stage.get("/v1/w3s/user", Some(&expired)).await.error(), (403, 155_104));
+}

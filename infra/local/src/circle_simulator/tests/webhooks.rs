@@ -268,3 +268,17 @@ async fn silent_endpoint_times_out() {
     assert_eq!(stage.circle.deliveries()[1].error, Some("timed out"));
     assert_eq!(receiver.messages().len(), 1);
 }
+
+#[tokio::test]
+async fn remembered_deliveries_hold_a_bounded_number_of_bytes() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    stage.circle.set_knobs(|knobs| knobs.lose_webhooks = 40);
+    for _ in 0..40 {
+        stage.circle.send_raw(&vec![b'x'; 1024 * 1024]);
+    }
+    let deliveries = stage.circle.deliveries();
+    assert_eq!(deliveries.len(), 16);
+    assert!(deliveries.iter().all(|delivery| delivery.body.len() == 1024 * 1024));
+    assert_eq!(receiver.messages().len(), 1);
+}
