@@ -69,6 +69,8 @@ async fn challenges_table_is_as_in_the_cloud() {
             ("challengeId", ScalarAttributeType::S),
             ("nextCheckAt", ScalarAttributeType::N),
             ("openShard", ScalarAttributeType::N),
+            ("requestedAtMs", ScalarAttributeType::N),
+            ("userId", ScalarAttributeType::S),
         ]
     );
     let billing = table.billing_mode_summary().unwrap().billing_mode();
@@ -76,12 +78,18 @@ async fn challenges_table_is_as_in_the_cloud() {
     let stream = table.stream_specification().unwrap();
     assert!(stream.stream_enabled());
     assert_eq!(stream.stream_view_type(), Some(&StreamViewType::NewAndOldImages));
-    let [index] = table.global_secondary_indexes() else { panic!("there is one index") };
+    let [index, by_user] = table.global_secondary_indexes() else { panic!("there are two indexes") };
     assert_eq!(index.index_name(), Some("open-challenges"));
     assert_eq!(index.key_schema(), [key("openShard", KeyType::Hash), key("nextCheckAt", KeyType::Range)]);
     let projection = index.projection().unwrap();
     assert_eq!(projection.projection_type(), Some(&ProjectionType::Include));
     assert_eq!(projection.non_key_attributes(), ["userId", "createdAt"]);
+    assert_eq!(by_user.index_name(), Some("challenges-by-user"));
+    assert_eq!(by_user.key_schema(), [key("userId", KeyType::Hash), key("requestedAtMs", KeyType::Range)]);
+    assert_eq!(
+        by_user.projection().unwrap().non_key_attributes(),
+        ["type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "errorCode"]
+    );
     let expiry = client.describe_time_to_live().table_name(CHALLENGES_TABLE).send().await.unwrap();
     let expiry = expiry.time_to_live_description.unwrap();
     assert_eq!(expiry.attribute_name(), Some("expiresAt"));
@@ -94,7 +102,7 @@ async fn rate_limits_table_is_as_in_the_cloud() {
     let (database, client) = database(None, clock()).await;
     let table = client.describe_table().table_name(RATE_LIMITS_TABLE).send().await.unwrap();
     let table = table.table.unwrap();
-    let key = KeySchemaElement::builder().attribute_name("userHour").key_type(KeyType::Hash);
+    let key = KeySchemaElement::builder().attribute_name("limitKey").key_type(KeyType::Hash);
     assert_eq!(table.key_schema(), [key.build().unwrap()]);
     let [attribute] = table.attribute_definitions() else { panic!("there is one attribute") };
     assert_eq!(attribute.attribute_type(), &ScalarAttributeType::S);
