@@ -15,6 +15,7 @@ mod scheduler;
 pub mod secrets_manager;
 mod server;
 pub mod stack;
+mod token_bucket;
 
 /// This crate and the crates of the functions, by their names in log lines. Only these may log below WARN.
 pub const CRATES: [&str; 8] = [

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::request::Parts;
 use serde_json::{Map, Value, json};
+use shared::clock::Clock;
 use uuid::{Uuid, Version};
 
 use super::CircleSimulator;
@@ -17,6 +18,7 @@ use super::users::{User, is_user_id};
 impl CircleSimulator {
     pub(super) async fn call(&self, call: Call, parts: &Parts, body: &[u8]) -> Result<Success, ApiError> {
         self.authorize(&parts.headers)?;
+        self.check_rate_limit(&call)?;
         match call {
             Call::CreateUserToken => self.handle_create_user_token(body).await,
             Call::CreateUser => self.handle_create_user(body),
@@ -64,6 +66,17 @@ impl CircleSimulator {
             return Err(ApiError::malformed_api_key());
         }
         if key == self.state().api_key { Ok(()) } else { Err(ApiError::wrong_api_key()) }
+    }
+
+    fn check_rate_limit(&self, call: &Call) -> Result<(), ApiError> {
+        let now = self.core.clock.monotonic();
+        let mut state = self.state();
+        let limits = state.knobs.rate_limits;
+        state.rate_limiter.check(limits, call, now).map_err(|wait| {
+            // Whole seconds, rounded up.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            ApiError::too_many_requests(state.knobs.rate_limits_retry_after.then_some(seconds))
+        })
     }
 
     async fn user_token(&self, headers: &HeaderMap) -> Result<VerifiedToken, ApiError> {

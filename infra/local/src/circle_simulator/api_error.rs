@@ -9,11 +9,13 @@ pub(super) struct ApiError {
     code: i32,
     message: String,
     errors: Vec<Value>,
+    /// The value of the `Retry-After` header, in seconds.
+    pub(super) retry_after: Option<u64>,
 }
 
 impl ApiError {
     fn new(status: u16, code: i32, message: &str) -> Self {
-        Self { status, code, message: message.to_owned(), errors: Vec::new() }
+        Self { status, code, message: message.to_owned(), errors: Vec::new(), retry_after: None }
     }
 
     /// The body. It has `errors` only if a parameter caused the error.
@@ -72,6 +74,11 @@ impl ApiError {
 
     pub(super) fn wrong_api_key() -> Self {
         Self::new(401, 4, "Unauthorized")
+    }
+
+    /// The rate limit of the account is exceeded.
+    pub(super) fn too_many_requests(retry_after: Option<u64>) -> Self {
+        Self { retry_after, ..Self::new(429, 429, "Too many requests") }
     }
 
     pub(super) fn user_exists() -> Self {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CircleSimulator;
+use super::rate_limits::RateLimits;
 
 /// How the simulator behaves. The JSON names are the field names in camel case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,11 @@ pub struct Knobs {
     /// The HTTP status of the errors whose status Circle does not document (155110, 155111, 155116, 155119,
     /// 155120). Default: 403.
     pub undocumented_error_status: u16,
+    /// Whether Circle's published rate limits apply: `OFF`, `PER_CALL` or `SHARED`. The limits are counted on the
+    /// simulator's clock. Default: `OFF`.
+    pub rate_limits: RateLimits,
+    /// A call that exceeds a rate limit gets a `Retry-After` header. Default: no.
+    pub rate_limits_retry_after: bool,
     /// Notifications are held until they are released.
     pub webhooks_paused: bool,
     /// How many of the next notifications are lost.
@@ -71,6 +77,8 @@ impl Default for Knobs {
             status_field: StatusField::Status,
             complete_status: "COMPLETE".to_owned(),
             undocumented_error_status: 403,
+            rate_limits: RateLimits::Off,
+            rate_limits_retry_after: false,
             webhooks_paused: false,
             lose_webhooks: 0,
             repeat_webhooks: 0,

@@ -27,6 +27,7 @@ mod faults;
 mod knobs;
 mod notifications;
 mod outbox;
+mod rate_limits;
 mod responses;
 mod server;
 mod signing;
@@ -58,6 +59,7 @@ pub use device::{Expiry, PinEntry};
 pub use faults::Fault;
 pub use knobs::{Knobs, StatusField};
 pub use outbox::{Delivery, ReleaseOrder};
+pub use rate_limits::RateLimits;
 pub use users::{FactorStatus, UserChange, UserStatus};
 
 use state::State;

@@ -12,6 +12,7 @@ use super::challenges::Challenges;
 use super::faults::Faults;
 use super::knobs::Knobs;
 use super::outbox::Outbox;
+use super::rate_limits::RateLimiter;
 use super::signing::SigningKeys;
 use super::subscriptions::Subscriptions;
 use super::user_tokens::{IssuedTokens, TOKEN_LIFETIME, VerifiedToken};
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) outbox: Outbox,
     pub(super) knobs: Knobs,
     pub(super) faults: Faults,
+    pub(super) rate_limiter: RateLimiter,
     /// How often each call was made, by its name.
     pub(super) calls: BTreeMap<&'static str, u64>,
 }
@@ -47,6 +49,7 @@ impl State {
             outbox: Outbox::default(),
             knobs: Knobs::default(),
             faults: Faults::default(),
+            rate_limiter: RateLimiter::default(),
             calls: BTreeMap::new(),
         }
     }

@@ -77,6 +77,7 @@ fn operate(
             simulator.reset_call_counts();
             Ok(json!({}))
         }
+        ("GET", ["rate-limited"]) => Ok(json!(simulator.rate_limited_counts())),
         ("GET", ["subscriptions"]) => Ok(simulator.subscriptions().into()),
         ("GET", ["deliveries"]) => Ok(json!(simulator.deliveries())),
         ("POST", ["deliveries", "release"]) => {

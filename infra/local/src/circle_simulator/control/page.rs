@@ -10,7 +10,7 @@ use crate::circle_simulator::dates::timestamp;
 /// Method, path below `/control`, example body, and effect.
 type Operation = (&'static str, &'static str, &'static str, &'static str);
 
-const OPERATIONS: [Operation; 31] = [
+const OPERATIONS: [Operation; 33] = [
     ("GET", "/users", "", "all users"),
     ("GET", "/users/USER", "", "one user"),
     (
@@ -51,6 +51,13 @@ const OPERATIONS: [Operation; 31] = [
     ),
     ("GET", "/knobs", "", "all knobs"),
     ("PATCH", "/knobs", r#"{"retryFactor":0.001}"#, "change knobs; the list above shows all"),
+    (
+        "PATCH",
+        "/knobs",
+        r#"{"rateLimits":"SHARED","rateLimitsRetryAfter":true}"#,
+        "reject calls beyond Circle's published rate limits (429); PER_CALL counts each call by itself, OFF ends it",
+    ),
+    ("GET", "/rate-limited", "", "how often each call was rejected because of its rate limit"),
     ("GET", "/faults", "", "the faults that have not happened yet"),
     (
         "POST",

@@ -1,5 +1,5 @@
 use super::*;
-use crate::circle_simulator::Fault;
+use crate::circle_simulator::{Fault, RateLimits};
 
 fn status(status: u16) -> Fault {
     Fault { status: Some(status), ..Fault::default() }
@@ -141,4 +141,55 @@ async fn webhook_can_arrive_before_the_call_returns() {
 fn empty_fault_is_rejected() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { Stage::new().await.circle.add_fault(Fault::default()) });
+}
+
+#[tokio::test]
+async fn shared_rate_limits_apply_to_tokens_reads_and_the_rest() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    stage.circle.set_knobs(|knobs| knobs.rate_limits = RateLimits::Shared);
+    for (call, limit) in [("token", 10), ("read", 20), ("write", 5)] {
+        for _ in 0..2 {
+            for number in 0..limit + 2 {
+                let reply = match (call, number % 2) {
+                    ("token", _) => stage.post("/v1/w3s/users/token", &json!({"userId": USER})).await,
+                    ("read", 0) => stage.get("/v1/w3s/user", Some(&token)).await,
+                    ("read", _) => stage.get(&format!("/v1/w3s/users/{USER}"), None).await,
+                    (_, 0) => stage.change_pin(&token).await,
+                    _ => stage.restore_pin(&token).await,
+                };
+                if number < limit {
+                    assert!(reply.status < 300, "{call} {number}: {reply:?}");
+                } else {
+                    assert_eq!(reply.error(), (429, 429), "{call} {number}");
+                    assert!(!reply.headers.contains_key("Retry-After"));
+                }
+            }
+            stage.circle.advance_clock(Duration::from_secs(1));
+        }
+    }
+    let rejected = stage.circle.rate_limited_counts();
+    assert_eq!(rejected.values().sum::<u64>(), 12);
+    assert_eq!(rejected["POST /v1/w3s/users/token"], 4);
+    assert_eq!(rejected["PUT /v1/w3s/user/pin"], 2);
+}
+
+#[tokio::test]
+async fn rate_limits_per_call_can_have_a_retry_after() {
+    let stage = Stage::with_user().await;
+    let token = stage.token(USER).await;
+    stage.circle.set_knobs(|knobs| {
+        knobs.rate_limits = RateLimits::PerCall;
+        knobs.rate_limits_retry_after = true;
+    });
+    for _ in 0..5 {
+        assert_eq!(stage.change_pin(&token).await.status, 201);
+        assert_eq!(stage.restore_pin(&token).await.status, 201);
+    }
+    let rejected = stage.change_pin(&token).await;
+    assert_eq!(rejected.error(), (429, 429));
+    assert_eq!(rejected.headers["Retry-After"], "1");
+    stage.circle.advance_clock(Duration::from_millis(200));
+    assert_eq!(stage.change_pin(&token).await.status, 201, "a fifth of a second makes room for one call");
+    assert_eq!(stage.change_pin(&token).await.status, 429);
 }
