@@ -64,6 +64,6 @@ def error_codes(facts):
 def stack(tmp_path_factory):
     """A running `cargo local`: the JSON that it prints."""
     log = tmp_path_factory.mktemp("infra") / "local.log"
-    process, description = announced(["cargo", "local", "--port", "0", "--json"], log)
+    process, description = announced(["cargo", "local", "--port", "0", "--json", "--unthrottled"], log)
     yield description
     process.stop()

@@ -10,7 +10,7 @@ use shared::problem::Code;
 use strum::IntoEnumIterator;
 
 use crate::dynamodb::table_definitions;
-use crate::http_api::{ROUTES, cors_configuration};
+use crate::http_api::{ROUTES, Route, cors_configuration};
 
 /// All facts in one JSON object. The members of `cors` and `tables` have the names that AWS uses.
 pub fn facts() -> Value {
@@ -22,12 +22,20 @@ pub fn facts() -> Value {
             "authorized": route.authorized,
         })
     });
+    let throttles = ROUTES.iter().map(|Route { method, path, throttle, .. }| {
+        json!({
+            "routeKey": format!("{method} {path}"),
+            "rate": throttle.rate,
+            "burst": throttle.burst,
+        })
+    });
     let error_codes = Code::iter().map(
         |code| json!({ "code": code.as_str(), "status": code.status().as_u16(), "title": code.title() }),
     );
     let statuses = Status::iter().filter(|status| !matches!(status, Status::Unknown(_)));
     json!({
         "routes": routes.collect::<Vec<_>>(),
+        "throttles": throttles.collect::<Vec<_>>(),
         "cors": cors_configuration(),
         "errorCodes": error_codes.collect::<Vec<_>>(),
         "failureReasons": FailureReason::iter().map(FailureReason::as_str).collect::<Vec<_>>(),
@@ -54,6 +62,7 @@ mod tests {
         };
         for (list, names) in [
             ("routes", vec!["authorized", "function", "method", "path"]),
+            ("throttles", vec!["burst", "rate", "routeKey"]),
             ("errorCodes", vec!["code", "status", "title"]),
         ] {
             assert!(members(list).iter().all(|found| *found == names), "{list}");

@@ -32,6 +32,9 @@ struct Arguments {
     /// URL of functions that run in another process, such as `cargo lambda watch` (http://127.0.0.1:9000).
     #[arg(long, value_name = "URL", value_parser = http_url)]
     functions: Option<String>,
+    /// Do not enforce the routes' throttles, for load tests.
+    #[arg(long)]
+    unthrottled: bool,
     /// Print the URLs, the user and the token as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -71,9 +74,16 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { port, data, functions, json, .. } = arguments;
+    let Arguments { port, data, functions, unthrottled, json, .. } = arguments;
     let has_external_functions = functions.is_some();
-    let stack = Stack::start(StackOptions { port, data, functions, ..StackOptions::default() }).await?;
+    let stack = Stack::start(StackOptions {
+        port,
+        data,
+        functions,
+        throttled: !unthrottled,
+        ..StackOptions::default()
+    })
+    .await?;
     stack.add_user(USER, PIN);
     // Listens before anything is printed, because a script may send the signal as soon as it has read the
     // output.

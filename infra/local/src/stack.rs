@@ -63,6 +63,8 @@ pub struct StackOptions {
     pub settings: BTreeMap<String, String>,
     /// Whether `reconcile-challenges` runs on its schedule.
     pub scheduled: bool,
+    /// Whether the HTTP API enforces the routes' throttles.
+    pub throttled: bool,
 }
 
 impl Default for StackOptions {
@@ -76,6 +78,7 @@ impl Default for StackOptions {
             random: Arc::new(Random::from_system()),
             settings: BTreeMap::new(),
             scheduled: true,
+            throttled: true,
         }
     }
 }
@@ -139,8 +142,17 @@ impl Stack {
     /// # Errors
     /// If a port is in use, the data file cannot be used, or a setting is invalid.
     pub async fn start(options: StackOptions) -> Result<Self, StackError> {
-        let StackOptions { port, data, functions, allowed_origins, clock, random, settings, scheduled } =
-            options;
+        let StackOptions {
+            port,
+            data,
+            functions,
+            allowed_origins,
+            clock,
+            random,
+            settings,
+            scheduled,
+            throttled,
+        } = options;
         let (api_listener, circle_listener, dynamodb_listener, secrets_listener, issuer_listener) = (
             listen(port, 0, "the HTTP API").await?,
             listen(port, 1, "Circle").await?,
@@ -204,6 +216,7 @@ impl Stack {
             issuer: issuer.url().to_owned(),
             audience: AUDIENCE.to_owned(),
             allowed_origins,
+            throttled,
             backend,
         })
         .map_err(serve("the HTTP API"))?;

@@ -1,7 +1,7 @@
 //! The HTTP API on one machine: it stands between the callers and the functions, as API Gateway does in the
 //! cloud.
 //!
-//! Its routes, its JWT authorizer, CORS, the events for the functions and its own errors are as on AWS, over
+//! Its routes and their throttles, its JWT authorizer, CORS, the events for the functions and its own errors are as on AWS, over
 //! real HTTP.
 
 mod authorizer;
@@ -11,7 +11,8 @@ mod event;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -32,6 +33,7 @@ use self::cors::Cors;
 pub(crate) use self::cors::cors_configuration;
 use self::event::{Accepted, event};
 use crate::server::Server;
+use crate::token_bucket::TokenBucket;
 
 const ACCOUNT_ID: &str = "000000000000";
 
@@ -40,6 +42,24 @@ const BODY_LIMIT: usize = 10 * 1024 * 1024;
 
 /// Lambda's limit for an event, which is JSON and contains the body: 6 MB.
 const EVENT_LIMIT: usize = 6 * 1024 * 1024;
+
+/// How many requests a route accepts, from all callers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttle {
+    /// Requests per second.
+    pub rate: u32,
+    /// Requests at once.
+    pub burst: u32,
+}
+
+/// The template's default for the routes of callers: `RouteThrottleRate` and `RouteThrottleBurst`.
+const CALLERS: Throttle = Throttle { rate: 50, burst: 100 };
+
+/// The template's default for webhooks: `WebhookThrottleRate` and `WebhookThrottleBurst`.
+const WEBHOOKS: Throttle = Throttle { rate: 100, burst: 200 };
+
+/// The template's throttle for the HEAD requests that Circle sends when a subscription is created or changed.
+const PROBES: Throttle = Throttle { rate: 5, burst: 10 };
 
 /// A route of the API.
 #[derive(Debug)]
@@ -52,30 +72,35 @@ pub struct Route {
     pub function: &'static str,
     /// Whether a caller needs a token.
     pub authorized: bool,
+    /// The throttle.
+    pub throttle: Throttle,
 }
 
 /// The routes of the API.
 pub const ROUTES: &[Route] = &[
-    Route { method: Method::POST, path: "/session-tokens", function: "create-token", authorized: true },
-    Route { method: Method::POST, path: "/challenges", function: "create-challenge", authorized: true },
-    Route { method: Method::GET, path: "/challenges", function: "get-challenge", authorized: true },
-    Route {
-        method: Method::GET,
-        path: "/challenges/{challengeId}",
-        function: "get-challenge",
-        authorized: true,
-    },
-    Route { method: Method::GET, path: "/pin", function: "get-pin", authorized: true },
-    Route { method: Method::HEAD, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
-    Route { method: Method::POST, path: "/webhooks/circle", function: "receive-webhook", authorized: false },
+    for_callers(Method::POST, "/session-tokens", "create-token"),
+    for_callers(Method::POST, "/challenges", "create-challenge"),
+    for_callers(Method::GET, "/challenges", "get-challenge"),
+    for_callers(Method::GET, "/challenges/{challengeId}", "get-challenge"),
+    for_callers(Method::GET, "/pin", "get-pin"),
+    for_circle(Method::HEAD, PROBES),
+    for_circle(Method::POST, WEBHOOKS),
 ];
+
+const fn for_callers(method: Method, path: &'static str, function: &'static str) -> Route {
+    Route { method, path, function, authorized: true, throttle: CALLERS }
+}
+
+const fn for_circle(method: Method, throttle: Throttle) -> Route {
+    Route { method, path: "/webhooks/circle", function: "receive-webhook", authorized: false, throttle }
+}
 
 /// The options of an HTTP API.
 #[derive(Debug)]
 pub struct HttpApiOptions {
     /// The listener of the HTTP server.
     pub listener: TcpListener,
-    /// The clock for the expiry of tokens and the timeouts of functions.
+    /// The clock for the expiry of tokens, the timeouts of functions and the throttles of routes.
     pub clock: AdjustableClock,
     /// The source of request ids.
     pub random: Arc<Random>,
@@ -86,6 +111,8 @@ pub struct HttpApiOptions {
     /// The origins whose pages may call the API, such as `https://app.example.com` or `*`. If empty, CORS is
     /// off.
     pub allowed_origins: Vec<String>,
+    /// Whether the routes' throttles are enforced.
+    pub throttled: bool,
     /// Runs the functions.
     pub backend: Backend,
 }
@@ -104,10 +131,12 @@ impl HttpApi {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(io::Error::other)?;
-        let HttpApiOptions { listener, clock, random, issuer, audience, allowed_origins, backend } = options;
+        let HttpApiOptions { listener, clock, random, issuer, audience, allowed_origins, throttled, backend } =
+            options;
         let gateway = Gateway {
             authorizer: Authorizer::new(issuer, audience, clock.clone(), client.clone()),
             cors: Cors::new(allowed_origins),
+            throttles: throttled.then(Throttles::new),
             invoker: Invoker { backend, clock: clock.clone(), random: random.clone(), client },
             clock,
             random,
@@ -131,9 +160,28 @@ impl HttpApi {
 struct Gateway {
     authorizer: Authorizer,
     cors: Cors,
+    /// `None` if the throttles are not enforced.
+    throttles: Option<Throttles>,
     invoker: Invoker,
     clock: AdjustableClock,
     random: Arc<Random>,
+}
+
+/// A bucket of requests for each of the [`ROUTES`], in their order.
+#[derive(Debug)]
+struct Throttles(Vec<Mutex<TokenBucket>>);
+
+impl Throttles {
+    fn new() -> Self {
+        let bucket = |Route { throttle, .. }: &Route| TokenBucket::new(throttle.rate, throttle.burst);
+        Self(ROUTES.iter().map(bucket).map(Mutex::new).collect())
+    }
+
+    /// Whether the route accepts another request at this point of monotonic time.
+    fn admit(&self, route: &Route, now: Duration) -> bool {
+        let index = ROUTES.iter().position(|one| std::ptr::eq(one, route)).expect("the route is in the list");
+        self.0[index].lock().unwrap_or_else(PoisonError::into_inner).take(now).is_ok()
+    }
 }
 
 /// An error response of the gateway itself.
@@ -141,6 +189,8 @@ struct Gateway {
 enum GatewayError {
     Unauthorized(TokenError),
     NotFound,
+    /// The throttle of the route is exceeded.
+    Throttled,
     /// The body exceeds [`BODY_LIMIT`].
     TooLarge,
     /// The event exceeds [`EVENT_LIMIT`].
@@ -154,6 +204,7 @@ impl IntoResponse for GatewayError {
         let (status, message) = match &self {
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
+            Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large"),
             Self::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long"),
             Self::FunctionFailed => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
@@ -199,6 +250,13 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let (route, path_parameters) =
             find_route(&parts.method, parts.uri.path()).ok_or(GatewayError::NotFound)?;
+        // AWS does not document whether its authorizer comes first. This order is the harsher one: requests without a
+        // valid token use up the throttle too.
+        let admitted =
+            self.throttles.as_ref().is_none_or(|throttles| throttles.admit(route, self.clock.monotonic()));
+        if !admitted {
+            return Err(GatewayError::Throttled);
+        }
         let claims = if route.authorized {
             Some(self.authorizer.claims(&parts.headers).await.map_err(GatewayError::Unauthorized)?)
         } else {

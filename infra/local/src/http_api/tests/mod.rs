@@ -5,7 +5,6 @@ mod events; // the events that functions receive
 mod responses; // the responses of functions, the gateway's own errors, CORS
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::post;
@@ -41,6 +40,7 @@ impl Fixture {
             issuer: issuer.url().to_owned(),
             audience: AUDIENCE.to_owned(),
             allowed_origins: allowed_origins.iter().copied().map(str::to_owned).collect(),
+            throttled: true,
             backend,
         })
         .unwrap();

@@ -302,3 +302,47 @@ async fn origins_can_be_any_or_all_of_a_scheme_or_none() {
     let response = preflight.header("access-control-request-method", "POST").send().await.unwrap();
     assert_eq!(parts_of(response).await, gateway_error(404, &[], "Not Found"));
 }
+
+#[tokio::test]
+async fn routes_are_throttled_one_by_one_on_the_stacks_clock() {
+    let fixture = Fixture::with_origins(in_process(|_| async { ok("") }), &["https://app.example.com"]).await;
+    let origin = "https://app.example.com";
+    let accepted = async |method: &str, path: &str| {
+        let mut accepted = 0;
+        loop {
+            let response = fixture.signed_in(method, path).header("origin", origin).send().await.unwrap();
+            if response.status() == 429 {
+                assert_eq!(response.headers()["access-control-allow-origin"], origin);
+                break (accepted, parts_of(response).await.2);
+            }
+            assert_eq!(response.status(), 200);
+            accepted += 1;
+        }
+    };
+    let body = json!({ "message": "Too Many Requests" }).to_string();
+    for (method, path, rate, burst) in [
+        ("POST", "/session-tokens", 50, 100),
+        ("POST", "/challenges", 50, 100),
+        ("GET", "/challenges", 50, 100),
+        ("GET", "/challenges/1", 50, 100),
+        ("GET", "/pin", 50, 100),
+        ("POST", "/webhooks/circle", 100, 200),
+    ] {
+        assert_eq!(accepted(method, path).await, (burst, body.clone()), "{method} {path}");
+        fixture.clock.advance(Duration::from_secs(1));
+        assert_eq!(accepted(method, path).await, (rate, body.clone()), "{method} {path} after a second");
+    }
+    assert_eq!(accepted("HEAD", "/webhooks/circle").await, (10, String::new()));
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(accepted("HEAD", "/webhooks/circle").await, (5, String::new()));
+}
+
+/// The order of the throttle and the authorizer: the harsher of the two that are possible.
+#[tokio::test]
+async fn requests_without_a_token_use_up_the_throttle() {
+    let fixture = Fixture::new(in_process(|_| async { ok("") })).await;
+    for _ in 0..100 {
+        assert_eq!(fixture.request("GET", "/pin").send().await.unwrap().status(), 401);
+    }
+    assert_eq!(fixture.signed_in("GET", "/pin").send().await.unwrap().status(), 429);
+}
