@@ -193,12 +193,12 @@ describe('getUserChallenge and listUserChallenges', () => {
 
   test('reject unknown challenges and statuses', async () => {
     const { userToken } = await signedIn()
-    await rejected(client.getUserChallenge({ userToken, challengeId: randomUUID() }), 403, 155116)
+    await rejected(client.getUserChallenge({ userToken, challengeId: randomUUID() }), 404, 155116)
     await rejected(client.getUserChallenge({ userToken, challengeId: 'abc' }), 400, 2)
     await rejected(client.listUserChallenges({ userToken, challengeStatus: 'COMPLETE' }), 400, 2)
     const challengeId = (await client.updateUserPin({ userToken })).data.challengeId
     const other = await signedIn()
-    await rejected(client.getUserChallenge({ userToken: other.userToken, challengeId }), 403, 155116)
+    await rejected(client.getUserChallenge({ userToken: other.userToken, challengeId }), 404, 155116)
   })
 })
 

@@ -241,9 +241,9 @@ def test_a_failed_and_an_expired_challenge_have_their_status(circle, control, si
 
 def test_unknown_challenges_and_those_of_other_users_are_rejected(circle, signed_in, rejected):
     token = signed_in()
-    rejected(403, 155116, lambda: circle.users.get_user_challenge(token, key()))
+    rejected(404, 155116, lambda: circle.users.get_user_challenge(token, key()))
     foreign = change_pin(circle, signed_in())[1]
-    rejected(403, 155116, lambda: circle.users.get_user_challenge(token, foreign))
+    rejected(404, 155116, lambda: circle.users.get_user_challenge(token, foreign))
 
 
 def test_challenges_cannot_be_listed_with_an_unusable_token_or_status(circle, control, new_user, rejected):

@@ -1,5 +1,7 @@
 //! The calls of Circle's API: the checks and the response of each, as Circle documents them.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::request::Parts;
 use serde_json::{Map, Value, json};
@@ -9,7 +11,7 @@ use uuid::{Uuid, Version};
 use super::CircleSimulator;
 use super::api_error::ApiError;
 use super::calls::Call;
-use super::challenges::{ChallengeType, check_preconditions};
+use super::challenges::{ChallengeType, Status, check_preconditions};
 use super::responses::Success;
 use super::subscriptions::{is_endpoint, is_filter};
 use super::user_tokens::VerifiedToken;
@@ -147,19 +149,32 @@ impl CircleSimulator {
         check_preconditions(user, challenge_type, now, state.knobs.undocumented_error_status)?;
         let user_id = user.id.clone();
         let id = self.core.random.uuid();
-        state.challenges.add(id, key, &user_id, challenge_type, now);
+        let lifetime = Duration::from_secs(state.knobs.challenge_lifetime_seconds);
+        let expires_at = (!lifetime.is_zero()).then(|| self.core.clock.monotonic().saturating_add(lifetime));
+        state.challenges.add(id, key, &user_id, challenge_type, now, expires_at);
+        if expires_at.is_some() {
+            let (simulator, sleep) = (self.for_task(), self.core.clock.sleep(lifetime));
+            self.spawn(async move {
+                sleep.await;
+                simulator.expire_if_due(&mut simulator.state(), id);
+            });
+        }
         self.announce_challenge(&mut state, id);
         Ok(Success::created(json!({"challengeId": id})))
     }
 
     fn handle_get_challenge(&self, token: &VerifiedToken, id: Uuid) -> Result<Success, ApiError> {
-        let state = self.state();
+        let mut state = self.state();
+        self.expire_if_due(&mut state, id);
         let user = state.user_of(token, self.now())?;
         let challenge = state
             .challenges
             .get(id)
             .filter(|challenge| challenge.user_id == user.id)
-            .ok_or_else(|| ApiError::no_such_challenge(state.knobs.undocumented_error_status))?;
+            .ok_or_else(|| ApiError::no_such_challenge(state.knobs.challenge_not_found_status))?;
+        if challenge.status == Status::ExpiredAsError {
+            return Err(ApiError::challenge_expired(state.knobs.undocumented_error_status));
+        }
         Ok(Success::ok(json!({"challenge": challenge.resource(&state.knobs)})))
     }
 
@@ -260,7 +275,7 @@ impl Fields {
 
     /// The default is `*`.
     fn notification_types(&self) -> Result<Vec<String>, ApiError> {
-        let Some(value) = self.0.get("notificationTypes").filter(|value| !value.is_null()) else {
+        let Some(value) = self.0.get("notificationTypes") else {
             return Ok(vec!["*".to_owned()]);
         };
         let invalid = || {

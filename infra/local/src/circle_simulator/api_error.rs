@@ -105,7 +105,7 @@ impl ApiError {
         Self::new(403, 155_109, "The user has been disabled")
     }
 
-    // Circle does not document the HTTP status of the next five, so the caller chooses it.
+    // Circle does not document the HTTP status of the next ones, so the caller chooses it.
 
     pub(super) fn pin_not_set(status: u16) -> Self {
         Self::new(status, 155_110, "The user has not set the PIN yet")
@@ -119,6 +119,10 @@ impl ApiError {
         Self::new(status, 155_116, "Cannot find the challenge in the system")
     }
 
+    pub(super) fn challenge_expired(status: u16) -> Self {
+        Self::new(status, 155_121, CHALLENGE_EXPIRED)
+    }
+
     pub(super) fn pin_locked(status: u16) -> Self {
         Self::new(status, 155_119, PIN_LOCKED)
     }
@@ -128,6 +132,7 @@ impl ApiError {
     }
 }
 
+pub(super) const CHALLENGE_EXPIRED: &str = "The challenge has expired";
 pub(super) const PIN_LOCKED: &str = "The PIN is locked after too many wrong entries";
 pub(super) const SECURITY_QUESTIONS_LOCKED: &str =
     "The security questions are locked after too many wrong answers";

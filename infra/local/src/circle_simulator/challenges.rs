@@ -1,17 +1,18 @@
 //! Challenges: their states, their JSON forms, and the conditions for a new one.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, CHALLENGE_EXPIRED};
 use super::dates::date;
 use super::knobs::{Knobs, StatusField};
 use super::users::{FactorStatus, User};
-use super::{CircleSimulator, ControlError};
+use super::{CircleSimulator, ControlError, Expiry};
 
 /// What the user has to do in a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +53,8 @@ pub(super) struct Challenge {
     pub(super) challenge_type: ChallengeType,
     pub(super) status: Status,
     created_at: OffsetDateTime,
+    /// The point of monotonic time at which it expires, if it does.
+    pub(super) expires_at: Option<Duration>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -59,13 +62,37 @@ pub(super) enum Status {
     Pending,
     InProgress,
     Complete,
-    Failed { code: i32, message: String },
+    Failed {
+        code: i32,
+        message: String,
+    },
     Expired,
+    /// EXPIRED in responses, and FAILED with 155121 in webhooks.
+    ExpiredAnnouncedAsFailed,
+    /// An error in responses, and FAILED with 155121 in webhooks.
+    ExpiredAsError,
 }
 
 impl Status {
     pub(super) fn failed(code: i32, message: &str) -> Self {
         Self::Failed { code, message: message.to_owned() }
+    }
+
+    pub(super) fn expired(expiry: Expiry) -> Self {
+        match expiry {
+            Expiry::Expired => Self::Expired,
+            Expiry::Failed => Self::failed(155_121, CHALLENGE_EXPIRED),
+            Expiry::Mixed => Self::ExpiredAnnouncedAsFailed,
+            Expiry::Error => Self::ExpiredAsError,
+        }
+    }
+
+    /// The status in webhooks, if it differs from the one in responses.
+    fn announced(&self) -> Self {
+        match self {
+            Self::ExpiredAnnouncedAsFailed | Self::ExpiredAsError => Self::failed(155_121, CHALLENGE_EXPIRED),
+            other => other.clone(),
+        }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -74,7 +101,7 @@ impl Status {
             Self::InProgress => "IN_PROGRESS",
             Self::Complete => "COMPLETE",
             Self::Failed { .. } => "FAILED",
-            Self::Expired => "EXPIRED",
+            Self::Expired | Self::ExpiredAnnouncedAsFailed | Self::ExpiredAsError => "EXPIRED",
         }
     }
 
@@ -110,7 +137,8 @@ impl Challenge {
     /// The `notification` of a webhook. It always has an error code, which is 0 if the challenge did not
     /// fail.
     pub(super) fn notification(&self, knobs: &Knobs) -> Value {
-        let (code, message) = self.status.error().unwrap_or((0, ""));
+        let status = self.status.announced();
+        let (code, message) = status.error().unwrap_or((0, ""));
         let mut notification = json!({
             "id": self.id,
             "type": self.challenge_type,
@@ -119,7 +147,7 @@ impl Challenge {
             "errorMessage": message,
         });
         let field = if knobs.status_field == StatusField::State { "state" } else { "status" };
-        notification[field] = self.status.wire_value(knobs).into();
+        notification[field] = status.wire_value(knobs).into();
         if knobs.notifications_name_user {
             notification["userId"] = self.user_id.as_str().into();
         }
@@ -172,9 +200,11 @@ impl Challenges {
         user_id: &str,
         challenge_type: ChallengeType,
         created_at: OffsetDateTime,
+        expires_at: Option<Duration>,
     ) {
         let user_id = user_id.to_owned();
-        let challenge = Challenge { id, user_id, challenge_type, status: Status::Pending, created_at };
+        let challenge =
+            Challenge { id, user_id, challenge_type, status: Status::Pending, created_at, expires_at };
         self.by_id.insert(id, challenge);
         self.by_idempotency_key.insert(idempotency_key, id);
         self.order.push_back((id, idempotency_key));

@@ -117,7 +117,7 @@ impl CircleSimulator {
                 let mut state = self.state();
                 self.record(&mut state, &message, attempt, result);
                 match RETRY_WAITS.get(attempt - 1) {
-                    Some(wait) if result != Ok(200) => {
+                    Some(wait) if !is_delivered(result) => {
                         self.core.clock.sleep(wait.mul_f64(state.knobs.retry_factor))
                     }
                     _ => return,
@@ -164,4 +164,9 @@ impl CircleSimulator {
         });
         self.core.delivered.send_modify(|made| *made += 1);
     }
+}
+
+/// Any 2xx counts.
+fn is_delivered(result: Result<u16, &'static str>) -> bool {
+    result.is_ok_and(|status| (200..300).contains(&status))
 }

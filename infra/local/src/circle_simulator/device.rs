@@ -1,6 +1,7 @@
 //! The user's actions on the device, and the ways in which a challenge ends.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use shared::clock::Clock;
 use uuid::Uuid;
 
 use super::api_error::{PIN_LOCKED, SECURITY_QUESTIONS_LOCKED};
@@ -38,15 +39,20 @@ impl PinEntry {
     }
 }
 
-/// How Circle reports that a challenge expired. Its documentation shows both.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+/// How Circle reports that a challenge expired. Its documentation shows EXPIRED and FAILED, and lists 155121 among
+/// the errors of its API.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Expiry {
-    /// The status EXPIRED.
+    /// The status EXPIRED, in responses and in the webhook.
     #[default]
     Expired,
-    /// The status FAILED with the code 155121.
+    /// The status FAILED with the code 155121, in responses and in the webhook.
     Failed,
+    /// The status EXPIRED in responses, and FAILED with 155121 in the webhook.
+    Mixed,
+    /// An API error 155121 instead of the challenge, and FAILED with 155121 in the webhook.
+    Error,
 }
 
 impl CircleSimulator {
@@ -155,13 +161,19 @@ impl CircleSimulator {
     /// # Errors
     /// If the challenge does not exist or already has a final status.
     pub fn expire_challenge(&self, id: Uuid, expiry: Expiry) -> Result<ChallengeView, ControlError> {
-        self.settle(
-            id,
-            match expiry {
-                Expiry::Expired => Status::Expired,
-                Expiry::Failed => Status::failed(155_121, "The challenge has expired"),
-            },
-        )
+        self.settle(id, Status::expired(expiry))
+    }
+
+    /// Lets the challenge expire if its time has come. See [`super::Knobs::challenge_lifetime_seconds`].
+    pub(super) fn expire_if_due(&self, state: &mut State, id: Uuid) {
+        let now = self.core.clock.monotonic();
+        let expiry = state.knobs.challenge_expiry;
+        let is_due =
+            |challenge: &Challenge| !challenge.is_final() && challenge.expires_at.is_some_and(|at| at <= now);
+        if state.challenges.get(id).is_some_and(is_due) {
+            // The challenge exists and is open, so this succeeds.
+            let _ = self.change_status(state, id, Status::expired(expiry));
+        }
     }
 
     /// Runs `action`, opens the challenge if it is PENDING, and gives it the status that `action` returned.
@@ -171,6 +183,7 @@ impl CircleSimulator {
         action: impl FnOnce(&mut State, ChallengeType) -> Result<Option<Status>, ControlError>,
     ) -> Result<ChallengeView, ControlError> {
         let mut state = self.state();
+        self.expire_if_due(&mut state, id);
         let challenge_type = open_challenge(&mut state, id)?.challenge_type;
         let outcome = action(&mut state, challenge_type)?;
         if open_challenge(&mut state, id)?.status == Status::Pending {
@@ -184,6 +197,7 @@ impl CircleSimulator {
 
     fn settle(&self, id: Uuid, status: Status) -> Result<ChallengeView, ControlError> {
         let mut state = self.state();
+        self.expire_if_due(&mut state, id);
         self.change_status(&mut state, id, status)?;
         state.challenges.get(id).map(Challenge::view).ok_or_else(|| ControlError::no_challenge(id))
     }

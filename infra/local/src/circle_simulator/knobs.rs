@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CircleSimulator;
+use super::device::Expiry;
 use super::rate_limits::RateLimits;
 
 /// How the simulator behaves. The JSON names are the field names in camel case.
@@ -30,8 +31,15 @@ pub struct Knobs {
     /// The status of a challenge that succeeded: `COMPLETE`, or `COMPLETED` as in some of Circle's guides.
     /// Default: `COMPLETE`.
     pub complete_status: String,
-    /// The HTTP status of the errors whose status Circle does not document (155110, 155111, 155116, 155119,
-    /// 155120). Default: 403.
+    /// How long a new challenge stays open, in seconds of the simulator's clock. 0 means that it never expires by
+    /// itself. Circle does not document when a challenge expires. Default: 0.
+    pub challenge_lifetime_seconds: u64,
+    /// How Circle reports a challenge that expired by itself. Default: `ERROR`.
+    pub challenge_expiry: Expiry,
+    /// The HTTP status of the error for an unknown challenge (155116). Default: 404.
+    pub challenge_not_found_status: u16,
+    /// The HTTP status of the other errors whose status Circle does not document (155110, 155111, 155119, 155120,
+    /// 155121). Default: 403.
     pub undocumented_error_status: u16,
     /// Whether Circle's published rate limits apply: `OFF`, `PER_CALL` or `SHARED`. The limits are counted on the
     /// simulator's clock. Default: `OFF`.
@@ -76,6 +84,9 @@ impl Default for Knobs {
             notifications_name_user: true,
             status_field: StatusField::Status,
             complete_status: "COMPLETE".to_owned(),
+            challenge_lifetime_seconds: 0,
+            challenge_expiry: Expiry::Error,
+            challenge_not_found_status: 404,
             undocumented_error_status: 403,
             rate_limits: RateLimits::Off,
             rate_limits_retry_after: false,
@@ -95,8 +106,13 @@ impl Knobs {
         if !(0.0..=1000.0).contains(&self.retry_factor) {
             return Err("retryFactor must be between 0 and 1000".to_owned());
         }
-        if !(400..=499).contains(&self.undocumented_error_status) {
-            return Err("undocumentedErrorStatus must be a 4xx status".to_owned());
+        for (name, status) in [
+            ("challengeNotFoundStatus", self.challenge_not_found_status),
+            ("undocumentedErrorStatus", self.undocumented_error_status),
+        ] {
+            if !(400..=499).contains(&status) {
+                return Err(format!("{name} must be a 4xx status"));
+            }
         }
         if !["COMPLETE", "COMPLETED"].contains(&self.complete_status.as_str()) {
             return Err("completeStatus must be COMPLETE or COMPLETED".to_owned());

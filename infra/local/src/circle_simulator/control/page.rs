@@ -41,7 +41,7 @@ const OPERATIONS: [Operation; 33] = [
         "POST",
         "/challenges/ID/expire",
         r#"{"as":"EXPIRED"}"#,
-        "the challenge expires; {\"as\":\"FAILED\"} for FAILED with 155121",
+        "the challenge expires; FAILED stands for FAILED with 155121, MIXED for EXPIRED in responses and FAILED with 155121 in the webhook, ERROR for an API error 155121",
     ),
     (
         "POST",

@@ -109,7 +109,7 @@ async fn challenge_of_another_user_is_not_found() {
     let token = stage.token("user-2").await;
     for unknown in [id, new_id()] {
         let path = format!("/v1/w3s/user/challenges/{unknown}");
-        assert_eq!(stage.get(&path, Some(&token)).await.error(), (403, 155_116));
+        assert_eq!(stage.get(&path, Some(&token)).await.error(), (404, 155_116));
     }
     assert_eq!(stage.get("/v1/w3s/user/challenges/abc", Some(&token)).await.error(), (400, 2));
 }
@@ -237,6 +237,62 @@ async fn cancelled_and_expired_challenges_are_final() {
     let again = stage.circle.enter_pin(expired.id, PinEntry::right()).unwrap_err();
     assert_eq!(again, ControlError::Final(format!("challenge {} is already EXPIRED", expired.id)));
     assert!(matches!(stage.circle.start_challenge(new_id()), Err(ControlError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn expired_challenge_is_reported_in_four_ways() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    let token = stage.token(USER).await;
+    let expired = (200, json!("EXPIRED"), Value::Null);
+    let failed = (200, json!("FAILED"), json!(155_121));
+    for (expiry, response, webhook) in [
+        (Expiry::Expired, expired.clone(), ("EXPIRED", 0)),
+        (Expiry::Failed, failed, ("FAILED", 155_121)),
+        (Expiry::Mixed, expired, ("FAILED", 155_121)),
+        (Expiry::Error, (403, Value::Null, json!(155_121)), ("FAILED", 155_121)),
+    ] {
+        let received = receiver.messages().len();
+        let id = challenge_id(&stage.change_pin(&token).await);
+        let view = stage.circle.expire_challenge(id, expiry).unwrap();
+        assert_eq!(view.status, if expiry == Expiry::Failed { "FAILED" } else { "EXPIRED" });
+        let reply = stage.get(&format!("/v1/w3s/user/challenges/{id}"), Some(&token)).await;
+        let challenge = &reply.body["data"]["challenge"];
+        let code = if reply.status == 200 { &challenge["errorCode"] } else { &reply.body["code"] };
+        assert_eq!((reply.status, challenge["status"].clone(), code.clone()), response, "{expiry:?}");
+        let notification = receiver.wait_for(received + 2).await[received + 1]["notification"].clone();
+        assert_eq!(
+            (&notification["status"], &notification["errorCode"]),
+            (&json!(webhook.0), &json!(webhook.1))
+        );
+        assert_eq!(
+            stage.get("/v1/w3s/user/challenges", Some(&token)).await.body["data"]["challenges"],
+            json!([])
+        );
+    }
+}
+
+#[tokio::test]
+async fn challenges_expire_by_themselves() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    stage.circle.set_knobs(|knobs| knobs.challenge_lifetime_seconds = 600);
+    let token = stage.token(USER).await;
+    let (id, done) =
+        (challenge_id(&stage.change_pin(&token).await), challenge_id(&stage.change_pin(&token).await));
+    stage.circle.enter_pin(done, PinEntry::right()).unwrap();
+    receiver.wait_for(5).await;
+    let path = format!("/v1/w3s/user/challenges/{id}");
+    stage.circle.advance_clock(Duration::from_secs(599));
+    assert_eq!(stage.get(&path, Some(&token)).await.body["data"]["challenge"]["status"], "PENDING");
+    stage.circle.advance_clock(Duration::from_secs(1));
+    assert_eq!(stage.get(&path, Some(&token)).await.error(), (403, 155_121));
+    let notification = receiver.wait_for(6).await[5]["notification"].clone();
+    assert_eq!((&notification["id"], &notification["errorCode"]), (&json!(id), &json!(155_121)));
+    assert!(matches!(stage.circle.start_challenge(id), Err(ControlError::Final(_))));
+    assert_eq!(stage.circle.challenge(done).unwrap().status, "COMPLETE");
+    wait_briefly().await;
+    assert_eq!(receiver.messages().len(), 6, "it expires once");
 }
 
 #[tokio::test]

@@ -63,7 +63,8 @@ async fn invalid_subscriptions_are_rejected() {
     for endpoint in ["http://example.com/webhooks", "nonsense"] {
         assert_eq!(stage.post(PATH, &json!({"endpoint": endpoint})).await.error(), (400, 2));
     }
-    for types in [json!([]), json!(["challenges.changepin"]), json!("*")] {
+    for types in [json!([]), json!(["challenges.changepin"]), json!(["challenge.*"]), json!("*"), json!(null)]
+    {
         let body = json!({"endpoint": receiver.url, "notificationTypes": types});
         assert_eq!(stage.post(PATH, &body).await.error(), (400, 2), "{types}");
     }

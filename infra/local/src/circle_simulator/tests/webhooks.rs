@@ -85,10 +85,10 @@ async fn webhook_goes_to_enabled_matching_subscriptions_only() {
 }
 
 #[tokio::test]
-async fn webhook_without_a_200_is_retried_on_schedule_with_the_same_id() {
+async fn webhook_without_a_2xx_is_retried_on_schedule_with_the_same_id() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;
-    receiver.respond_with(201);
+    receiver.respond_with(301);
     stage.challenge().await;
     receiver.wait_for(2).await;
     stage.circle.wait_for_deliveries(2).await;
@@ -107,9 +107,23 @@ async fn webhook_without_a_200_is_retried_on_schedule_with_the_same_id() {
     assert_eq!(messages.len(), 13);
     assert!(messages[1..].iter().all(|message| message == &messages[1]), "each attempt sends the same bytes");
     let deliveries = stage.circle.deliveries();
-    assert_eq!((deliveries[12].attempt, deliveries[12].status), (12, Some(201)));
+    assert_eq!((deliveries[12].attempt, deliveries[12].status), (12, Some(301)));
     assert_eq!(deliveries[1].endpoint, receiver.url);
     assert_eq!(deliveries[1].notification_id.to_string(), messages[1]["notificationId"]);
+}
+
+#[tokio::test]
+async fn any_2xx_counts_as_delivered() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    for (number, status) in [201, 202, 204, 299].into_iter().enumerate() {
+        receiver.respond_with(status);
+        stage.challenge().await;
+        stage.circle.wait_for_deliveries(number + 2).await;
+    }
+    stage.circle.advance_clock(Duration::from_secs(48 * 3600));
+    wait_briefly().await;
+    assert_eq!(receiver.messages().len(), 5);
 }
 
 #[tokio::test]
