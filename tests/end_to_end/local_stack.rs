@@ -79,7 +79,10 @@ async fn page_of_another_origin_can_call_the_api() {
     }
     let response = app.get_pin().header("origin", "https://app.example.com").send().await;
     response.is(200);
-    assert_eq!(response.headers["access-control-expose-headers"], "apigw-requestid,retry-after");
+    assert_eq!(
+        response.headers["access-control-expose-headers"],
+        "apigw-requestid,location,retry-after,www-authenticate"
+    );
 }
 
 /// Prints how long a webhook takes, seen from outside. Only optimised code has a limit: without optimisation, and

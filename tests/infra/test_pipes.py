@@ -1,7 +1,8 @@
 """The records that the pipes select, for every order in which a challenge's record can be written.
 
 The writes are those of `challenge_store`. A report (from a webhook, a poll or reconciliation) is applied if the rank
-rises. A creation is written if the record is not final, or if it is final and was not requested before.
+rises. A creation is written if the record is not final, or if it is final and was not requested before. The final ranks
+are 2 (FAILED or EXPIRED) and 3 (COMPLETE).
 """
 
 import copy
@@ -15,7 +16,7 @@ REMOVE = "time to live"
 # Any other write, such as the claim of a check.
 TOUCH = "touch"
 # Reports from Circle, by the rank of their status. The same one twice is a repeat.
-REPORTS = [0, 1, 2]
+REPORTS = [0, 1, 2, 3]
 
 
 def matches(pattern, event):
@@ -63,7 +64,7 @@ class Table:
 
     def apply(self, rank, challenge_type):
         if self.item is None or self.rank() < rank:
-            status = ["PENDING", "IN_PROGRESS", "FAILED"][rank]
+            status = ["PENDING", "IN_PROGRESS", "FAILED", "COMPLETE"][rank]
             report = {"rank": {"N": str(rank)}, "status": {"S": status}, "type": {"S": challenge_type}}
             self.write(**report, updatedAt={"S": str(self.writes)})
 
@@ -110,15 +111,23 @@ def stream_of(history, challenge_type):
 
 
 @pytest.mark.parametrize("challenge_type", ["CHANGE_PIN", "RESTORE_PIN"])
-def test_a_settled_challenge_is_announced_once(template, challenge_type):
+def test_each_final_status_of_a_requested_challenge_is_announced_once(template, challenge_type):
     patterns = filters(template, "SettledPipe")
     for history in histories():
-        events = selected(patterns, stream_of(history, challenge_type))
-        expected = 1 if CREATE in history and 2 in history else 0
-        assert len(events) == expected, history
-        for event in events:
-            image = event["dynamodb"]["NewImage"]
-            assert image["rank"] == {"N": "2"} and image["userId"] == {"S": "u"}, history
+        events = [record["dynamodb"]["NewImage"] for record in selected(patterns, stream_of(history, challenge_type))]
+        assert [int(image["rank"]["N"]) for image in events] == final_ranks(history), history
+        assert all(image["userId"] == {"S": "u"} for image in events), history
+
+
+def final_ranks(history):
+    """The final ranks that the challenge has had since it was requested."""
+    rank, requested, found = 0, False, []
+    for step in history:
+        rank = max(rank, step) if step in REPORTS else rank
+        requested = requested or step == CREATE
+        if requested and rank >= 2 and rank not in found:
+            found.append(rank)
+    return found
 
 
 @pytest.mark.parametrize("challenge_type", ["CHANGE_PIN", "RESTORE_PIN"])

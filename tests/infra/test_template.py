@@ -9,7 +9,8 @@ from conftest import REQUIRED, ROOT
 SECRET = {"Ref": "CircleApiKeySecretArn"}
 CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
 RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
-INDEX_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
+OPEN_CHALLENGES_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
+CHALLENGES_BY_USER_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/challenges-by-user"}
 
 CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
@@ -17,42 +18,57 @@ CIRCLE = {
     "CIRCLE_ENVIRONMENT": {"Ref": "CircleEnvironment"},
     "REQUEST_TIMEOUT_SECONDS": {"Ref": "RequestTimeoutSeconds"},
 }
-CLAIM = {"USER_ID_CLAIM": {"Ref": "UserIdClaim"}}
 CHALLENGES = {"CHALLENGES_TABLE": {"Ref": "ChallengesTable"}}
 RATE_LIMITS = {"RATE_LIMITS_TABLE": {"Ref": "RateLimitsTable"}}
+# Who calls, and how often a user may.
+CALLERS = RATE_LIMITS | {
+    "USER_ID_CLAIM": {"Ref": "UserIdClaim"},
+    "CALL_BURST": {"Ref": "CallBurst"},
+    "CALL_INTERVAL_SECONDS": {"Ref": "CallIntervalSeconds"},
+}
+COUNT_CALLS = ("dynamodb:UpdateItem", RATE_LIMITS_ARN)
 
 # For each function, its permissions besides reading the API key and writing its log, and its settings besides Circle's.
 FUNCTIONS = {
-    "create-token": ([], CLAIM),
+    "create-token": ([COUNT_CALLS], CALLERS),
     "create-challenge": (
-        [("dynamodb:UpdateItem", CHALLENGES_ARN), ("dynamodb:UpdateItem", RATE_LIMITS_ARN)],
-        CLAIM
+        [
+            COUNT_CALLS,
+            ("dynamodb:GetItem", RATE_LIMITS_ARN),
+            ("dynamodb:GetItem", CHALLENGES_ARN),
+            ("dynamodb:UpdateItem", CHALLENGES_ARN),
+        ],
+        CALLERS
         | CHALLENGES
-        | RATE_LIMITS
         | {
             "CHALLENGES_PER_HOUR": {"Ref": "ChallengesPerHour"},
             "CHALLENGE_RETENTION_DAYS": {"Ref": "ChallengeRetentionDays"},
         },
     ),
     "get-challenge": (
-        [("dynamodb:GetItem", CHALLENGES_ARN), ("dynamodb:UpdateItem", CHALLENGES_ARN)],
-        CLAIM | CHALLENGES,
+        [
+            COUNT_CALLS,
+            ("dynamodb:GetItem", CHALLENGES_ARN),
+            ("dynamodb:UpdateItem", CHALLENGES_ARN),
+            ("dynamodb:Query", CHALLENGES_BY_USER_ARN),
+        ],
+        CALLERS | CHALLENGES,
     ),
-    "get-pin": ([], CLAIM),
+    "get-pin": ([COUNT_CALLS], CALLERS),
     "receive-webhook": (
         [("dynamodb:UpdateItem", CHALLENGES_ARN)],
         CHALLENGES | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}},
     ),
     "reconcile-challenges": (
         [
-            ("dynamodb:Query", INDEX_ARN),
+            ("dynamodb:Query", OPEN_CHALLENGES_ARN),
             ("dynamodb:UpdateItem", CHALLENGES_ARN),
             ("dynamodb:GetItem", RATE_LIMITS_ARN),
         ],
         CHALLENGES
         | RATE_LIMITS
         | {
-            "CIRCLE_CALLS_PER_RUN": {"Ref": "CircleCallsPerRun"},
+            "CIRCLE_CALLS_PER_SECOND": {"Ref": "CircleCallsPerSecond"},
             "ABANDON_AFTER_DAYS": {"Ref": "AbandonAfterDays"},
         },
     ),
@@ -189,7 +205,7 @@ def test_only_its_service_can_assume_a_role(deployed):
 def test_only_this_api_may_invoke_the_functions(deployed):
     """The schedule invokes its function with a role."""
     permissions = [one["Properties"] for one in deployed.values() if one["Type"] == "AWS::Lambda::Permission"]
-    called = ["CreateChallenge", "CreateToken", "GetChallenge", "GetPin", "ReceiveWebhook", "ReceiveWebhook"]
+    called = ["CreateChallenge", "CreateToken", *["GetChallenge"] * 2, "GetPin", *["ReceiveWebhook"] * 2]
     assert sorted(one["FunctionName"]["Ref"] for one in permissions) == [f"{name}Function" for name in called]
     for permission in permissions:
         assert permission["Action"] == "lambda:InvokeFunction"
@@ -217,9 +233,14 @@ def test_a_function_is_configured(template, deployed, function):
     timeouts = {"reconcile-challenges": 60, "manage-subscription": 60}
     assert properties["Timeout"] == timeouts.get(function, 10)
     assert deployed[f"{name}LogGroup"]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
-    reserved = {"receive-webhook": "ReservesForWebhooks", "reconcile-challenges": "ReservesForReconcile"}
-    concurrency = properties.get("ReservedConcurrentExecutions", {"Fn::If": [None]})
-    assert concurrency["Fn::If"][0] == reserved.get(function)
+    special = {"receive-webhook": "Webhook", "reconcile-challenges": "Reconcile"}
+    if function == "manage-subscription":
+        assert "ReservedConcurrentExecutions" not in properties
+    else:
+        parameter = {"Ref": f"{special.get(function, name)}ReservedConcurrency"}
+        condition, reserved, otherwise = properties["ReservedConcurrentExecutions"]["Fn::If"]
+        assert (reserved, otherwise) == (parameter, {"Ref": "AWS::NoValue"})
+        assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [parameter, 0]}]}
 
 
 def test_the_settings_are_those_of_the_code(template, facts):
@@ -294,7 +315,7 @@ def test_cors_is_off_or_for_the_given_origins(deployed):
     assert cors == {
         "allowHeaders": ["authorization", "content-type", "x-user-token", "idempotency-key"],
         "allowMethods": ["GET", "POST"],
-        "exposeHeaders": ["retry-after", "apigw-requestid"],
+        "exposeHeaders": ["retry-after", "location", "www-authenticate", "apigw-requestid"],
         "maxAge": 300,
     }
 
@@ -367,8 +388,9 @@ def test_the_log_of_the_subscription_outlives_a_failed_deployment(template):
 
 def test_a_first_deployment_reserves_no_concurrency(template):
     """A new account does not have enough concurrency to reserve any."""
-    for parameter in ["WebhookReservedConcurrency", "ReconcileReservedConcurrency"]:
-        assert template["Parameters"][parameter]["Default"] == 0
+    reservations = [name for name in template["Parameters"] if name.endswith("ReservedConcurrency")]
+    assert len(reservations) == 6
+    assert all(template["Parameters"][name]["Default"] == 0 for name in reservations)
 
 
 def test_queues(template):

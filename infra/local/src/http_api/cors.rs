@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const ALLOWED_HEADERS: &str = "authorization,content-type,idempotency-key,x-user-token";
 const ALLOWED_METHODS: &str = "GET,POST";
-const EXPOSED_HEADERS: &str = "apigw-requestid,retry-after";
+const EXPOSED_HEADERS: &str = "apigw-requestid,location,retry-after,www-authenticate";
 /// How long a browser may cache the response to a preflight request, in seconds.
 const MAX_AGE: &str = "300";
 

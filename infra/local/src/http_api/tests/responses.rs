@@ -270,7 +270,7 @@ async fn response_to_an_allowed_origin_has_the_gateways_cors_headers() {
     let fixture = Fixture::new(backend).await;
     let cors = [
         ("access-control-allow-origin", "https://app.example.com"),
-        ("access-control-expose-headers", "apigw-requestid,retry-after"),
+        ("access-control-expose-headers", "apigw-requestid,location,retry-after,www-authenticate"),
     ];
     let text = ("content-type", "text/plain;charset=UTF-8");
     let from = |origin| fixture.signed_in("GET", "/challenges/1").header("origin", origin).send();
