@@ -1,6 +1,7 @@
-"""The template, the description of the API, the lists in the code, and a running `cargo local`."""
+"""The template, the descriptions of the API, the lists in the code, and a running `cargo local`."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -12,7 +13,9 @@ from processes import ROOT, announced
 from processes import pytest_configure, pytest_unconfigure  # noqa: F401
 
 TEMPLATE = ROOT / "infra" / "template.yaml"
+# For apps, and for Circle.
 OPENAPI = ROOT / "infra" / "openapi.yaml"
+WEBHOOKS = ROOT / "infra" / "openapi-webhooks.yaml"
 
 REQUIRED = {
     "CircleApiKeySecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle-AbCdEf",
@@ -42,9 +45,40 @@ def deployed():
     return transform(document, REQUIRED, NoManagedPolicies())["Resources"]
 
 
+def bundled(path):
+    """A description with the components of `openapi.yaml` that it refers to, so that every reference is a local one."""
+    document = yaml.safe_load(path.read_text().replace(f'"{OPENAPI.name}#/', '"#/'))
+    shared, own = yaml.safe_load(OPENAPI.read_text())["components"], document["components"]
+    for kind in shared:
+        names = set(shared[kind]) & set(own.get(kind, {}))
+        assert path == OPENAPI or not names, f"two components have the same name: {names}"
+    document["components"] = {kind: shared.get(kind, {}) | own.get(kind, {}) for kind in shared | own}
+    return document
+
+
 @pytest.fixture(scope="session")
 def openapi():
-    return yaml.safe_load(OPENAPI.read_text())
+    """The description for apps."""
+    return bundled(OPENAPI)
+
+
+@pytest.fixture(scope="session")
+def webhooks():
+    """The description for Circle."""
+    return bundled(WEBHOOKS)
+
+
+def problem_codes(response):
+    """The error codes of a response, which its description lists."""
+    listed = re.search(r"\nCodes: ([^.]*)\.\n$", response["description"])
+    return re.findall(r"`(\w+)`", listed[1]) if listed else []
+
+
+def resolved(response, document):
+    """A response of an operation, without the reference."""
+    if "$ref" in response:
+        response = document["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+    return response
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
-"""Valid and invalid requests that schemathesis generates from the description, against the running local API.
+"""Valid and invalid requests that schemathesis generates from the descriptions, against the running local API.
 
-The seed is fixed. A test fails if the description does not have the response's status, content type, headers or body,
-if the response is a server error, or if the API accepts an invalid request.
+The seed is fixed. A test fails if the description does not have the response's status, content type, headers, body or
+error code, if the response is a server error, or if the API accepts an invalid request.
 """
 
 import collections
 
+import jsonschema
 import pytest
 import requests
 import schemathesis
@@ -18,9 +19,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from conftest import OPENAPI
+from conftest import OPENAPI, WEBHOOKS, bundled, problem_codes, resolved
 
-schema = schemathesis.openapi.from_path(OPENAPI)
+apps = schemathesis.openapi.from_path(OPENAPI)
+webhooks = schemathesis.openapi.from_dict(bundled(WEBHOOKS))
 bounded = settings(max_examples=320, derandomize=True, deadline=None, database=None)
 # The number of responses by operation and status: {(method, path): {status: number}}.
 responses = collections.defaultdict(collections.Counter)
@@ -41,9 +43,28 @@ def described_status(ctx, response, case):
         assert response.status_code == (204 if case.method == "OPTIONS" else 404), (case.method, response.text)
 
 
+def described_problem(ctx, response, case):
+    """A problem document is complete, and has a code that the response's description lists."""
+    if response.headers.get("content-type", [""])[0] == "application/problem+json":
+        document = case.operation.schema.raw_schema
+        schema = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
+        problem = response.json()
+        jsonschema.Draft202012Validator(schema).validate(problem)
+        described = resolved(case.operation.definition.raw["responses"][str(response.status_code)], document)
+        assert problem["code"] in problem_codes(described), problem
+        assert problem["status"] == response.status_code
+
+
+def invalid_data_is_rejected(ctx, response, case):
+    """The API ignores query parameters that it does not know, so they do not make a request invalid."""
+    if set(case.query) <= {parameter.name for parameter in case.operation.query}:
+        negative_data_rejection(ctx, response, case)
+
+
 DESCRIBED = [
     no_server_error,
     described_status,
+    described_problem,
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
@@ -69,13 +90,26 @@ def session(stack):
     return {"token": token, "challenge": created.json()["challengeId"]}
 
 
-@schema.parametrize()
+@pytest.fixture(autouse=True)
+def unused_limit(stack):
+    """Each operation begins with a user who may send as many requests as the burst allows."""
+    advanced = requests.post(f"{stack['control']}/clock/advance", json={"seconds": 120}, timeout=20)
+    assert advanced.status_code == 200, advanced.text
+
+
+@apps.parametrize()
 @bounded
 def test_any_request(case, stack, session):
-    call(case, stack, [*DESCRIBED, negative_data_rejection])
+    call(case, stack, [*DESCRIBED, invalid_data_is_rejected])
 
 
-@schema.include(path_regex="^/challenges").parametrize()
+@webhooks.parametrize()
+@bounded
+def test_any_webhook(case, stack):
+    call(case, stack, [*DESCRIBED, invalid_data_is_rejected])
+
+
+@apps.include(path_regex="^/challenges").parametrize()
 @bounded
 def test_any_request_with_a_session(case, stack, session):
     """The same with a user token and a challenge, which schemathesis cannot generate."""
@@ -88,10 +122,11 @@ def test_any_request_with_a_session(case, stack, session):
 def test_the_requests_reached_each_kind_of_response(capsys):
     """Each operation has returned every status that a generated request can get."""
     reached = {operation: set(statuses) for operation, statuses in responses.items()}
-    assert reached["POST", "/session-tokens"] >= {201}
-    assert reached["POST", "/challenges"] >= {200, 201, 400, 401, 415}
+    assert reached["POST", "/session-tokens"] >= {201, 429}
+    assert reached["POST", "/challenges"] >= {200, 201, 400, 401, 415, 429}
+    assert reached["GET", "/challenges"] >= {200, 400, 401}
     assert reached["GET", "/challenges/{challengeId}"] >= {200, 400, 401, 404}
-    assert reached["GET", "/pin"] >= {200, 401}
+    assert reached["GET", "/pin"] >= {200, 401, 429}
     assert reached["HEAD", "/webhooks/circle"] >= {200}
     assert reached["POST", "/webhooks/circle"] >= {401}
     total = sum(sum(statuses.values()) for statuses in responses.values())

@@ -3,11 +3,11 @@
 import subprocess
 
 import jsonschema
-import yaml
+import pytest
 from cfnlint.api import ManualArgs, lint
 from openapi_spec_validator import validate
 
-from conftest import OPENAPI, ROOT, TEMPLATE
+from conftest import OPENAPI, ROOT, TEMPLATE, WEBHOOKS, bundled
 
 HERE = ROOT / "tests" / "infra"
 VENVS = ROOT / "tests" / "harness" / "venvs"
@@ -34,13 +34,15 @@ def test_checkov_finds_nothing():
     assert "Failed checks: 0, Skipped checks: 1" in output
 
 
-def test_the_description_is_openapi(openapi):
-    validate(openapi)
+@pytest.mark.parametrize("path", [OPENAPI, WEBHOOKS], ids=lambda path: path.name)
+def test_a_description_is_openapi(path):
+    validate(bundled(path))
 
 
-def test_every_example_fits_its_schema(openapi):
-    """Every example beside a schema, anywhere in the description."""
-    document = yaml.safe_load(OPENAPI.read_text())
+@pytest.mark.parametrize(("path", "least"), [(OPENAPI, 30), (WEBHOOKS, 4)], ids=["apps", "webhooks"])
+def test_every_example_fits_its_schema(path, least):
+    """Every example beside a schema, anywhere in a description."""
+    document = bundled(path)
     checked = 0
 
     def visit(node):
@@ -61,4 +63,4 @@ def test_every_example_fits_its_schema(openapi):
             visit(child)
 
     visit(document)
-    assert checked > 30
+    assert checked > least
