@@ -22,6 +22,8 @@ pub enum CircleError {
         status: u16,
         /// Circle's code, if the response had one.
         code: Option<CircleCode>,
+        /// Whether the call carried a user token, which Circle may have rejected instead of the API key.
+        had_user_token: bool,
         /// Circle's message, if the response had one.
         message: Option<String>,
         /// The `X-Request-Id` of the response.
@@ -88,7 +90,8 @@ impl CircleError {
         self.code() == Some(CircleCode::USER_TOKEN_EXPIRED)
     }
 
-    /// Whether Circle rejects the user token: it is unknown, expired or invalid.
+    /// Whether Circle rejects the user token: it is unknown, expired or invalid. A 401 without a code counts too if the
+    /// call carried a user token, because a caller can send any token.
     pub fn is_user_token_rejected(&self) -> bool {
         matches!(
             self.code(),
@@ -97,7 +100,7 @@ impl CircleError {
                     | CircleCode::USER_TOKEN_EXPIRED
                     | CircleCode::USER_TOKEN_INVALID
             )
-        )
+        ) || matches!(self, Self::Response { status: 401, code: None, had_user_token: true, .. })
     }
 
     /// Whether Circle says that the user token is of no use any more: it has expired, or a newer one has ended it.
@@ -139,17 +142,16 @@ impl CircleError {
         matches!(self, Self::ApiKey(_)) || self.is_api_key_rejected() || is_not_allowed
     }
 
-    /// Whether Circle rejects the API key: 401 with a code that says so, or without any code. Other codes come with 401
-    /// too ([`CircleCode::USER_TOKEN_NOT_FOUND`]).
+    /// Whether Circle rejects the API key: 401 with a code that says so, or without any code if the call carried no user
+    /// token. Other codes come with 401 too ([`CircleCode::USER_TOKEN_NOT_FOUND`]).
     pub(super) fn is_api_key_rejected(&self) -> bool {
-        matches!(
-            self,
-            Self::Response {
-                status: 401,
-                code: None | Some(CircleCode::API_KEY_INVALID | CircleCode::UNAUTHORIZED),
-                ..
+        match self {
+            Self::Response { status: 401, code: None, had_user_token, .. } => !had_user_token,
+            Self::Response { status: 401, code: Some(code), .. } => {
+                matches!(*code, CircleCode::API_KEY_INVALID | CircleCode::UNAUTHORIZED)
             }
-        )
+            _ => false,
+        }
     }
 
     /// Whether the same call may succeed in a moment.

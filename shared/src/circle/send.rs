@@ -261,6 +261,7 @@ impl Circle {
             call: call.name,
             status: status.as_u16(),
             code,
+            had_user_token: call.user_token.is_some(),
             message: message.map(|message| redact_secrets(message, key, call.user_token)),
             request_id,
             retry_after,

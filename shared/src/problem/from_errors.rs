@@ -19,6 +19,7 @@ impl From<CircleError> for Problem {
 
 fn of_circle(error: &CircleError) -> Cause {
     match error {
+        _ if error.is_user_token_rejected() => Cause::UserTokenRejected,
         CircleError::Response { status, code, .. } => of_response(*status, *code),
         CircleError::Unreachable { .. } => Cause::CircleUnreachable,
         CircleError::TimedOut { .. } => Cause::Timeout,
@@ -33,14 +34,6 @@ fn of_circle(error: &CircleError) -> Cause {
 fn of_response(status: u16, code: Option<CircleCode>) -> Cause {
     match (code, status) {
         (Some(CircleCode::USER_NOT_FOUND), _) => Cause::UserNotFound,
-        (
-            Some(
-                CircleCode::USER_TOKEN_NOT_FOUND
-                | CircleCode::USER_TOKEN_EXPIRED
-                | CircleCode::USER_TOKEN_INVALID,
-            ),
-            _,
-        ) => Cause::UserTokenRejected,
         (Some(CircleCode::USER_DISABLED), _) => Cause::UserDisabled,
         (Some(CircleCode::PIN_NOT_SET), _) => Cause::PinNotSet,
         (Some(CircleCode::SECURITY_QUESTIONS_NOT_SET), _) => Cause::SecurityQuestionsNotSet,

@@ -332,6 +332,18 @@ async fn an_unknown_user_token_does_not_make_the_key_be_read_again() {
 }
 
 #[tokio::test]
+async fn a_bad_user_token_never_reads_as_a_rejected_api_key() {
+    let (server, circle, clock) = start().await;
+    server.replies([Raw(401, vec![], String::new()), Raw(401, vec![], String::new())]);
+    let error = circle.user_of_token(&token(), deadline(&clock)).await.unwrap_err();
+    assert_eq!((server.secret_reads(), server.requests().len()), (1, 1), "the key is not read again");
+    assert_eq!(Problem::from(error).code(), Code::InvalidUserToken);
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert_eq!(server.secret_reads(), 2, "without a user token, it can only be the key");
+    assert_eq!(Problem::from(error).code(), Code::Misconfigured);
+}
+
+#[tokio::test]
 async fn a_malformed_secret_is_named_and_not_quoted() {
     let (server, circle, clock) = start().await;
     server.set_secret("not-a-key-but-secret");
