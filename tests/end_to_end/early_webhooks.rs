@@ -15,8 +15,9 @@ use crate::support::{
 async fn failed_creation_is_completed_by_its_retry() {
     let app = App::start().await;
     let circle = &app.circle;
-    circle.add_fault(Fault { drop: true, after_effect: true, times: 3, ..fault_of(CREATE_CHANGE_PIN) });
+    circle.add_fault(Fault { drop: true, after_effect: true, times: 100, ..fault_of(CREATE_CHANGE_PIN) });
     let failed = request(&app).await;
+    circle.clear_faults();
     failed.is_problem_with(503, "circle_unavailable", json!({ "retryAfterSeconds": 2 }));
     let [created] = &circle.challenges()[..] else { panic!("each attempt had the same key") };
     let id = created.id;

@@ -1,9 +1,12 @@
-use local::circle_simulator::PinEntry;
+use std::collections::BTreeMap;
+
+use local::circle_simulator::{FactorStatus, PinEntry, UserChange};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    App, KEY, MINUTE, Request, challenge_id, expected_challenge, expected_record, expires_at, with,
+    App, CREATE_CHANGE_PIN, CREATE_SESSION, KEY, MINUTE, Request, challenge_id, expected_challenge,
+    expected_record, expires_at, with,
 };
 
 /// A request for a CHANGE_PIN challenge with the caller's token and key.
@@ -33,17 +36,24 @@ async fn repeated_key_returns_the_same_challenge_and_record() {
 }
 
 #[tokio::test]
-async fn repeated_key_returns_the_settled_record() {
+async fn repeated_key_returns_the_settled_record_without_a_session_and_without_circle() {
     let app = App::at_noon().await;
     let token = app.user_token().await;
     let id = create(&app, &token).await;
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.wait_for_webhook(id, "COMPLETE", 200).await;
     let record = app.record(id).await;
+    app.circle.reset_call_counts();
 
     app.advance(MINUTE);
-    let retried = request(&app, &token).send().await;
-    assert_eq!(retried.is(200), &expected_challenge(id, "COMPLETE"));
+    // Neither the state of the PIN nor an expired token matters, because Circle is not called.
+    app.change_user(UserChange { pin_status: Some(FactorStatus::Locked), ..UserChange::default() });
+    for request in [request(&app, &token), app.post_challenge().key(KEY)] {
+        assert_eq!(request.send().await.is(200), &expected_challenge(id, "COMPLETE"));
+    }
+    app.advance(58 * MINUTE);
+    assert_eq!(request(&app, &token).send().await.is(200), &expected_challenge(id, "COMPLETE"));
+    assert_eq!(app.circle.call_counts(), BTreeMap::new());
     assert_eq!(app.record(id).await, record, "nothing is written to a settled record");
 }
 
@@ -84,18 +94,49 @@ async fn same_key_of_another_user_or_type_is_another_key() {
 }
 
 #[tokio::test]
-async fn repeated_key_depends_on_the_current_pin_state() {
+async fn repeated_key_of_an_open_challenge_depends_on_the_current_pin_state() {
     let app = App::at_noon().await;
     let token = app.user_token().await;
     let id = create(&app, &token).await;
+    let other = app.create_challenge().await;
     for _ in 0..3 {
-        app.circle.enter_pin(id, PinEntry::wrong()).unwrap();
+        app.circle.enter_pin(other, PinEntry::wrong()).unwrap();
     }
     let locked = request(&app, &token).send().await;
     let lock = json!({ "lockedUntil": "2026-01-01T12:30:00Z", "retryAfterSeconds": 1800 });
     locked.is_problem_with(423, "pin_locked", lock);
     app.advance(30 * MINUTE);
     assert_eq!(challenge_id(request(&app, &token).send().await.is(200)), id);
+}
+
+/// The hour's item that remembers the challenge is the user's, and Circle remembers the key for longer.
+#[tokio::test]
+async fn repeated_key_in_another_hour_asks_circle_and_writes_nothing_to_a_settled_record() {
+    let app = App::at_noon().await;
+    let id = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
+    app.circle.enter_pin(id, PinEntry::right()).unwrap();
+    app.wait_for_webhook(id, "COMPLETE", 200).await;
+    let record = app.record(id).await;
+    app.advance(60 * MINUTE);
+    let retried = app.post_challenge().key(KEY).send().await;
+    let session = retried.is(200)["session"].clone();
+    assert!(session.is_object());
+    assert_eq!(retried.body, with(expected_challenge(id, "COMPLETE"), json!({ "session": session })));
+    assert_eq!(app.record(id).await, record);
+}
+
+#[tokio::test]
+async fn repeated_key_of_an_open_challenge_returns_a_session_for_it() {
+    let app = App::at_noon().await;
+    let id = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
+    app.circle.start_challenge(id).unwrap();
+    app.wait_for_webhook(id, "IN_PROGRESS", 200).await;
+    app.circle.reset_call_counts();
+    let retried = app.post_challenge().key(KEY).send().await;
+    assert_eq!(challenge_id(retried.is(200)), id);
+    assert_eq!(retried.body["status"], "IN_PROGRESS");
+    assert!(retried.body["session"].is_object());
+    assert_eq!([CREATE_SESSION, CREATE_CHANGE_PIN].map(|call| app.circle.call_count(call)), [1, 1]);
 }
 
 #[tokio::test]

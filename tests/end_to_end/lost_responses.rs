@@ -4,8 +4,8 @@ use local::circle_simulator::PinEntry;
 use serde_json::json;
 
 use crate::support::{
-    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, Reconciler, challenge_id,
-    not_found_at_circle,
+    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, NOON, Reconciler,
+    challenge_id, not_found_at_circle,
 };
 
 /// Does the work while the first response to each update is lost. Returns the updates, with their retries.
@@ -25,8 +25,20 @@ async fn challenge_is_recorded_and_counted_once() {
     let (app, proxy) = DynamoDbProxy::without_webhooks().await;
     let (created, updates) = lose_responses(&app, &proxy, app.post_challenge().key(KEY).send()).await;
     let id = challenge_id(created.is(201));
-    let tables = ["rate-limits", "rate-limits", "challenges", "challenges"];
-    assert_eq!(updates, tables.map(|table| format!("UpdateItem {table}")));
+    let of_table = |table: &str| updates.iter().filter(|call| call.ends_with(table)).count();
+    // The limit of a user who has just sent another request takes two updates, and two more count the challenge and
+    // remember it.
+    assert_eq!((of_table("rate-limits"), of_table("challenges")), (8, 2), "each twice");
+    let [calls, challenges] = &app.rate_limit_items().await[..] else { panic!("two items") };
+    let (calls, challenges) =
+        if calls.get("keys").is_none() { (calls, challenges) } else { (challenges, calls) };
+    assert_eq!(
+        calls["callsTat"],
+        (NOON.unix_timestamp() + 2 * 5) * 1000,
+        "two requests, of five seconds each"
+    );
+    let counted = ["keys", "challenges"].map(|set| challenges[set].as_array().unwrap().len());
+    assert_eq!(counted, [1, 1]);
     let record = app.record(id).await;
     assert_eq!((&record["status"], &record["userId"]), (&json!("PENDING"), &json!("alice")));
     assert_eq!(app.circle.call_count(CREATE_CHANGE_PIN), 1);
@@ -40,7 +52,8 @@ async fn challenge_with_an_earlier_final_webhook_is_recorded_once() {
     app.post_webhook(&app.message(id, "COMPLETE")).await.is(200);
     let (retried, updates) = lose_responses(&app, &proxy, app.post_challenge().key(KEY).send()).await;
     assert_eq!(retried.is(200)["status"], "COMPLETE");
-    assert_eq!(updates.len(), 6, "{updates:?}");
+    let of_challenges = updates.iter().filter(|call| call.ends_with("challenges")).count();
+    assert_eq!(of_challenges, 4, "the creation finds a settled record: {updates:?}");
     assert!(app.record(id).await["requestedAt"].is_string());
 }
 
@@ -62,7 +75,7 @@ async fn claimed_poll_is_made_once() {
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     let (polled, updates) = lose_responses(&app, &proxy, app.get_challenge(id).token(&token).send()).await;
     assert_eq!(polled.is(200)["status"], "COMPLETE");
-    assert_eq!(updates.len(), 4, "the claim and the report, each twice");
+    assert_eq!(updates.len(), 6, "the limit, the claim and the report, each twice");
     assert_eq!(app.circle.call_count(GET_CHALLENGE), 1);
     assert_eq!(app.record(id).await["settledBy"], "poll");
 }

@@ -193,13 +193,19 @@ async fn unresponsive_table_is_reported_in_time() {
     let url = format!("http://{}", silent.local_addr().unwrap());
     let settings = owned([("AWS_ENDPOINT_URL_DYNAMODB", &url)]);
     let app = App::with_options(StackOptions { settings, ..noon() }).await;
-    app.post_session_token().send().await.is(201);
-    for request in [app.post_challenge(), app.get_challenge(KEY)] {
+    for request in [
+        app.post_session_token(),
+        app.post_challenge(),
+        app.get_pin(),
+        app.get_challenge(KEY),
+        app.get_challenges(""),
+    ] {
         let (response, waited) = app.timed(request.send()).await;
         response.is_storage_unavailable();
         assert!(waited <= AWS_LIMIT, "{waited:?}");
     }
     assert!(app.circle.challenges().is_empty(), "without a rate limit check, no challenge is created");
+    assert_eq!([CREATE_SESSION, GET_USER_BY_ID].map(|call| app.circle.call_count(call)), [0, 0]);
     let webhook = app.message(Uuid::from_u128(7), "COMPLETE");
     app.let_time_pass(app.post_webhook(&webhook)).await.is_storage_unavailable();
 }

@@ -7,7 +7,8 @@ use crate::support::{App, MINUTE, with};
 async fn pin_is_shown_as_circle_has_it() {
     let app = App::at_noon().await;
     let pin = async || -> Value { app.get_pin().send().await.is(200).clone() };
-    let usable = json!({ "pinStatus": "ENABLED", "failedAttempts": 0, "securityQuestionStatus": "ENABLED" });
+    let usable = json!({ "pinStatus": "ENABLED", "failedAttempts": 0, "securityQuestionStatus": "ENABLED",
+                          "securityQuestionsFailedAttempts": 0 });
     assert_eq!(pin().await, usable);
 
     let id = app.create_challenge().await;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use local::circle_simulator::{Fault, PinEntry};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
@@ -134,23 +134,23 @@ async fn failed_poll_returns_the_record() {
     let challenge = app.challenge(id).await;
     circle.start_challenge(id).unwrap();
     let fault = || fault_of(GET_CHALLENGE);
-    for (calls, fault) in [
-        (3, Fault { drop: true, times: 3, ..fault() }),
-        (3, Fault { status: Some(503), times: 3, ..fault() }),
-        (1, error_of(GET_CHALLENGE, 401, 155_103)),
-        (1, error_of(GET_CHALLENGE, 403, 155_104)),
-        (1, error_of(GET_CHALLENGE, 404, 155_116)),
-        (1, Fault { status: Some(200), body: Some("<html>".into()), ..fault() }),
+    for (calls, fault, code) in [
+        (3, Fault { drop: true, times: 3, ..fault() }, "circle_unavailable"),
+        (3, Fault { status: Some(503), times: 3, ..fault() }, "circle_unavailable"),
+        (1, error_of(GET_CHALLENGE, 401, 155_103), "invalid_user_token"),
+        (1, error_of(GET_CHALLENGE, 403, 155_104), "invalid_user_token"),
+        (1, error_of(GET_CHALLENGE, 404, 155_116), "circle_error"),
+        (1, Fault { status: Some(200), body: Some("<html>".into()), ..fault() }, "circle_error"),
     ] {
         circle.reset_call_counts();
         circle.add_fault(fault.clone());
-        assert_eq!(poll(&app, id, &token).await.is(200), &challenge, "{fault:?}");
+        is_unchecked(&poll(&app, id, &token).await, &challenge, code);
         assert_eq!(circle.call_count(GET_CHALLENGE), calls, "{fault:?}");
         assert_eq!(circle.faults(), []);
         app.advance(INTERVAL);
     }
     circle.forget_user_tokens(USER);
-    assert_eq!(poll(&app, id, &token).await.is(200), &challenge);
+    is_unchecked(&poll(&app, id, &token).await, &challenge, "invalid_user_token");
     app.advance(INTERVAL);
     let token = app.user_token().await;
     assert_eq!(poll(&app, id, &token).await.is(200)["status"], "IN_PROGRESS");
@@ -158,7 +158,16 @@ async fn failed_poll_returns_the_record() {
     let challenge = app.challenge(id).await;
     app.advance(INTERVAL);
     in_time(circle.clone().stop()).await;
-    assert_eq!(poll(&app, id, &token).await.is(200), &challenge);
+    is_unchecked(&poll(&app, id, &token).await, &challenge, "circle_unavailable");
+}
+
+/// Checks that the response shows the challenge as it was, and why Circle could not be asked.
+#[track_caller]
+fn is_unchecked(response: &Response, challenge: &Value, code: &str) {
+    let user_message = text(&response.is(200)["checkError"], "userMessage");
+    assert!(!user_message.is_empty());
+    let check_error = json!({ "checkError": { "code": code, "userMessage": user_message } });
+    assert_eq!(response.body, with(challenge.clone(), check_error));
 }
 
 #[tokio::test]
@@ -171,7 +180,7 @@ async fn poll_waits_for_circle_at_most_three_seconds() {
         app.advance(3 * SECOND);
     };
     let (response, ()) = tokio::join!(poll(&app, id, &token), let_three_seconds_pass);
-    assert_eq!(response.is(200), &expected_challenge(id, "PENDING"));
+    is_unchecked(&response, &expected_challenge(id, "PENDING"), "timeout");
 }
 
 #[tokio::test]

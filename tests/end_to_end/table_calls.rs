@@ -9,11 +9,15 @@ use crate::support::{
 };
 
 const CHECK_RATE_LIMIT: &str = "UpdateItem rate-limits";
+const COUNT_CHALLENGE: &str = CHECK_RATE_LIMIT;
+const REMEMBER_KEY: &str = CHECK_RATE_LIMIT;
+const READ_SWITCH: &str = "GetItem rate-limits";
 const READ_RECORD: &str = "GetItem challenges";
-/// These three write different things with the same call.
+/// These write different things with the same call.
 const WRITE_CREATION: &str = "UpdateItem challenges";
 const APPLY_REPORT: &str = WRITE_CREATION;
 const CLAIM_POLL: &str = WRITE_CREATION;
+const CONFIRM: &str = WRITE_CREATION;
 
 #[tokio::test]
 async fn webhook_calls_the_table_at_most_once() {
@@ -41,46 +45,71 @@ async fn webhook_calls_the_table_at_most_once() {
     assert_eq!(proxy.operations_of(without_effect).await, [""; 0]);
 }
 
+/// Everything but the limit of the user's calls, which takes two updates while the user is busy.
+async fn beyond_call_limit(proxy: &DynamoDbProxy, work: impl Future) -> Vec<String> {
+    let operations = proxy.operations_of(work).await;
+    // These calls run at the same time as others.
+    let mut others: Vec<_> = operations.into_iter().collect();
+    for _ in 0..2 {
+        let limit = others.iter().position(|call| call == CHECK_RATE_LIMIT).unwrap();
+        others.remove(limit);
+    }
+    others.sort();
+    others
+}
+
 #[tokio::test]
-async fn creation_calls_each_table_once_and_writes_again_if_the_challenge_is_settled() {
+async fn creation_counts_the_challenge_writes_it_once_and_remembers_its_key() {
     let (app, proxy) = start().await;
     let create = async |status| challenge_id(app.post_challenge().key(KEY).send().await.is(status));
-    assert_eq!(proxy.operations_of(app.user_token()).await, [""; 0]);
-    assert_eq!(proxy.operations_of(app.get_pin().send()).await, [""; 0]);
-    assert_eq!(proxy.operations_of(app.create_challenge()).await, [CHECK_RATE_LIMIT, WRITE_CREATION]);
-    assert_eq!(proxy.operations_of(create(201)).await, [CHECK_RATE_LIMIT, WRITE_CREATION]);
-    assert_eq!(proxy.operations_of(create(200)).await, [CHECK_RATE_LIMIT, WRITE_CREATION], "a retry");
+    assert_eq!(proxy.operations_of(app.user_token()).await, [CHECK_RATE_LIMIT], "the user was idle");
+    assert_eq!(proxy.operations_of(app.user_token()).await, [CHECK_RATE_LIMIT; 2]);
+    assert_eq!(proxy.operations_of(app.get_pin().send()).await, [CHECK_RATE_LIMIT; 2]);
+    let first = beyond_call_limit(&proxy, app.create_challenge()).await;
+    assert_eq!(first, [READ_SWITCH, WRITE_CREATION, COUNT_CHALLENGE]);
+    let with_key = [WRITE_CREATION, COUNT_CHALLENGE, REMEMBER_KEY];
+    assert_eq!(beyond_call_limit(&proxy, create(201)).await, with_key, "the switch is known");
+    let retry = [READ_RECORD, WRITE_CREATION, COUNT_CHALLENGE, REMEMBER_KEY];
+    assert_eq!(beyond_call_limit(&proxy, create(200)).await, retry, "a retry of an open challenge");
     let id = create(200).await;
     app.post_webhook(&app.message(id, "COMPLETE")).await.is(200);
-    let operations = proxy.operations_of(create(200)).await;
-    assert_eq!(operations, [CHECK_RATE_LIMIT, WRITE_CREATION], "a retry of a settled challenge");
+    let operations = beyond_call_limit(&proxy, create(200)).await;
+    assert_eq!(operations, [READ_RECORD, COUNT_CHALLENGE], "a retry of a settled challenge");
 
     // Circle creates the challenge, but its response is lost.
     let lost = Fault { status: Some(400), after_effect: true, ..fault_of(CREATE_CHANGE_PIN) };
     app.circle.add_fault(lost);
     let other = || app.post_challenge().key(Uuid::from_u128(7));
     let failed = async { assert_eq!(other().send().await.status, 502) };
-    assert_eq!(proxy.operations_of(failed).await, [CHECK_RATE_LIMIT]);
+    assert_eq!(beyond_call_limit(&proxy, failed).await, [COUNT_CHALLENGE]);
     let id = app.circle.challenges().last().unwrap().id;
     assert_eq!(app.post_webhook(&app.message(id, "COMPLETE")).await.outcome(), "applied");
     let completed = async { assert_eq!(other().send().await.is(200)["status"], "COMPLETE") };
-    let operations = proxy.operations_of(completed).await;
-    assert_eq!(operations, [CHECK_RATE_LIMIT, WRITE_CREATION, WRITE_CREATION]);
+    let operations = beyond_call_limit(&proxy, completed).await;
+    assert_eq!(operations, [WRITE_CREATION, WRITE_CREATION, COUNT_CHALLENGE, REMEMBER_KEY]);
 }
 
 #[tokio::test]
-async fn status_calls_the_table_once_and_a_poll_at_most_three_times() {
+async fn status_calls_the_table_once_and_a_poll_at_most_five_times() {
     let (app, proxy) = start().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     let get = |id| app.get_challenge(id).send();
     let poll = || app.get_challenge(id).token(&token).send();
     assert_eq!(proxy.operations_of(get(id)).await, [READ_RECORD]);
     assert_eq!(proxy.operations_of(get(Uuid::from_u128(7))).await, [READ_RECORD], "an unknown challenge");
-    assert_eq!(proxy.operations_of(poll()).await, [READ_RECORD, CLAIM_POLL], "Circle has no news");
+    assert_eq!(
+        proxy.operations_of(poll()).await,
+        [READ_RECORD, CHECK_RATE_LIMIT, CLAIM_POLL, CONFIRM],
+        "Circle has no news"
+    );
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
-    assert_eq!(proxy.operations_of(poll()).await, [READ_RECORD, CLAIM_POLL], "Circle was asked just now");
+    let operations = proxy.operations_of(poll()).await;
+    let limit_of_busy_user = [CHECK_RATE_LIMIT, CHECK_RATE_LIMIT];
+    let expected = [&[READ_RECORD], &limit_of_busy_user[..], &[CLAIM_POLL]].concat();
+    assert_eq!(operations, expected, "Circle was asked just now");
     app.advance(3 * SECOND);
-    assert_eq!(proxy.operations_of(poll()).await, [READ_RECORD, CLAIM_POLL, APPLY_REPORT]);
+    let operations = proxy.operations_of(poll()).await;
+    assert_eq!(operations, [&expected[..], &[APPLY_REPORT]].concat());
     app.advance(MINUTE);
     assert_eq!(proxy.operations_of(poll()).await, [READ_RECORD], "the challenge is settled");
 }

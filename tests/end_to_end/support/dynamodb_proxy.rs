@@ -1,5 +1,6 @@
 //! A proxy in front of DynamoDB that counts calls, and can make them fail.
 
+use std::collections::HashSet;
 use std::mem::take;
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +30,8 @@ struct ProxyState {
     failing_text: Option<&'static str>,
     calls_to_throttle: usize,
     loses_responses: bool,
-    has_lost_response: bool,
+    /// The ids of the updates that have lost a response. The SDK sends each retry with the same id.
+    lost: HashSet<String>,
     items_read: u64,
 }
 
@@ -112,14 +114,13 @@ impl DynamoDbProxy {
         Ok(call)
     }
 
-    /// Records a response. Returns whether the caller receives it.
-    fn record_response(&self, call: &str, body: &[u8]) -> bool {
+    /// Records a response to the call with this `amz-sdk-invocation-id`. Returns whether the caller receives it.
+    fn record_response(&self, call: &str, invocation: &str, body: &[u8]) -> bool {
         let body: Value = serde_json::from_slice(body).unwrap();
         let mut state = self.state.lock().unwrap();
         state.items_read += body["ScannedCount"].as_u64().unwrap_or(0);
-        let is_lost = state.loses_responses && call.starts_with("UpdateItem") && !state.has_lost_response;
-        state.has_lost_response = is_lost;
-        !is_lost
+        let can_be_lost = state.loses_responses && call.starts_with("UpdateItem");
+        !(can_be_lost && state.lost.insert(invocation.to_owned()))
     }
 }
 
@@ -129,11 +130,12 @@ async fn forward(State(proxy): State<Arc<DynamoDbProxy>>, mut headers: HeaderMap
         Err((status, error)) => return error_response(status, error),
     };
     headers.remove(header::HOST);
+    let invocation = headers["amz-sdk-invocation-id"].to_str().unwrap().to_owned();
     let response = proxy.http.post(proxy.dynamodb.url()).headers(headers).body(body).send().await.unwrap();
     let (status, mut headers) = (response.status(), response.headers().clone());
     headers.remove(header::TRANSFER_ENCODING);
     let body = response.bytes().await.unwrap();
-    if proxy.record_response(&call, &body) {
+    if proxy.record_response(&call, &invocation, &body) {
         (status, headers, body).into_response()
     } else {
         error_response(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")
