@@ -88,11 +88,12 @@ impl Api {
     /// Counts a poll of the user that will call Circle. Returns when the next poll will be allowed if this one is not.
     ///
     /// # Errors
-    /// If the table cannot be reached.
+    /// `user_blocked`, or if the table cannot be reached.
     pub async fn admit_poll(&self, user: &UserId) -> Result<Option<OffsetDateTime>, Problem> {
         match self.rate_limits.count_call(user, Bucket::POLLS, false).await? {
+            RateLimit::Allowed => Ok(None),
             RateLimit::Exceeded { until } => Ok(Some(until)),
-            RateLimit::Allowed | RateLimit::Blocked => Ok(None),
+            RateLimit::Blocked => Err(Problem::new(Cause::UserBlocked)),
         }
     }
 

@@ -77,15 +77,19 @@ async fn get_challenge(
         .ok_or_else(|| Problem::new(Cause::ChallengeNotFound))?;
     let now = function.api.clock.now();
     let mut next_poll = None;
-    let (record, problem) = match token {
-        Some(token) if !record.status.is_final() => {
-            next_poll = function.api.admit_poll(&user).await?;
-            match next_poll {
-                None => poll(function, record, &token, deadline).await,
-                Some(_) => (record, None),
+    let (record, problem) = match token.filter(|_| !record.status.is_final()) {
+        None => (record, None),
+        Some(token) => match function.api.admit_poll(&user).await {
+            Ok(None) => poll(function, record, &token, deadline).await,
+            Ok(at) => {
+                next_poll = at;
+                (record, None)
             }
-        }
-        _ => (record, None),
+            Err(problem) => {
+                problem.log();
+                (record, Some(problem))
+            }
+        },
     };
 
     #[derive(Serialize)]

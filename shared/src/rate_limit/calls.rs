@@ -53,7 +53,8 @@ pub enum RateLimit {
         /// When the next request will be allowed.
         until: OffsetDateTime,
     },
-    /// The operator has blocked the user: the item has the attribute `blocked`.
+    /// The operator has blocked the user: the item has the attribute `blocked`. A blocked user's item is not written, so it
+    /// stays for as long as it has no `expiresAt`.
     Blocked,
 }
 
@@ -86,10 +87,13 @@ impl RateLimits {
         let idle = write()
             .set(format!("{tat} = :next"), ":next", number(milliseconds(now + interval)))
             .value(":reset", number(milliseconds(now + interval + tolerance + CLOCK_ERROR)))
-            .condition(&format!("attribute_not_exists({tat}) OR {tat} <= :now OR {tat} > :reset"));
+            .condition(&format!(
+                "attribute_not_exists(blocked) AND (attribute_not_exists({tat}) OR {tat} <= :now OR {tat} > :reset)"
+            ));
         match idle.send().await? {
-            Written::Yes(item) => return Ok(unless_blocked(&item)),
-            Written::No(old) if old.get(call) == Some(&id) => return Ok(unless_blocked(&old)),
+            Written::Yes(_) => return Ok(RateLimit::Allowed),
+            Written::No(old) if old.contains_key("blocked") => return Ok(RateLimit::Blocked),
+            Written::No(old) if old.get(call) == Some(&id) => return Ok(RateLimit::Allowed),
             Written::No(_) => {}
         }
         let limit = milliseconds(now + tolerance);
@@ -98,7 +102,7 @@ impl RateLimits {
             .value(":limit", number(limit))
             .condition(&format!("{tat} > :now AND {tat} <= :limit AND {call} <> :id"));
         let old = match busy.send().await? {
-            Written::Yes(item) => return Ok(unless_blocked(&item)),
+            Written::Yes(_) => return Ok(RateLimit::Allowed),
             Written::No(old) => old,
         };
         match tat_of(&old, tat)? {
@@ -107,7 +111,7 @@ impl RateLimits {
                 Ok(RateLimit::Exceeded { until: now + Duration::from_millis(wait) })
             }
             // The request has been counted, or the item has expired since the first write.
-            _ => Ok(unless_blocked(&old)),
+            _ => Ok(RateLimit::Allowed),
         }
     }
 
@@ -133,10 +137,6 @@ impl RateLimits {
         let instant = nanoseconds.and_then(|at| OffsetDateTime::from_unix_timestamp_nanos(at).ok());
         instant.map(Some).ok_or(unreadable("sessionAt"))
     }
-}
-
-fn unless_blocked(item: &Item) -> RateLimit {
-    if item.contains_key("blocked") { RateLimit::Blocked } else { RateLimit::Allowed }
 }
 
 /// The key of a user's item.
