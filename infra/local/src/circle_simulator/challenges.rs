@@ -57,6 +57,24 @@ pub(super) struct Challenge {
     pub(super) expires_at: Option<Duration>,
 }
 
+/// The `notification` of a challenge's webhook.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Notification {
+    id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+    #[serde(rename = "type")]
+    challenge_type: ChallengeType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    correlation_ids: [String; 0],
+    error_code: i32,
+    error_message: String,
+}
+
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Status {
     Pending,
@@ -134,24 +152,26 @@ impl Challenge {
         resource
     }
 
-    /// The `notification` of a webhook. It always has an error code, which is 0 if the challenge did not
-    /// fail.
-    pub(super) fn notification(&self, knobs: &Knobs) -> Value {
-        let status = self.status.announced();
-        let (code, message) = status.error().unwrap_or((0, ""));
-        let mut notification = json!({
-            "id": self.id,
-            "type": self.challenge_type,
-            "correlationIds": [],
-            "errorCode": code,
-            "errorMessage": message,
-        });
-        let field = if knobs.status_field == StatusField::State { "state" } else { "status" };
-        notification[field] = status.wire_value(knobs).into();
-        if knobs.notifications_name_user {
-            notification["userId"] = self.user_id.as_str().into();
+    /// The `notification` of a webhook, with its members in Circle's order. It always has an error code, which is 0
+    /// if the challenge did not fail.
+    pub(super) fn notification(&self, knobs: &Knobs) -> impl Serialize + use<> {
+        let announced = self.status.announced();
+        let (code, message) = announced.error().unwrap_or((0, ""));
+        let value = announced.wire_value(knobs).to_owned();
+        let (status, state) = match knobs.status_field {
+            StatusField::Status => (Some(value), None),
+            StatusField::State => (None, Some(value)),
+        };
+        Notification {
+            id: self.id,
+            user_id: knobs.notifications_name_user.then(|| self.user_id.clone()),
+            challenge_type: self.challenge_type,
+            status,
+            state,
+            correlation_ids: [],
+            error_code: code,
+            error_message: message.to_owned(),
         }
-        notification
     }
 
     pub(super) fn notification_type<'a>(&self, knobs: &'a Knobs) -> &'a str {

@@ -89,7 +89,8 @@ impl CircleSimulator {
 
     fn dispatch(&self, state: &mut State, message: Message) {
         let delay = Duration::from_millis(state.knobs.delay_webhooks_ms);
-        let place = delay.is_zero().then(|| state.outbox.enqueue(message.subscription_id));
+        let in_order = delay.is_zero() && !state.knobs.concurrent_webhooks;
+        let place = in_order.then(|| state.outbox.enqueue(message.subscription_id));
         let sleep = self.core.clock.sleep(delay);
         let simulator = self.for_task();
         self.spawn(async move {

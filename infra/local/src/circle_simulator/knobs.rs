@@ -46,17 +46,25 @@ pub struct Knobs {
     pub rate_limits: RateLimits,
     /// A call that exceeds a rate limit gets a `Retry-After` header. Default: no.
     pub rate_limits_retry_after: bool,
+    /// Webhooks have spaces after colons and commas, and `\u` escapes that they do not need, so that they do not
+    /// survive being parsed and written again. Default: no.
+    pub unusual_webhook_json: bool,
+    /// Each webhook is signed with a new key. Circle does not document how many keys are in use. Default: no.
+    pub new_key_for_each_webhook: bool,
+    /// The webhooks of a subscription are sent at the same time, so one can overtake another. Otherwise, the first
+    /// attempt of each waits for that of the one before. Default: no.
+    pub concurrent_webhooks: bool,
     /// Notifications are held until they are released.
     pub webhooks_paused: bool,
-    /// How many of the next notifications are lost.
+    /// How many of the next messages are lost. A notification is one message for each subscription.
     pub lose_webhooks: u32,
     /// How many extra copies of each notification are sent. They are sent one after the other, or all at once
-    /// if `delay_webhooks_ms` is set.
+    /// if `delay_webhooks_ms` or `concurrent_webhooks` is set.
     pub repeat_webhooks: u32,
     /// How long each notification waits before its first attempt, in milliseconds of the simulator's clock.
     /// Later notifications without a delay overtake it.
     pub delay_webhooks_ms: u64,
-    /// How many notifications are collected and then sent in reverse order. Values below 2 turn this off.
+    /// How many messages, to all subscriptions together, are collected and then sent in reverse order. Values below 2 turn this off.
     pub reorder_webhooks: u32,
     /// The waits between attempts (1 s to 11 h) are multiplied by this. It is read when a wait begins.
     /// Default: 1.
@@ -90,6 +98,9 @@ impl Default for Knobs {
             undocumented_error_status: 403,
             rate_limits: RateLimits::Off,
             rate_limits_retry_after: false,
+            unusual_webhook_json: false,
+            new_key_for_each_webhook: false,
+            concurrent_webhooks: false,
             webhooks_paused: false,
             lose_webhooks: 0,
             repeat_webhooks: 0,

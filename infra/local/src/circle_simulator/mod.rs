@@ -35,6 +35,7 @@ mod state;
 mod subscriptions;
 mod user_tokens;
 mod users;
+mod webhook_json;
 
 #[cfg(test)]
 mod tests;

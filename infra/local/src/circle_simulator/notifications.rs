@@ -1,5 +1,6 @@
 //! Webhook messages: their content, their receivers and their signature.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -7,7 +8,7 @@ use super::dates::timestamp;
 use super::outbox::Message;
 use super::state::State;
 use super::subscriptions::Subscription;
-use super::{CircleSimulator, ControlError};
+use super::{CircleSimulator, ControlError, webhook_json};
 
 impl CircleSimulator {
     /// Notifies the subscribers of the status of a challenge.
@@ -41,7 +42,8 @@ impl CircleSimulator {
         let mut state = self.state();
         let enabled = state.subscriptions.enabled();
         for subscription in &enabled {
-            let message = self.signed(&state, subscription, "raw", self.core.random.uuid(), body.to_vec());
+            let message =
+                self.signed(&mut state, subscription, "raw", self.core.random.uuid(), body.to_vec());
             self.send(&mut state, message);
         }
         enabled.len()
@@ -72,7 +74,7 @@ impl CircleSimulator {
         &self,
         state: &mut State,
         notification_type: &str,
-        notification: &Value,
+        notification: &impl Serialize,
         notification_id: Option<Uuid>,
     ) -> usize {
         let matching = state.subscriptions.matching(notification_type);
@@ -85,32 +87,36 @@ impl CircleSimulator {
 
     fn message(
         &self,
-        state: &State,
+        state: &mut State,
         subscription: &Subscription,
         notification_type: &str,
-        notification: &Value,
+        notification: &impl Serialize,
         notification_id: Option<Uuid>,
     ) -> Message {
         let notification_id = notification_id.unwrap_or_else(|| self.core.random.uuid());
-        let body = json!({
-            "subscriptionId": subscription.id,
-            "notificationId": notification_id,
-            "notificationType": notification_type,
-            "notification": notification,
-            "timestamp": timestamp(self.now()),
-            "version": 2,
-        });
-        self.signed(state, subscription, notification_type, notification_id, body.to_string().into_bytes())
+        let envelope = Envelope {
+            subscription_id: subscription.id,
+            notification_id,
+            notification_type,
+            notification,
+            timestamp: timestamp(self.now()),
+            version: 2,
+        };
+        let body = webhook_json::text(&envelope, state.knobs.unusual_webhook_json);
+        self.signed(state, subscription, notification_type, notification_id, body)
     }
 
     fn signed(
         &self,
-        state: &State,
+        state: &mut State,
         subscription: &Subscription,
         notification_type: &str,
         notification_id: Uuid,
         body: Vec<u8>,
     ) -> Message {
+        if state.knobs.new_key_for_each_webhook {
+            state.signing_keys.add(self.core.random.uuid(), self.now());
+        }
         let key = state.signing_keys.current();
         Message {
             subscription_id: subscription.id,
@@ -124,8 +130,20 @@ impl CircleSimulator {
     }
 }
 
+/// A webhook, with its members in the order of Circle's examples.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a, N> {
+    subscription_id: Uuid,
+    notification_id: Uuid,
+    notification_type: &'a str,
+    notification: &'a N,
+    timestamp: String,
+    version: u8,
+}
+
 /// A webhook from the control API: a notification type and a notification, or raw text.
-#[derive(Debug, Default, serde::Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct CustomWebhook {
     notification_type: Option<String>,

@@ -296,3 +296,67 @@ async fn remembered_deliveries_hold_a_bounded_number_of_bytes() {
     assert!(deliveries.iter().all(|delivery| delivery.body.len() == 1024 * 1024));
     assert_eq!(receiver.messages().len(), 1);
 }
+
+#[tokio::test]
+async fn body_has_circles_order_and_can_be_unusual_json() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    let id = stage.challenge().await;
+    receiver.wait_for(2).await;
+    let plain = receiver.last();
+    let message: Value = serde_json::from_slice(&plain.body).unwrap();
+    assert_eq!(
+        plain.body,
+        format!(
+            concat!(
+                r#"{{"subscriptionId":{},"notificationId":{},"notificationType":"challenges.changePin","#,
+                r#""notification":{{"id":"{}","userId":"user-1","type":"CHANGE_PIN","status":"PENDING","#,
+                r#""correlationIds":[],"errorCode":0,"errorMessage":""}},"#,
+                r#""timestamp":"2026-01-01T12:00:00.000000000Z","version":2}}"#
+            ),
+            message["subscriptionId"], message["notificationId"], id
+        )
+    );
+    stage.circle.set_knobs(|knobs| knobs.unusual_webhook_json = true);
+    stage.circle.start_challenge(id).unwrap();
+    receiver.wait_for(3).await;
+    let unusual = receiver.last();
+    let text = String::from_utf8(unusual.body.to_vec()).unwrap();
+    assert!(
+        text.contains(r#""notificationType": "challenges\u002echangePin", "notification": {"id": "#),
+        "{text}"
+    );
+    assert_eq!(receiver.statuses(), ["PENDING", "IN_PROGRESS"]);
+    assert_signed(&stage, &plain).await;
+    assert_signed(&stage, &unusual).await;
+}
+
+#[tokio::test]
+async fn each_webhook_can_have_a_key_of_its_own() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    stage.circle.set_knobs(|knobs| knobs.new_key_for_each_webhook = true);
+    let mut keys = Vec::new();
+    for number in 0..3 {
+        stage.challenge().await;
+        receiver.wait_for(number + 2).await;
+        assert_signed(&stage, &receiver.last()).await;
+        keys.push(receiver.last().headers["X-Circle-Key-Id"].clone());
+    }
+    assert!(keys[0] != keys[1] && keys[1] != keys[2], "{keys:?}");
+}
+
+#[tokio::test]
+async fn webhooks_of_a_subscription_can_be_sent_at_the_same_time() {
+    let stage = Stage::with_user().await;
+    let receiver = stage.subscribed().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let id = receiver.messages()[0]["subscriptionId"].as_str().unwrap().parse().unwrap();
+    stage.circle.state().subscriptions.find_mut(id).unwrap().endpoint = url;
+    stage.circle.set_knobs(|knobs| knobs.concurrent_webhooks = true);
+    stage.circle.start_challenge(stage.challenge().await).unwrap();
+    let two = async { (silent.accept().await.unwrap(), silent.accept().await.unwrap()) };
+    let limit = Duration::from_secs(10);
+    shared::clock::timeout(&SystemClock, limit, two).await.expect("two requests at the same time");
+}
