@@ -22,8 +22,16 @@ TIME = Text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 TOKEN = Text(r"[\w-]+\.[\w-]+\.[\w-]+")
 
 SESSION = {"userToken": TOKEN, "encryptionKey": Text(".+"), "expiresAt": TIME}
-PENDING = {"challengeId": UUID, "type": "CHANGE_PIN", "status": "PENDING", "createdAt": TIME, "updatedAt": TIME}
+PENDING = {
+    "challengeId": UUID,
+    "type": "CHANGE_PIN",
+    "status": "PENDING",
+    "createdAt": TIME,
+    "updatedAt": TIME,
+    "checkedAt": TIME,
+}
 JSON_HEADERS = {"cache-control": "no-store", "content-type": "application/json"}
+POLL_HEADERS = {**JSON_HEADERS, "retry-after": "3"}
 
 
 def response(status, body, headers=JSON_HEADERS):

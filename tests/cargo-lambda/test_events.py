@@ -1,6 +1,6 @@
 """The events in `events/`, sent to each function of the API and to reconciliation with `cargo lambda invoke`."""
 
-from expected import CHALLENGE_NOT_FOUND, INVALID_SIGNATURE, PENDING, SESSION, response
+from expected import CHALLENGE_NOT_FOUND, INVALID_SIGNATURE, PENDING, POLL_HEADERS, SESSION, Text, response
 
 
 def test_create_token_returns_a_session(invoke):
@@ -8,7 +8,8 @@ def test_create_token_returns_a_session(invoke):
 
 
 def test_create_challenge_returns_a_challenge_and_its_session(invoke):
-    assert invoke("create-challenge") == response(201, {**PENDING, "session": SESSION})
+    headers = {**POLL_HEADERS, "location": Text("/challenges/.*")}
+    assert invoke("create-challenge") == response(201, {**PENDING, "session": SESSION}, headers)
 
 
 def test_get_challenge_does_not_find_an_unknown_challenge(invoke):
@@ -19,11 +20,16 @@ def test_get_challenge_returns_the_users_challenge(invoke, event):
     challenge_id = invoke("create-challenge")["body"]["challengeId"]
     unknown = event("get-challenge")["pathParameters"]["challengeId"]
     found = invoke("get-challenge", event("get-challenge", unknown, challenge_id))
-    assert found == response(200, {**PENDING, "challengeId": challenge_id})
+    assert found == response(200, {**PENDING, "challengeId": challenge_id}, POLL_HEADERS)
 
 
 def test_get_pin_returns_the_pin_status(invoke):
-    pin = {"pinStatus": "ENABLED", "failedAttempts": 0, "securityQuestionStatus": "ENABLED"}
+    pin = {
+        "pinStatus": "ENABLED",
+        "failedAttempts": 0,
+        "securityQuestionStatus": "ENABLED",
+        "securityQuestionsFailedAttempts": 0,
+    }
     assert invoke("get-pin") == response(200, pin)
 
 

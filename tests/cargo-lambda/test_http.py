@@ -14,7 +14,13 @@ def code(response):
 
 @pytest.mark.parametrize(
     "method,path",
-    [("POST", "/session-tokens"), ("POST", "/challenges"), ("GET", f"/challenges/{ID}"), ("GET", "/pin")],
+    [
+        ("POST", "/session-tokens"),
+        ("POST", "/challenges"),
+        ("GET", "/challenges"),
+        ("GET", f"/challenges/{ID}"),
+        ("GET", "/pin"),
+    ],
 )
 def test_cargo_lambdas_own_routes_add_no_claims(watch, circle, method, path):
     headers = {"Authorization": "Bearer any", "Content-Type": "application/json"}
@@ -61,4 +67,5 @@ def test_a_user_changes_the_pin(stack, circle):
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"pin": stack["pin"], "newPin": "445566"})
     until("a webhook reports COMPLETE", has_status("COMPLETE"))
     changed = call("GET", f"/challenges/{challenge_id}")
-    assert (changed.status, changed.json()) == (200, {**created.json(), "status": "COMPLETE", "updatedAt": TIME})
+    expected = {**created.json(), "status": "COMPLETE", "updatedAt": TIME, "checkedAt": TIME}
+    assert (changed.status, changed.json()) == (200, expected)

@@ -127,7 +127,7 @@ def records(aws, service):
 
 @pytest.fixture
 def overdue(aws, service, records):
-    """Makes the next check of a challenge due now, as if its user had not asked for a challenge lately."""
+    """Makes the next check of a challenge due now, as if its user had not been given a session lately."""
 
     def make_due(challenge_id):
         dynamodb = aws.client("dynamodb")
@@ -140,7 +140,7 @@ def overdue(aws, service, records):
         )
         rate_limits = service.resource("RateLimitsTable")
         for item in dynamodb.scan(TableName=rate_limits)["Items"]:
-            dynamodb.delete_item(TableName=rate_limits, Key={"userHour": item["userHour"]})
+            dynamodb.delete_item(TableName=rate_limits, Key={"limitKey": item["limitKey"]})
 
     return make_due
 

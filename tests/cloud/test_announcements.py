@@ -1,4 +1,4 @@
-"""The events of real runs, made from the table's stream: one for each settled challenge, one for each recovery."""
+"""The events of real runs, made from the table's stream: one for each final status, one for each recovery."""
 
 import itertools
 import json
@@ -18,11 +18,12 @@ ENDS = {
     "FAILED": {"status": "FAILED", "errorCode": 155112, "errorMessage": 'The PIN is "wrong" \\ Zoë'},
     "EXPIRED": {"status": "EXPIRED"},
 }
+RANKS = {"COMPLETE": {"N": "3"}, "FAILED": {"N": "2"}, "EXPIRED": {"N": "2"}}
 # An event has an empty string for each missing attribute.
 FAILURES = {
     "COMPLETE": {"reason": "", "circleCode": ""},
     "FAILED": {"reason": "incorrect_pin", "circleCode": "155112"},
-    "EXPIRED": {"reason": "", "circleCode": ""},
+    "EXPIRED": {"reason": "expired", "circleCode": ""},
 }
 
 
@@ -176,7 +177,7 @@ def test_a_settled_challenge_is_announced_once_in_every_order(
     for name in order:
         run.step(end if name == "END" else name)
     record = records.get(run.challenge_id)
-    assert (record["status"], record["rank"]) == ({"S": end}, {"N": "2"})
+    assert (record["status"], record["rank"]) == ({"S": end}, RANKS[end])
     settled, recovery = announced(run.challenge_id)
     assert settled == [settled_event(record, user.id)]
     assert recovery == ([recovery_event(record, user.id)] if challenge_type == "RESTORE_PIN" else [])
@@ -227,13 +228,31 @@ def test_a_challenge_that_reconciliation_settles_is_announced_once(
     assert announced(challenge_id) == ([settled_event(records.get(challenge_id), user.id)], [])
 
 
-def test_a_second_final_status_is_not_announced(circle, service, user, records, announced):
+@pytest.mark.parametrize(
+    "order,statuses",
+    [
+        (("create", "FAILED", "EXPIRED"), ["FAILED"]),
+        (("create", "COMPLETE", "FAILED", "EXPIRED"), ["COMPLETE"]),
+        (("create", "FAILED", "COMPLETE", "EXPIRED"), ["FAILED", "COMPLETE"]),
+        (("FAILED", "create", "COMPLETE"), ["FAILED", "COMPLETE"]),
+        (("EXPIRED", "COMPLETE", "create"), ["COMPLETE"]),
+    ],
+    ids=lambda value: "-".join(value),
+)
+def test_only_complete_is_announced_after_another_final_status(
+    circle, service, user, records, announced, order, statuses
+):
     run = Run(circle, service, user, "CHANGE_PIN")
-    for name in ("create", "FAILED", "COMPLETE", "EXPIRED"):
+    if order[0] != "create":
+        run.begin()
+    expected = {}
+    for name in order:
         run.step(name)
-    record = records.get(run.challenge_id)
-    assert record["status"] == {"S": "FAILED"}
-    assert announced(run.challenge_id) == ([settled_event(record, user.id)], [])
+        record = records.get(run.challenge_id)
+        if "requestedAt" in record and record["status"]["S"] in ENDS:
+            expected[record["status"]["S"]] = settled_event(record, user.id)
+    assert list(expected) == statuses
+    assert announced(run.challenge_id) == (list(expected.values()), [])
 
 
 def test_changed_pins_reach_the_example_consumer(aws, circle, service, new_user, pipes, stream):
@@ -277,4 +296,4 @@ def test_the_filters_match_as_in_the_emulator(aws, circle, service, user, pipes,
                 response = events.test_event_pattern(EventPattern=pattern, Event=json.dumps(record))
                 assert matches(json.loads(pattern), record) == response["Result"], (pattern, record)
                 compared += 1
-    assert compared == 4 * 3
+    assert compared == 5 * 3

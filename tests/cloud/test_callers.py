@@ -11,6 +11,7 @@ from issuer import AUDIENCE, Issuer
 ROUTES = [
     ("POST", "/session-tokens"),
     ("POST", "/challenges"),
+    ("GET", "/challenges"),
     ("GET", "/challenges/c4d1da72-111e-4d52-bdbf-2e74a2d803d5"),
     ("GET", "/pin"),
 ]
@@ -56,8 +57,10 @@ def test_a_good_token_is_accepted(service, issuer, user, claims):
 def test_a_user_cannot_read_another_users_challenge(user, new_user):
     challenge_id = user.create_challenge()["challengeId"]
     assert user.challenge(challenge_id)["status"] == "PENDING"
-    response = new_user().call("GET", f"/challenges/{challenge_id}")
+    stranger = new_user()
+    response = stranger.call("GET", f"/challenges/{challenge_id}")
     assert (response.status, response.json()["code"]) == (404, "challenge_not_found")
+    assert stranger.call("GET", "/challenges").json() == {"challenges": []}
 
 
 def test_a_user_cannot_use_another_users_session(user, new_user):

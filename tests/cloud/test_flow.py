@@ -31,7 +31,12 @@ def test_a_user_changes_the_pin(user, circle, service, records):
     response = user.call("GET", "/pin")
     assert (response.status, response.json()) == (
         200,
-        {"pinStatus": "ENABLED", "failedAttempts": 0, "securityQuestionStatus": "ENABLED"},
+        {
+            "pinStatus": "ENABLED",
+            "failedAttempts": 0,
+            "securityQuestionStatus": "ENABLED",
+            "securityQuestionsFailedAttempts": 0,
+        },
     )
 
     key = str(uuid.uuid4())
@@ -40,12 +45,15 @@ def test_a_user_changes_the_pin(user, circle, service, records):
     assert (response.status, headers_of(response)) == (201, JSON_HEADERS)
     created = response.json()
     challenge_id = created["challengeId"]
+    assert response.headers["location"] == f"/challenges/{challenge_id}"
+    assert response.headers["retry-after"] == "3"
     assert created == {
         "challengeId": challenge_id,
         "type": "CHANGE_PIN",
         "status": "PENDING",
         "createdAt": created["createdAt"],
         "updatedAt": created["createdAt"],
+        "checkedAt": created["createdAt"],
     }
     # An app sends the same request again if it did not get the response.
     response = user.call("POST", "/challenges", {"type": "CHANGE_PIN"}, headers)
@@ -53,7 +61,10 @@ def test_a_user_changes_the_pin(user, circle, service, records):
 
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"pin": "135790", "newPin": "246801"})
     done = settled(user, challenge_id)
-    assert done == {**created, "status": "COMPLETE", "updatedAt": done["updatedAt"]}
+    settled_at = done["updatedAt"]
+    assert done == {**created, "status": "COMPLETE", "updatedAt": settled_at, "checkedAt": settled_at}
+    response = user.call("POST", "/challenges", {"type": "CHANGE_PIN"}, headers)
+    assert (response.status, response.json()) == (200, done)
     record = records.get(challenge_id)
     assert record["settledBy"] == {"S": "webhook"}
     assert not {"openShard", "nextCheckAt"} & set(record)
@@ -66,7 +77,7 @@ def test_a_recovery_unlocks_a_pin_after_three_wrong_entries(user, circle):
     for _ in range(3):
         circle.control("POST", f"/challenges/{challenge_id}/pin", {"pin": "000000"})
     failed = settled(user, challenge_id)
-    assert (failed["status"], failed["failure"]["code"], failed["failure"]["reason"]) == (
+    assert (failed["status"], failed["failure"]["circleCode"], failed["failure"]["reason"]) == (
         "FAILED",
         155119,
         "pin_locked",
@@ -87,6 +98,20 @@ def test_a_recovery_unlocks_a_pin_after_three_wrong_entries(user, circle):
     circle.control("POST", f"/challenges/{recovery['challengeId']}/security-questions", entered)
     assert settled(user, recovery["challengeId"])["status"] == "COMPLETE"
     assert user.call("GET", "/pin").json()["pinStatus"] == "ENABLED"
+
+
+def test_a_user_lists_the_challenges_newest_first(user):
+    created = [user.create_challenge(challenge_type) for challenge_type in ("CHANGE_PIN", "RESTORE_PIN", "CHANGE_PIN")]
+    for challenge in created:
+        del challenge["session"]
+    first = until(
+        "the index has the challenges",
+        lambda: (page := user.call("GET", "/challenges?limit=2").json())["challenges"] == created[:0:-1] and page,
+    )
+    second = user.call("GET", f"/challenges?limit=2&cursor={first['nextCursor']}").json()
+    assert second["challenges"] == created[:1]
+    response = user.call("GET", "/challenges?limit=0")
+    assert (response.status, response.json()["code"]) == (400, "invalid_parameter")
 
 
 def test_a_poll_settles_a_challenge_whose_webhooks_were_lost(user, circle, records):

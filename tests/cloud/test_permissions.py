@@ -34,17 +34,19 @@ def reduced(document, action, arn):
     statements = []
     for statement in document["Statement"]:
         actions, resources = many(statement["Action"]), many(statement["Resource"])
-        if arn is not None and action in actions:
-            resources = [one for one in resources if one != arn]
-        else:
-            actions = [one for one in actions if one != action]
-        if actions and resources:
-            statements.append({**statement, "Action": actions, "Resource": resources})
-    before = [
-        {**one, "Action": many(one["Action"]), "Resource": many(one["Resource"])} for one in document["Statement"]
-    ]
-    assert statements != before, f"the role does not grant {action}"
+        others = [one for one in actions if one != action]
+        kept = [one for one in resources if arn not in (None, one)]
+        if others:
+            statements.append({**statement, "Action": others})
+        if action in actions and kept:
+            statements.append({**statement, "Action": action, "Resource": kept})
+    assert grants(statements) < grants(document["Statement"]), f"the role does not grant {action}"
     return {**document, "Statement": statements}
+
+
+def grants(statements):
+    """The actions and resources that statements allow."""
+    return {(action, what) for one in statements for action in many(one["Action"]) for what in many(one["Resource"])}
 
 
 def many(one_or_more):
@@ -71,6 +73,47 @@ def test_create_challenge_needs_to_write_to_its_tables(user, circle, without, ta
     assert user.create_challenge()["status"] == "PENDING"
 
 
+@pytest.mark.parametrize(
+    "function,method,path", [("CreateToken", "POST", "/session-tokens"), ("GetPin", "GET", "/pin")]
+)
+def test_a_function_needs_to_count_the_calls_of_a_user(user, without, metrics, function, method, path):
+    with without(function, "dynamodb:UpdateItem", "RateLimitsTable"):
+        assert problem(user.call(method, path)) == STORAGE
+    assert "storage_unavailable" in metrics()
+    assert user.call(method, path).status < 300
+
+
+def test_create_challenge_needs_to_read_the_switch(aws, service, user, without):
+    function = service.resource("CreateChallengeFunction")
+    with without("CreateChallenge", "dynamodb:GetItem", "RateLimitsTable"):
+        # A process that has read the switch keeps its state for a while.
+        restart(aws, function)
+        assert problem(user.call("POST", "/challenges")) == STORAGE
+    assert user.create_challenge()["status"] == "PENDING"
+
+
+def test_create_challenge_needs_to_read_the_challenge_of_a_repeated_key(user, without):
+    headers = {"Idempotency-Key": "0f4ef0b6-6ba1-4c1f-9d6c-0d6d2f6a6a55"}
+    assert user.call("POST", "/challenges", headers=headers).status == 201
+    with without("CreateChallenge", "dynamodb:GetItem", "ChallengesTable"):
+        assert problem(user.call("POST", "/challenges", headers=headers)) == STORAGE
+    assert user.call("POST", "/challenges", headers=headers).status == 200
+
+
+def test_get_challenge_needs_to_count_the_polls_of_a_user(user, without):
+    created = user.create_challenge()
+    path, headers = f"/challenges/{created['challengeId']}", {"X-User-Token": created["session"]["userToken"]}
+    with without("GetChallenge", "dynamodb:UpdateItem", "RateLimitsTable"):
+        assert problem(user.call("GET", path, headers=headers)) == STORAGE
+    assert user.call("GET", path, headers=headers).status == 200
+
+
+def test_get_challenge_needs_the_index_of_challenges_by_user(user, without):
+    with without("GetChallenge", "dynamodb:Query"):
+        assert problem(user.call("GET", "/challenges")) == STORAGE
+    assert user.call("GET", "/challenges").status == 200
+
+
 def test_get_challenge_needs_to_read_records(user, without, metrics):
     challenge_id = user.create_challenge()["challengeId"]
     with without("GetChallenge", "dynamodb:GetItem"):
@@ -84,9 +127,10 @@ def test_get_challenge_needs_to_write_the_status_from_circle(user, circle, witho
     created = user.create_challenge()
     challenge_id, token = created["challengeId"], created["session"]["userToken"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
-    with without("GetChallenge", "dynamodb:UpdateItem"):
+    with without("GetChallenge", "dynamodb:UpdateItem", "ChallengesTable"):
         # If Circle cannot be asked, the function returns the record.
-        assert user.challenge(challenge_id, **{"X-User-Token": token})["status"] == "PENDING"
+        asked = user.challenge(challenge_id, **{"X-User-Token": token})
+        assert (asked["status"], asked["checkError"]["code"]) == ("PENDING", "storage_unavailable")
     assert user.challenge(challenge_id, **{"X-User-Token": token})["status"] == "COMPLETE"
 
 
@@ -126,7 +170,7 @@ def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
     "action,table", [("dynamodb:UpdateItem", "ChallengesTable"), ("dynamodb:GetItem", "RateLimitsTable")]
 )
 def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, records, overdue, without, action, table):
-    """It writes challenge records, and reads when a user last asked for a challenge."""
+    """It writes challenge records, and reads when a user was last given a session."""
     circle.lose_webhooks()
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
@@ -198,7 +242,8 @@ def test_each_permission_is_tested_above(aws, service):
         for name, table in tables.items()
     }
     [challenges] = [arn for arn, name in names.items() if name == "challenges"]
-    names[f"{challenges}/index/open-challenges"] = "index"
+    for index in ["open-challenges", "challenges-by-user"]:
+        names[f"{challenges}/index/{index}"] = index
     granted = {}
     for function in [
         "CreateToken",
@@ -222,13 +267,23 @@ def test_each_permission_is_tested_above(aws, service):
         attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         assert [one["PolicyArn"] for one in attached] == [service.resource("FunctionPolicy")]
     assert granted == {
-        "CreateToken": set(),
-        "CreateChallenge": {("dynamodb:UpdateItem", "challenges"), ("dynamodb:UpdateItem", "rate limits")},
-        "GetChallenge": {("dynamodb:GetItem", "challenges"), ("dynamodb:UpdateItem", "challenges")},
-        "GetPin": set(),
+        "CreateToken": {("dynamodb:UpdateItem", "rate limits")},
+        "CreateChallenge": {
+            ("dynamodb:GetItem", "challenges"),
+            ("dynamodb:UpdateItem", "challenges"),
+            ("dynamodb:GetItem", "rate limits"),
+            ("dynamodb:UpdateItem", "rate limits"),
+        },
+        "GetChallenge": {
+            ("dynamodb:GetItem", "challenges"),
+            ("dynamodb:UpdateItem", "challenges"),
+            ("dynamodb:Query", "challenges-by-user"),
+            ("dynamodb:UpdateItem", "rate limits"),
+        },
+        "GetPin": {("dynamodb:UpdateItem", "rate limits")},
         "ReceiveWebhook": {("dynamodb:UpdateItem", "challenges")},
         "ReconcileChallenges": {
-            ("dynamodb:Query", "index"),
+            ("dynamodb:Query", "open-challenges"),
             ("dynamodb:UpdateItem", "challenges"),
             ("dynamodb:GetItem", "rate limits"),
         },

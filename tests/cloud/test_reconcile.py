@@ -37,11 +37,11 @@ def test_an_open_challenge_is_checked_again_later(aws, service, user, records, o
     assert int(record["nextCheckAt"]["N"]) > time.time()
 
 
-def test_a_user_with_a_recent_challenge_is_deferred(aws, circle, service, user, records, overdue):
+def test_a_user_with_a_recent_session_is_deferred(aws, circle, service, user, records, overdue):
     """A check needs a new session, which might end the one in use."""
     challenge_id = user.create_challenge()["challengeId"]
     overdue(challenge_id)
-    user.create_challenge()
+    assert user.call("POST", "/session-tokens").status == 201
     circle.control("DELETE", "/calls")
     assert run(aws, service)["deferred"] == 1
     assert circle.control("GET", "/calls") == {}
@@ -65,7 +65,7 @@ def test_the_schedule_starts_a_run(aws, circle, service, user, records, overdue)
         Target=schedule["Target"],
         ActionAfterCompletion="DELETE",
     )
-    until("the run has settled the challenge", lambda: records.get(challenge_id)["rank"] == {"N": "2"}, patience=60)
+    until("the run has settled the challenge", lambda: records.get(challenge_id)["rank"] == {"N": "3"}, patience=60)
     assert records.get(challenge_id)["settledBy"] == {"S": "reconcile"}
 
     # The emulator does not check the permission of the role.
