@@ -73,7 +73,7 @@ impl CircleCode {
     pub const SECURITY_ANSWERS_LOCKED: Self = Self(155_120);
     /// The challenge has expired.
     pub const CHALLENGE_EXPIRED: Self = Self(155_121);
-    /// The challenge id is invalid.
+    /// The challenge id is invalid. This service sends only ids that Circle assigned, so there is no such challenge.
     pub const CHALLENGE_ID_INVALID: Self = Self(155_122);
     /// Extra information for a PIN request is missing.
     pub const PIN_INFORMATION_MISSING: Self = Self(155_123);
