@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
+use shared::clock::Clock;
 use shared::secrets::UserToken;
 use shared::user_id::UserId;
-use time::OffsetDateTime;
 
 use crate::error::{CheckError, ErrorKind};
+use crate::quiet::Quiet;
 use crate::summary::{StopReason, Summary};
-
-/// How many calls to Circle one check may need: one for a session and one for the challenge.
-const CALLS_PER_CHECK: u32 = 2;
 
 /// How many checks one user may have in a run, so that no user takes up the whole run.
 const CHECKS_PER_USER: u32 = 20;
@@ -26,12 +24,11 @@ const ALARMING_USERS: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     summary: Summary,
-    calls_left: u32,
     users: HashMap<UserId, User>,
     /// Calls to Circle, and to the table, that have failed since the last one that succeeded.
     circle_errors: u32,
     table_errors: u32,
-    quiet_until: Option<OffsetDateTime>,
+    quiet: Option<Quiet>,
     /// The error that the run stopped for.
     stopped_by: Option<CheckError>,
 }
@@ -48,13 +45,13 @@ struct User {
     has_not_found: bool,
 }
 
-/// Permission for one check of one user. It goes back to the ledger after the check.
+/// Permission for one check of one user. It goes back to the ledger after the check, unless nothing was checked.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Permit {
     /// The user's session. If there is none yet, the check creates one and adds it here.
     pub(crate) token: Option<UserToken>,
-    /// The calls to Circle that the check has made, two at most.
+    /// The calls to Circle that the check has made.
     pub(crate) calls: u32,
 }
 
@@ -84,11 +81,10 @@ pub(crate) enum NotFoundVerdict {
 }
 
 impl Ledger {
-    /// A run that may make `calls` calls to Circle. If Circle asked not to be called until later than `now`, the run
-    /// has stopped already.
-    pub(crate) fn new(calls: u32, quiet_until: Option<OffsetDateTime>, now: OffsetDateTime) -> Self {
-        let mut ledger = Self { calls_left: calls, quiet_until, ..Self::default() };
-        if quiet_until.is_some_and(|until| until > now) {
+    /// A new run. If Circle still wants not to be called, the run has stopped already.
+    pub(crate) fn new(quiet: Option<Quiet>, clock: &dyn Clock) -> Self {
+        let mut ledger = Self { quiet, ..Self::default() };
+        if quiet.is_some_and(|quiet| !quiet.remaining(clock).is_zero()) {
             ledger.stop(StopReason::RateLimited);
         }
         ledger
@@ -99,30 +95,18 @@ impl Ledger {
         self.summary.stopped.get_or_insert(reason);
     }
 
-    /// Permits another check of the user, unless the run has stopped or the user has no checks left. The permit has to
-    /// come back through [`end_check`](Self::end_check) or [`cancel_check`](Self::cancel_check).
+    /// Permits another check of the user, unless the run has stopped or the user has no checks left.
     pub(crate) fn begin_check(&mut self, user: &UserId) -> Option<Permit> {
         let state = self.users.entry(user.clone()).or_default();
         if self.summary.stopped.is_some() || state.checks == CHECKS_PER_USER {
             return None;
         }
-        let Some(calls_left) = self.calls_left.checked_sub(CALLS_PER_CHECK) else {
-            self.stop(StopReason::Calls);
-            return None;
-        };
-        self.calls_left = calls_left;
         state.checks += 1;
         Some(Permit { token: state.token.clone(), calls: 0 })
     }
 
-    /// Takes back a permit that was not used, because the check could not be claimed.
-    pub(crate) fn cancel_check(&mut self, permit: Permit) {
-        self.calls_left += CALLS_PER_CHECK - permit.calls;
-    }
-
     /// Takes back a permit after a check.
     pub(crate) fn end_check(&mut self, user: &UserId, permit: Permit, result: Result<Found, ErrorKind>) {
-        self.calls_left += CALLS_PER_CHECK - permit.calls;
         self.summary.circle_calls += permit.calls;
         self.summary.checks += 1;
         let state = self.users.entry(user.clone()).or_default();
@@ -151,7 +135,7 @@ impl Ledger {
     }
 
     /// Records an error. Returns the reason if the run stops because of it.
-    pub(crate) fn record_error(&mut self, error: CheckError, now: OffsetDateTime) -> Option<StopReason> {
+    pub(crate) fn record_error(&mut self, error: CheckError, clock: &dyn Clock) -> Option<StopReason> {
         self.summary.failed += 1;
         let mut stop = match error.kind() {
             ErrorKind::Fatal(reason) => Some(reason),
@@ -168,7 +152,7 @@ impl Ledger {
         if let CheckError::Circle(error) = &error
             && let Some(wait) = error.retry_after()
         {
-            self.quiet_until = self.quiet_until.max(Some(now + wait));
+            self.quiet = Some(Quiet::longer(self.quiet, wait, clock));
             stop = stop.or(Some(StopReason::CircleUnavailable));
         }
         let reason = stop.filter(|_| self.summary.stopped.is_none())?;
@@ -196,7 +180,7 @@ impl Ledger {
         self.summary.due += challenges as u32;
     }
 
-    /// Counts a challenge that is left for a later run.
+    /// Counts a challenge whose check was deferred.
     pub(crate) fn count_deferred(&mut self) {
         self.summary.deferred += 1;
     }
@@ -211,9 +195,9 @@ impl Ledger {
         self.summary
     }
 
-    /// Until when Circle asked not to be called.
-    pub(crate) fn quiet_until(&self) -> Option<OffsetDateTime> {
-        self.quiet_until
+    /// For how long Circle wants not to be called.
+    pub(crate) fn quiet(&self) -> Option<Quiet> {
+        self.quiet
     }
 
     /// The error that the run stopped for.
@@ -227,16 +211,20 @@ mod tests {
     use std::time::Duration;
 
     use shared::circle_code::CircleCode;
+    use shared::clock::AdjustableClock;
     use time::macros::datetime;
 
     use super::*;
     use crate::error::tests::{response, table_unavailable};
 
-    const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn ledger(calls: u32) -> Ledger {
-        Ledger::new(calls, None, NOON)
+    fn clock() -> AdjustableClock {
+        AdjustableClock::frozen(datetime!(2026-01-01 12:00 UTC))
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::new(None, &clock())
     }
 
     fn user(name: &str) -> UserId {
@@ -257,38 +245,20 @@ mod tests {
     }
 
     #[test]
-    fn run_stops_if_the_calls_left_are_too_few_for_a_check() {
-        let mut ledger = ledger(5);
-        assert!(check(&mut ledger, "user-1", Ok(Found::Open)));
-        assert!(check(&mut ledger, "user-2", Ok(Found::Open)));
-        assert_eq!(ledger.summary().stopped, None);
-        assert!(!check(&mut ledger, "user-3", Ok(Found::Open)), "one call is left");
-        assert_eq!(ledger.summary().stopped, Some(StopReason::Calls));
-        assert_eq!((ledger.summary().checks, ledger.summary().circle_calls), (2, 4));
-    }
-
-    #[test]
-    fn checks_under_way_reserve_their_calls() {
-        let mut ledger = ledger(4);
-        let permits = [ledger.begin_check(&user("user-1")), ledger.begin_check(&user("user-2"))];
-        assert!(permits.iter().all(Option::is_some));
-        assert!(ledger.begin_check(&user("user-3")).is_none());
-    }
-
-    #[test]
-    fn unused_calls_go_back_to_the_run() {
-        let mut ledger = ledger(4);
-        let unclaimed = ledger.begin_check(&user("alice")).unwrap();
-        ledger.cancel_check(unclaimed);
+    fn checks_and_their_calls_are_counted() {
+        let mut ledger = ledger();
+        drop(ledger.begin_check(&user("alice")).unwrap());
+        assert_eq!((ledger.summary().checks, ledger.summary().circle_calls), (0, 0), "nothing was checked");
         assert!(check(&mut ledger, "alice", Ok(Found::Open)), "a session and a challenge");
-        assert!(check(&mut ledger, "alice", Ok(Found::Open)), "a challenge");
-        assert_eq!(ledger.summary().stopped, None);
-        assert_eq!((ledger.summary().checks, ledger.summary().circle_calls), (2, 3));
+        assert!(check(&mut ledger, "alice", Ok(Found::Settled)), "a challenge");
+        let summary = ledger.summary();
+        assert_eq!((summary.checks, summary.circle_calls), (2, 3));
+        assert_eq!((summary.open, summary.settled, summary.stopped), (1, 1, None));
     }
 
     #[test]
     fn user_has_one_session_in_a_run() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         assert!(check(&mut ledger, "alice", Ok(Found::Open)));
         assert!(ledger.begin_check(&user("alice")).unwrap().token.is_some());
         assert!(ledger.begin_check(&user("bobby")).unwrap().token.is_none());
@@ -296,7 +266,7 @@ mod tests {
 
     #[test]
     fn user_has_twenty_checks_in_a_run_and_leaves_the_rest_to_others() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         for _ in 0..20 {
             assert!(check(&mut ledger, "alice", Ok(Found::Open)));
         }
@@ -307,7 +277,7 @@ mod tests {
 
     #[test]
     fn user_without_a_usable_session_has_no_more_checks() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         let permit = ledger.begin_check(&user("alice")).unwrap();
         ledger.end_check(&user("alice"), permit, Err(ErrorKind::Other));
         assert!(!check(&mut ledger, "alice", Ok(Found::Open)), "Circle created no session");
@@ -319,29 +289,29 @@ mod tests {
 
     #[test]
     fn three_outages_in_a_row_stop_the_run() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         let responses =
             [Ok(Found::Open), Ok(Found::Settled), Err(ErrorKind::NotFound), Err(ErrorKind::TableUnavailable)];
         for result in responses {
-            assert_eq!(ledger.record_error(outage(), NOON), None);
-            assert_eq!(ledger.record_error(outage(), NOON), None);
+            assert_eq!(ledger.record_error(outage(), &clock()), None);
+            assert_eq!(ledger.record_error(outage(), &clock()), None);
             assert!(check(&mut ledger, "alice", result), "Circle responds to another check");
         }
-        assert_eq!(ledger.record_error(outage(), NOON), None);
+        assert_eq!(ledger.record_error(outage(), &clock()), None);
         assert!(check(&mut ledger, "alice", Err(ErrorKind::Outage)));
-        assert_eq!(ledger.record_error(outage(), NOON), None);
-        assert_eq!(ledger.record_error(outage(), NOON), Some(StopReason::CircleUnavailable));
+        assert_eq!(ledger.record_error(outage(), &clock()), None);
+        assert_eq!(ledger.record_error(outage(), &clock()), Some(StopReason::CircleUnavailable));
         assert!(!check(&mut ledger, "alice", Ok(Found::Open)));
         assert_eq!(ledger.summary().failed, 11);
     }
 
     #[test]
     fn error_about_one_challenge_does_not_stop_the_run() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         for _ in 0..10 {
-            assert_eq!(ledger.record_error(CheckError::NoStatus, NOON), None);
+            assert_eq!(ledger.record_error(CheckError::NoStatus, &clock()), None);
             let invalid = response(400, CircleCode::PARAMETER_INVALID, None);
-            assert_eq!(ledger.record_error(invalid.into(), NOON), None);
+            assert_eq!(ledger.record_error(invalid.into(), &clock()), None);
         }
         assert_eq!(ledger.summary().stopped, None);
     }
@@ -351,9 +321,9 @@ mod tests {
         let limited = response(429, None, None);
         let rejected = response(401, CircleCode::API_KEY_INVALID, None);
         for (error, reason) in [(limited, StopReason::RateLimited), (rejected, StopReason::ApiKey)] {
-            let mut ledger = ledger(100);
-            assert_eq!(ledger.record_error(error.into(), NOON), Some(reason));
-            assert_eq!(ledger.quiet_until(), None);
+            let mut ledger = ledger();
+            assert_eq!(ledger.record_error(error.into(), &clock()), Some(reason));
+            assert!(ledger.quiet().is_none());
         }
     }
 
@@ -361,40 +331,42 @@ mod tests {
     fn wait_that_circle_asks_for_stops_this_run_and_those_that_start_too_early() {
         let wait =
             |status, minutes| response(status, CircleCode::PARAMETER_INVALID, Some(minutes * MINUTE)).into();
-        let mut ledger = ledger(100);
-        assert_eq!(ledger.record_error(wait(400, 20), NOON), Some(StopReason::CircleUnavailable));
-        assert_eq!(ledger.record_error(wait(429, 10), NOON), None, "the run has stopped already");
-        let quiet_until = ledger.quiet_until();
-        assert_eq!(quiet_until, Some(NOON + 20 * MINUTE), "the longer wait counts");
+        let (mut ledger, clock) = (ledger(), clock());
+        assert_eq!(ledger.record_error(wait(400, 20), &clock), Some(StopReason::CircleUnavailable));
+        assert_eq!(ledger.record_error(wait(429, 10), &clock), None, "the run has stopped already");
+        let quiet = ledger.quiet();
+        assert_eq!(quiet.unwrap().remaining(&clock), 20 * MINUTE, "the longer wait counts");
 
-        let too_early = Ledger::new(100, quiet_until, NOON + 19 * MINUTE);
+        clock.advance(19 * MINUTE);
+        let too_early = Ledger::new(quiet, &clock);
         assert_eq!(too_early.summary().stopped, Some(StopReason::RateLimited));
-        assert_eq!(too_early.quiet_until(), quiet_until);
-        assert_eq!(Ledger::new(100, quiet_until, NOON + 20 * MINUTE).summary().stopped, None);
+        assert_eq!(too_early.quiet().unwrap().remaining(&clock), MINUTE);
+        clock.advance(MINUTE);
+        assert_eq!(Ledger::new(quiet, &clock).summary().stopped, None);
     }
 
     #[test]
     fn three_table_errors_in_a_row_stop_the_run_even_if_circle_responds() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         for _ in 0..2 {
-            assert_eq!(ledger.record_error(table_unavailable(), NOON), None);
-            assert_eq!(ledger.record_error(table_unavailable(), NOON), None);
+            assert_eq!(ledger.record_error(table_unavailable(), &clock()), None);
+            assert_eq!(ledger.record_error(table_unavailable(), &clock()), None);
             ledger.table_responded();
         }
-        ledger.record_error(table_unavailable(), NOON);
+        ledger.record_error(table_unavailable(), &clock());
         assert!(check(&mut ledger, "alice", Ok(Found::Open)));
-        ledger.record_error(table_unavailable(), NOON);
-        let stopped = ledger.record_error(table_unavailable(), NOON);
+        ledger.record_error(table_unavailable(), &clock());
+        let stopped = ledger.record_error(table_unavailable(), &clock());
         assert_eq!(stopped, Some(StopReason::TableUnavailable));
         assert!(matches!(ledger.into_error(), Some(CheckError::Store(_))));
     }
 
     #[test]
     fn first_reason_to_stop_stays() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         ledger.stop(StopReason::Time);
-        ledger.stop(StopReason::Calls);
-        assert_eq!(ledger.record_error(response(429, None, None).into(), NOON), None);
+        ledger.stop(StopReason::ApiKey);
+        assert_eq!(ledger.record_error(response(429, None, None).into(), &clock()), None);
         assert_eq!((ledger.summary().stopped, ledger.summary().failed), (Some(StopReason::Time), 1));
         assert!(ledger.into_error().is_none());
     }
@@ -402,7 +374,7 @@ mod tests {
     #[test]
     fn unknown_challenges_are_trusted_unless_most_users_have_no_other() {
         let judge = |users_found: usize, users_not_found: usize| {
-            let mut ledger = ledger(100);
+            let mut ledger = ledger();
             for number in 0..users_found {
                 let name = format!("found-{number}");
                 assert!(check(&mut ledger, &name, Ok(Found::Open)));
@@ -425,7 +397,7 @@ mod tests {
 
     #[test]
     fn challenge_whose_report_cannot_be_stored_is_known_to_circle() {
-        let mut ledger = ledger(100);
+        let mut ledger = ledger();
         for number in 0..3 {
             assert!(check(&mut ledger, &format!("stored-not-{number}"), Err(ErrorKind::TableUnavailable)));
             assert!(check(&mut ledger, &format!("not-found-{number}"), Err(ErrorKind::NotFound)));

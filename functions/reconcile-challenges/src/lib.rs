@@ -5,11 +5,13 @@
 //! leaves undone stays due for the next one.
 //!
 //! The decisions are made without I/O: about one challenge in `policy`, about the run in `ledger`. The module `run`
-//! reads, calls and writes accordingly.
+//! reads, calls and writes accordingly. The pace of the calls to Circle is kept where requests are sent, so that it covers
+//! retries too ([`Circle::paced`](shared::circle::Circle::paced)).
 
 mod error;
 mod ledger;
 mod policy;
+mod quiet;
 mod run;
 mod summary;
 

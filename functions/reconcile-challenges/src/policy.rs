@@ -17,11 +17,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 /// How soon a rescheduled check is due again. Long enough for other challenges to be checked first.
 pub(crate) const RESCHEDULE_WAIT: Duration = Duration::from_secs(5 * 60);
 
-/// Extra time for which a user is deferred, because a request is counted a little before its challenge is created.
-const CREATION_TIME: Duration = Duration::from_secs(10);
+/// How long a session may be in use. Circle's user tokens are valid for 60 minutes.
+const SESSION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-/// Extra time before abandoning a challenge whose checks keep failing or being deferred.
+/// The longest that a due check is deferred. A session in use then costs a check little more than an hour, and a user who
+/// starts one session after another cannot keep a check away.
+const LONGEST_DEFERRAL: Duration = Duration::from_secs(65 * 60);
+
+/// Extra time before abandoning a challenge whose checks keep failing.
 const GRACE: Duration = DAY;
+
+/// No challenge is abandoned unless Circle has responded to a check of it within this time.
+const CHECK_LIFETIME: Duration = DAY;
 
 /// How often Circle has to say that it does not know a challenge, and over how long, before the challenge is abandoned.
 const NOT_FOUND_TIMES: usize = 3;
@@ -35,10 +42,15 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// A user who has requested a challenge at this time or later is deferred. A check needs a session, and a new
-    /// session might end the one in which the user is entering a PIN.
-    pub(crate) fn deferred_since(now: OffsetDateTime) -> OffsetDateTime {
-        now - FIRST_CHECK - CREATION_TIME
+    /// Until when the due checks of a user are deferred; `None` if they are not. A check needs a session, and a new session
+    /// might end the one in which the user is entering a PIN. `due_at` is when the first of the checks was due.
+    pub(crate) fn deferred_until(
+        last_session: Option<OffsetDateTime>,
+        due_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Option<OffsetDateTime> {
+        let until = (last_session? + SESSION_LIFETIME).min(due_at + LONGEST_DEFERRAL);
+        (until > now).then_some(until)
     }
 
     /// The wait before the next check, and the longest jitter to add to it. The wait grows with the age, from 10
@@ -54,12 +66,12 @@ impl Policy {
     }
 
     /// Whether a check is rescheduled after an error. Otherwise the next check stays due when the claim said. An old
-    /// challenge is not rescheduled after an outage, so that it can be abandoned, unless the run has stopped: then the
-    /// outage is probably not about the challenge.
+    /// challenge is not rescheduled after an outage, so that one that Circle cannot return is checked less often, unless
+    /// the run has stopped: then the outage is probably not about the challenge.
     pub(crate) fn reschedules(&self, error: ErrorKind, run_has_stopped: bool, age: Duration) -> bool {
         match error {
             ErrorKind::Fatal(_) | ErrorKind::TableUnavailable | ErrorKind::UnreadableItem => true,
-            ErrorKind::Outage => run_has_stopped || self.abandon_unchecked(age).is_none(),
+            ErrorKind::Outage => run_has_stopped || age < self.abandon_after + GRACE,
             ErrorKind::NotFound | ErrorKind::TokenRejected | ErrorKind::Other => false,
         }
     }
@@ -69,9 +81,18 @@ impl Policy {
         (age >= self.abandon_after).then_some(AbandonReason::Age)
     }
 
-    /// Whether to abandon a challenge whose check has failed or been deferred.
-    pub(crate) fn abandon_unchecked(&self, age: Duration) -> Option<AbandonReason> {
-        (age >= self.abandon_after + GRACE).then_some(AbandonReason::Age)
+    /// Whether to abandon a challenge whose check has failed. `since_checked` is the time since Circle last said which
+    /// status the challenge has.
+    pub(crate) fn abandon_failed(
+        &self,
+        error: ErrorKind,
+        age: Duration,
+        since_checked: Duration,
+    ) -> Option<AbandonReason> {
+        // Any other error than these is Circle's response to this check.
+        let has_responded = matches!(error, ErrorKind::NotFound | ErrorKind::Other);
+        let is_checked = has_responded || since_checked <= CHECK_LIFETIME;
+        (is_checked && age >= self.abandon_after + GRACE).then_some(AbandonReason::Age)
     }
 
     /// Whether to abandon a challenge that Circle does not know. `times` are when Circle has said so.
@@ -99,8 +120,23 @@ mod tests {
     const POLICY: Policy = Policy { abandon_after: WEEK };
 
     #[test]
-    fn user_is_deferred_for_ten_minutes_and_ten_seconds_after_a_request() {
-        assert_eq!(Policy::deferred_since(NOON), datetime!(2026-01-01 11:49:50 UTC));
+    fn check_is_deferred_while_a_session_may_be_in_use() {
+        let deferred = |session: Option<OffsetDateTime>| Policy::deferred_until(session, NOON, NOON);
+        assert_eq!(deferred(None), None);
+        assert_eq!(deferred(Some(NOON - HOUR)), None, "the session has expired");
+        assert_eq!(deferred(Some(NOON - HOUR + SECOND)), Some(NOON + SECOND));
+        assert_eq!(deferred(Some(NOON)), Some(NOON + HOUR));
+    }
+
+    #[test]
+    fn check_is_deferred_for_65_minutes_at_most() {
+        let deferred = |session, now| Policy::deferred_until(Some(session), NOON, now);
+        let limit = NOON + 65 * MINUTE;
+        assert_eq!(deferred(NOON + 5 * MINUTE, NOON + 5 * MINUTE), Some(limit));
+        assert_eq!(deferred(NOON + 30 * MINUTE, NOON + 30 * MINUTE), Some(limit), "and not until 13:30");
+        assert_eq!(deferred(limit - SECOND, limit - SECOND), Some(limit));
+        assert_eq!(deferred(limit, limit), None);
+        assert_eq!(deferred(NOON + 30 * DAY, NOON), Some(limit), "a clock was ahead");
     }
 
     #[test]
@@ -125,9 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn challenge_whose_checks_fail_or_are_deferred_gets_an_extra_day() {
-        assert_eq!(POLICY.abandon_unchecked(WEEK + DAY - SECOND), None);
-        assert_eq!(POLICY.abandon_unchecked(WEEK + DAY), Some(AbandonReason::Age));
+    fn challenge_whose_checks_fail_gets_an_extra_day() {
+        for error in [ErrorKind::Other, ErrorKind::TokenRejected, ErrorKind::Outage] {
+            assert_eq!(POLICY.abandon_failed(error, WEEK + DAY - SECOND, HOUR), None, "{error:?}");
+            assert_eq!(POLICY.abandon_failed(error, WEEK + DAY, HOUR), Some(AbandonReason::Age), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn challenge_that_was_not_checked_for_a_day_is_not_abandoned() {
+        let abandon = |error, since_checked| POLICY.abandon_failed(error, 2 * WEEK, since_checked);
+        for error in [ErrorKind::TokenRejected, ErrorKind::Outage] {
+            assert_eq!(abandon(error, DAY), Some(AbandonReason::Age), "{error:?}");
+            assert_eq!(abandon(error, DAY + SECOND), None, "{error:?}");
+        }
+        assert_eq!(abandon(ErrorKind::Other, WEEK), Some(AbandonReason::Age), "Circle has just responded");
     }
 
     #[test]
@@ -173,7 +221,7 @@ mod tests {
     fn old_challenge_is_rescheduled_after_an_outage_only_if_the_run_has_stopped() {
         let reschedules = |has_stopped, age| POLICY.reschedules(ErrorKind::Outage, has_stopped, age);
         assert!(reschedules(false, WEEK + DAY - SECOND));
-        assert!(!reschedules(false, WEEK + DAY), "it is abandoned");
+        assert!(!reschedules(false, WEEK + DAY));
         assert!(reschedules(true, WEEK + DAY));
     }
 

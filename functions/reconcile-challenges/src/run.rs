@@ -21,20 +21,18 @@ use time::OffsetDateTime;
 use crate::error::{CheckError, ErrorKind};
 use crate::ledger::{Found, Ledger, NotFoundVerdict, Permit};
 use crate::policy::{Policy, RESCHEDULE_WAIT};
+use crate::quiet::Quiet;
 use crate::summary::{StopReason, Summary};
-
-/// How many users are checked at once, and how many unknown challenges are resolved at once.
-const CONCURRENCY: usize = 8;
 
 /// Time reserved for the writes after the last calls to Circle. One call to the table takes 4 seconds at most.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 
-/// The longest that Circle may take to return a challenge, retries included.
+/// The longest that Circle may take to return a challenge, the wait for its turn and retries included.
 const CHALLENGE_LIMIT: Duration = Duration::from_secs(8);
 
-/// The longest that Circle may take to create a session, retries included. It is short because a late retry might end a
-/// session that the user has started in the meantime.
-const SESSION_LIMIT: Duration = Duration::from_secs(3);
+/// The longest that Circle may take to create a session, the wait for its turn (at most a second) and retries included.
+/// It is short because a late request might end a session that the user has started in the meantime.
+const SESSION_LIMIT: Duration = Duration::from_secs(4);
 
 /// What the function keeps between runs.
 #[derive(Debug)]
@@ -44,10 +42,12 @@ pub struct ReconcileChallenges {
     rate_limits: RateLimits,
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<Random>,
-    calls_per_run: u32,
+    /// How many users are checked at once, and how many unknown challenges are resolved at once: as many as the calls to
+    /// Circle in a second. More would only wait for their turn, and fewer could not keep the pace if a call takes a second.
+    concurrency: usize,
     policy: Policy,
-    /// Until when Circle asked not to be called.
-    quiet_until: Mutex<Option<OffsetDateTime>>,
+    /// For how long Circle wants not to be called.
+    quiet: Mutex<Option<Quiet>>,
 }
 
 impl ReconcileChallenges {
@@ -57,15 +57,16 @@ impl ReconcileChallenges {
     /// If a setting is missing or invalid.
     pub fn new(platform: &Platform) -> Result<Self, SettingError> {
         let environment = &platform.environment;
+        let calls_per_second = config::circle_calls_per_second(environment)?;
         Ok(Self {
-            circle: Circle::new(platform, CircleSettings::read(environment)?),
+            circle: Circle::new(platform, CircleSettings::read(environment)?).paced(calls_per_second),
             challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
             rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
-            calls_per_run: config::circle_calls_per_run(environment)?,
+            concurrency: calls_per_second as usize,
             policy: Policy { abandon_after: config::abandon_after(environment)? },
-            quiet_until: Mutex::default(),
+            quiet: Mutex::default(),
         })
     }
 
@@ -80,13 +81,13 @@ impl ReconcileChallenges {
 #[error("the table cannot be reached; due challenges stay due")]
 pub struct RunError(#[source] CheckError);
 
-/// Makes one run: checks what is due, as far as time and calls go.
+/// Makes one run: checks what is due until the time is up.
 ///
 /// # Errors
 /// If the run stopped because the table could not be reached.
 pub async fn reconcile(function: &ReconcileChallenges, deadline: Deadline) -> Result<Summary, RunError> {
-    let (started, quiet_until) = (function.clock.now(), *lock(&function.quiet_until));
-    let ledger = Mutex::new(Ledger::new(function.calls_per_run, quiet_until, started));
+    let (started, quiet) = (function.clock.now(), *lock(&function.quiet));
+    let ledger = Mutex::new(Ledger::new(quiet, &*function.clock));
     let run = Run { function, deadline: deadline.earlier(WRITE_TIME), ledger };
     let not_found = run.check_all(started).await;
     run.resolve_not_found(not_found).await;
@@ -94,8 +95,7 @@ pub async fn reconcile(function: &ReconcileChallenges, deadline: Deadline) -> Re
     let summary = ledger.summary();
     let summary_text = serde_json::to_string(&summary).expect("numbers and strings can be written as JSON");
     tracing::info!(summary = summary_text, "reconciliation run ended");
-    let mut quiet_until = lock(&function.quiet_until);
-    *quiet_until = ledger.quiet_until().max(*quiet_until);
+    *lock(&function.quiet) = ledger.quiet();
     match ledger.into_error() {
         Some(error) if summary.stopped == Some(StopReason::TableUnavailable) => Err(RunError(error)),
         _ => Ok(summary),
@@ -130,7 +130,7 @@ impl Run<'_> {
                     self.ledger().count_due(page.challenges.len());
                     let users = stream::iter(self.by_user(page.challenges));
                     let checks = users.map(|(user, due)| self.check_user(user, due));
-                    not_found.extend(checks.buffer_unordered(CONCURRENCY).concat().await);
+                    not_found.extend(checks.buffer_unordered(self.function.concurrency).concat().await);
                     pages.extend(page.next.map(|next| (shard, Some(next))));
                 }
                 Err(error) => self.record_error(error, None),
@@ -157,24 +157,28 @@ impl Run<'_> {
         users
     }
 
-    /// Checks a user's due challenges one after another, or defers them. Returns the checks of challenges that Circle
-    /// does not know.
+    /// Checks a user's due challenges one after another, or defers them. They are checked together, because one session
+    /// is enough for all of them. Returns the checks of challenges that Circle does not know.
     async fn check_user(&self, user: UserId, due: Vec<DueChallenge>) -> Vec<Check> {
         let mut not_found = Vec::new();
         if self.has_stopped() {
             return not_found;
         }
-        let since = Policy::deferred_since(self.function.clock.now());
-        let is_deferred = match self.function.rate_limits.last_session(&user).await {
-            Ok(last_session) => last_session.is_some_and(|at| at >= since),
+        let last_session = match self.function.rate_limits.last_session(&user).await {
+            Ok(last_session) => last_session,
             Err(error) => {
                 self.record_error(error, None);
                 return not_found;
             }
         };
+        let now = self.function.clock.now();
+        let first_due_at = due.iter().map(|due| due.due_at).min().unwrap_or(now);
+        let deferred_until = Policy::deferred_until(last_session, first_due_at, now);
         for due in due {
-            let checked =
-                if is_deferred { self.defer(&due).await } else { self.check_due(&user, &due).await };
+            let checked = match deferred_until {
+                Some(until) => self.defer(&due, until).await.map(|()| None),
+                None => self.check_due(&user, &due).await,
+            };
             match checked {
                 Ok(check) => not_found.extend(check),
                 Err(error) => self.record_error(error, Some(due.id.to_string())),
@@ -183,28 +187,19 @@ impl Run<'_> {
         not_found
     }
 
-    /// Leaves a challenge for a later run, or abandons it if it has been open for too long.
-    async fn defer(&self, due: &DueChallenge) -> Result<Option<Check>, CheckError> {
-        self.ledger().count_deferred();
-        let reason = self.function.policy.abandon_unchecked(self.age(due.created_at));
-        if reason.is_some()
-            && !self.has_stopped()
-            && let Some(check) = self.claim(due).await?
-        {
-            self.abandon(&check, reason).await?;
+    /// Defers a check. It leaves the front of the index, so that deferred checks do not keep runs from those behind them.
+    async fn defer(&self, due: &DueChallenge, until: OffsetDateTime) -> Result<(), CheckError> {
+        if !self.has_stopped() && self.function.challenges.defer(due, until).await? {
+            self.ledger().count_deferred();
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Claims and makes a check, if the ledger permits one. Returns the check if Circle does not know the challenge.
     async fn check_due(&self, user: &UserId, due: &DueChallenge) -> Result<Option<Check>, CheckError> {
         let permit = if self.has_stopped() { None } else { self.ledger().begin_check(user) };
         let Some(mut permit) = permit else { return Ok(None) };
-        let claimed = self.claim(due).await;
-        let Ok(Some(check)) = claimed else {
-            self.ledger().cancel_check(permit);
-            return Ok(claimed?);
-        };
+        let Some(check) = self.claim(due).await? else { return Ok(None) };
         let result = self.check(user, &check, &mut permit).await;
         self.ledger().end_check(user, permit, result.as_ref().copied().map_err(CheckError::kind));
         match result {
@@ -240,11 +235,12 @@ impl Run<'_> {
         if report.status.rank() > challenge.status.rank() {
             // A stale report is fine: the record is as far along as Circle says, or further.
             self.function.challenges.apply(&report).await?;
+        } else {
+            self.function.challenges.confirm(challenge.id).await?;
         }
         if report.status.is_final() {
             return Ok(Found::Settled);
         }
-        self.function.challenges.clear_not_found(check).await?;
         let reason = self.function.policy.abandon_open(self.age(challenge.created_at));
         self.abandon(check, reason).await?;
         Ok(Found::Open)
@@ -259,7 +255,8 @@ impl Run<'_> {
         let written = if policy.reschedules(kind, has_stopped, age) {
             challenges.reschedule(check, clock.now() + RESCHEDULE_WAIT).await
         } else {
-            self.abandon(check, policy.abandon_unchecked(age)).await
+            let since_checked = self.age(check.challenge.checked_at);
+            self.abandon(check, policy.abandon_failed(kind, age, since_checked)).await
         };
         if Policy::is_cut_short(kind, is_out_of_time) {
             self.ledger().stop(StopReason::Time);
@@ -289,7 +286,7 @@ impl Run<'_> {
                 self.record_error(error, Some(check.challenge.id.to_string()));
             }
         };
-        stream::iter(checks).for_each_concurrent(CONCURRENCY, resolve).await;
+        stream::iter(checks).for_each_concurrent(self.function.concurrency, resolve).await;
     }
 
     async fn resolve(&self, check: &Check, is_trusted: bool) -> Result<(), StoreError> {
@@ -314,7 +311,7 @@ impl Run<'_> {
     fn record_error(&self, error: impl Into<CheckError>, challenge_id: Option<String>) {
         let (error, metric) = (error.into(), Metric::CheckFailed.as_str());
         tracing::warn!(metric, challenge_id, error = %Chain(&error), "reconciliation check failed");
-        if let Some(reason) = self.ledger().record_error(error, self.function.clock.now()) {
+        if let Some(reason) = self.ledger().record_error(error, &*self.function.clock) {
             tracing::error!(metric = reason.metric(), ?reason, "reconciliation run stopped early");
         }
     }
@@ -334,8 +331,8 @@ impl Run<'_> {
         self.deadline.min(Deadline::after(&*self.function.clock, limit))
     }
 
-    fn age(&self, created_at: OffsetDateTime) -> Duration {
-        (self.function.clock.now() - created_at).try_into().unwrap_or_default()
+    fn age(&self, since: OffsetDateTime) -> Duration {
+        (self.function.clock.now() - since).try_into().unwrap_or_default()
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -9,7 +9,7 @@ use shared::problem::Code;
 pub struct Summary {
     /// Due challenges that the run read from the index.
     pub due: u32,
-    /// Left for a later run, because the user has just requested a challenge and may be entering a PIN.
+    /// Deferred, because the user has a session that may be in use.
     pub deferred: u32,
     /// Checked.
     pub checks: u32,
@@ -35,8 +35,6 @@ pub struct Summary {
 pub enum StopReason {
     /// The time of the invocation is used up.
     Time,
-    /// The calls to Circle that a run may make are used up (`CIRCLE_CALLS_PER_RUN`).
-    Calls,
     /// Circle accepts no more calls from the account for now.
     RateLimited,
     /// Circle is down.
@@ -58,7 +56,7 @@ impl StopReason {
             Self::ApiKey => Code::Misconfigured,
             Self::ApiKeyUnavailable => Code::ApiKeyUnavailable,
             Self::TableUnavailable => Code::StorageUnavailable,
-            Self::Time | Self::Calls => return None,
+            Self::Time => return None,
         };
         Some(code.as_str())
     }

@@ -134,7 +134,7 @@ pub(crate) fn table_definitions() -> [Value; 2] {
                 { "AttributeName": "openShard", "KeyType": "HASH" },
                 { "AttributeName": "nextCheckAt", "KeyType": "RANGE" },
             ],
-            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt"] },
+            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt", "dueAt"] },
         }, {
             "IndexName": "challenges-by-user",
             "KeySchema": [

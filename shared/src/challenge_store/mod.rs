@@ -140,6 +140,8 @@ impl ChallengeStore {
             Some(reason) => update.set("reason = :reason", ":reason", text(reason.as_str())),
             None => update.remove(&["reason"]),
         };
+        // Circle knows the challenge.
+        update = update.remove(&["notFoundAt"]);
         if !report.correlation_ids.is_empty() {
             let ids = report.correlation_ids.iter().map(|id| text(id)).collect();
             update =
@@ -148,7 +150,7 @@ impl ChallengeStore {
         if report.status.is_final() {
             update = update
                 .set("settledBy = :settledBy", ":settledBy", text(report.source.as_str()))
-                .remove(&["openShard", "nextCheckAt"]);
+                .remove(&["openShard", "nextCheckAt", "dueAt"]);
         }
         let written = update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await?;
         let (record, is_applied) = match written {
@@ -251,13 +253,14 @@ impl ChallengeStore {
         })
     }
 
-    /// Records that Circle still says what the record says. One call.
+    /// Records that Circle knows the challenge and still says what the record says. One call.
     ///
     /// # Errors
     /// If the table cannot be reached.
     pub async fn confirm(&self, challenge_id: Uuid) -> Result<Challenge, StoreError> {
         let confirm = Update::new(self.update(challenge_id))
             .set("checkedAt = :now", ":now", timestamp(self.clock.now()))
+            .remove(&["notFoundAt"])
             .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .condition("#rank < :final");

@@ -29,6 +29,8 @@ pub struct DueChallenge {
     pub user_id: UserId,
     /// When the record was created.
     pub created_at: OffsetDateTime,
+    /// When the check was due for the first time, in whole seconds: before it was deferred or rescheduled.
+    pub due_at: OffsetDateTime,
     next_check_at: i64,
 }
 
@@ -50,10 +52,10 @@ pub struct PageKey(Item);
 pub struct Check {
     /// The record.
     pub challenge: Challenge,
+    /// When this check was due for the first time.
+    due_at: OffsetDateTime,
     /// When the next check is due, in seconds since the Unix epoch. It identifies the claim.
     next_check_at: i64,
-    /// Whether an earlier check found that Circle does not know the challenge.
-    was_not_found: bool,
 }
 
 /// Why a challenge is no longer checked. A webhook or a caller's poll can still settle it.
@@ -107,6 +109,19 @@ impl ChallengeStore {
         })
     }
 
+    /// Makes a due check due later, in whole seconds. The record keeps the time at which it was due for the first time.
+    /// `false` if another run has claimed or deferred the check or the record is final. One call.
+    ///
+    /// # Errors
+    /// If the table cannot be reached.
+    pub async fn defer(&self, due: &DueChallenge, until: OffsetDateTime) -> Result<bool, StoreError> {
+        let defer = self
+            .while_due(due)
+            .set("nextCheckAt = :until", ":until", number(until.unix_timestamp()))
+            .set("dueAt = :due", ":due", number(due.due_at.unix_timestamp()));
+        Ok(matches!(defer.send().await?, Written::Yes(_)))
+    }
+
     /// Claims a due check and sets when the next one is due, in whole seconds. `None` if another run has claimed the
     /// check or the record is final. One call.
     ///
@@ -118,28 +133,24 @@ impl ChallengeStore {
         next_check_at: OffsetDateTime,
     ) -> Result<Option<Check>, StoreError> {
         let next_check_at = next_check_at.unix_timestamp();
-        let claim = Update::new(self.update(due.id))
-            .set("nextCheckAt = :next", ":next", number(next_check_at))
-            .reserved(&["#rank"])
-            .value(":final", number(FINAL_RANK))
-            .value(":seen", number(due.next_check_at))
-            .condition("nextCheckAt = :seen AND #rank < :final");
+        let claim =
+            self.while_due(due).set("nextCheckAt = :next", ":next", number(next_check_at)).remove(&["dueAt"]);
         let Written::Yes(item) = self.claim(claim).await? else { return Ok(None) };
-        Ok(Some(Check {
-            challenge: challenge(&item)?,
-            next_check_at,
-            was_not_found: item.contains_key("notFoundAt"),
-        }))
+        Ok(Some(Check { challenge: challenge(&item)?, due_at: due.due_at, next_check_at }))
     }
 
-    /// Changes when the next check is due, in whole seconds. Changes nothing if the challenge has been settled or
-    /// checked again since. One call.
+    /// Makes a check that failed due again, in whole seconds. The record keeps the time at which it was due for the first
+    /// time. Changes nothing if the challenge has been settled or checked again since. One call.
     ///
     /// # Errors
     /// If the table cannot be reached. The next check is then due when the claim said.
     pub async fn reschedule(&self, check: &Check, next_check_at: OffsetDateTime) -> Result<(), StoreError> {
         let next_check_at = next_check_at.unix_timestamp();
-        let update = self.after(check).set("nextCheckAt = :next", ":next", number(next_check_at));
+        let update = self.after(check).set("nextCheckAt = :next", ":next", number(next_check_at)).set(
+            "dueAt = :due",
+            ":due",
+            number(check.due_at.unix_timestamp()),
+        );
         update.send().await.map(drop)
     }
 
@@ -160,17 +171,6 @@ impl ChallengeStore {
         Ok(times.filter_map(|time| OffsetDateTime::from_unix_timestamp(time).ok()).collect())
     }
 
-    /// Records that Circle knows the challenge. One call if an earlier check found otherwise, else none.
-    ///
-    /// # Errors
-    /// If the table cannot be reached. The call can be retried.
-    pub async fn clear_not_found(&self, check: &Check) -> Result<(), StoreError> {
-        if check.was_not_found {
-            self.after(check).remove(&["notFoundAt"]).send().await?;
-        }
-        Ok(())
-    }
-
     /// Takes a challenge off the index, so that it is no longer checked. `false` if it has been settled or checked
     /// again since. One call.
     ///
@@ -182,12 +182,21 @@ impl ChallengeStore {
             .after(check)
             .set("abandonedAt = :now", ":now", now.clone())
             .set("abandonedReason = :reason", ":reason", text(reason.as_str()))
-            .remove(&["openShard", "nextCheckAt"]);
+            .remove(&["openShard", "nextCheckAt", "dueAt"]);
         Ok(match update.send().await? {
             Written::Yes(_) => true,
             // The AWS SDK retried a write that had succeeded, because the response was lost.
             Written::No(old) => old.get("abandonedAt") == Some(&now),
         })
+    }
+
+    /// An update that only succeeds while the check is due as it was read, and the challenge is not final.
+    fn while_due(&self, due: &DueChallenge) -> Update {
+        Update::new(self.update(due.id))
+            .reserved(&["#rank"])
+            .value(":final", number(FINAL_RANK))
+            .value(":seen", number(due.next_check_at))
+            .condition("nextCheckAt = :seen AND #rank < :final")
     }
 
     /// An update that only succeeds while the check is the latest one and the challenge is not final.
@@ -208,11 +217,14 @@ fn id(item: &Item) -> String {
 fn due_challenge(item: &Item) -> Result<DueChallenge, StoreError> {
     let text =
         |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).ok_or(unreadable(attribute));
-    let next_check_at = item.get("nextCheckAt").and_then(|value| value.as_n().ok());
+    let seconds = |attribute| item.get(attribute).and_then(|value| value.as_n().ok()?.parse::<i64>().ok());
+    let next_check_at = seconds("nextCheckAt").ok_or(unreadable("nextCheckAt"))?;
+    let due_at = seconds("dueAt").unwrap_or(next_check_at);
     Ok(DueChallenge {
         id: text("challengeId")?.parse().map_err(|_| unreadable("challengeId"))?,
         user_id: text("userId")?.parse().map_err(|_| unreadable("userId"))?,
         created_at: instant(item, "createdAt")?,
-        next_check_at: next_check_at.and_then(|at| at.parse().ok()).ok_or(unreadable("nextCheckAt"))?,
+        due_at: OffsetDateTime::from_unix_timestamp(due_at).map_err(|_| unreadable("dueAt"))?,
+        next_check_at,
     })
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod idempotency;
+mod pace;
 mod send;
 mod subscriptions;
 mod wire;
@@ -23,10 +24,12 @@ pub use self::idempotency::{CircleIdempotencyKey, IdempotencyKey};
 pub use self::subscriptions::Subscription;
 pub use self::wire::{EndUser, LockDetails, PinStatus, PublicKey};
 
+use self::pace::Pace;
 use self::send::{Call, RetryBudget};
 use self::wire::{ChallengeCreated, ChallengeFound, SessionCreated, UserFound};
 use crate::api_key::ApiKeySecret;
-use crate::challenge::{Challenge, ChallengeType, Report, ReportSource};
+use crate::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
+use crate::circle_code::CircleCode;
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
 use crate::platform::{Platform, http_client};
@@ -48,6 +51,7 @@ pub struct Circle {
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
     retries: Mutex<RetryBudget>,
+    pace: Option<Pace>,
 }
 
 /// A session: what Circle's client SDK needs on the user's device to run a challenge. It serializes with its secrets,
@@ -92,7 +96,14 @@ impl Circle {
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
             retries: Mutex::default(),
+            pace: None,
         }
+    }
+
+    /// The same client, which sends at most so many requests in any second, retries included. The wait for its turn counts
+    /// towards the deadline of a call.
+    pub fn paced(self, requests_per_second: u32) -> Self {
+        Self { pace: Some(Pace::per_second(requests_per_second)), ..self }
     }
 
     /// Reads the API key, unless it has been read.
@@ -171,6 +182,8 @@ impl Circle {
     /// Asks for the state of a challenge (`GET /v1/w3s/user/challenges/{id}`), for a report from `source`. `None` if the
     /// response has no status, or a type that this service does not create. If it has no type, the record's is taken.
     ///
+    /// If Circle responds with the error code of an expired challenge, whatever the HTTP status, the report says EXPIRED.
+    ///
     /// # Errors
     /// A [`CircleError`]; [`CircleError::is_not_found`] tells if Circle does not know the challenge.
     pub async fn challenge(
@@ -182,7 +195,15 @@ impl Circle {
     ) -> Result<Option<Report>, CircleError> {
         let id = challenge.id.to_string();
         let call = Call::new("GET /v1/w3s/user/challenges/{id}").id(&id).user_token(token);
-        let found = self.send::<ChallengeFound>(call, deadline).await?.data.challenge;
+        let found = match self.send::<ChallengeFound>(call, deadline).await {
+            Ok(response) => response.data.challenge,
+            Err(CircleError::Response {
+                code: Some(code @ CircleCode::CHALLENGE_EXPIRED), message, ..
+            }) => {
+                json!({ "status": Status::Expired.as_str(), "errorCode": code, "errorMessage": message })
+            }
+            Err(error) => return Err(error),
+        };
         let challenge_type = match found["type"].as_str() {
             None | Some("") => Some(challenge.challenge_type),
             Some(name) => name.parse().ok(),

@@ -175,6 +175,7 @@ impl Circle {
         let request_id = self.random.uuid().to_string();
         let mut retries = Retries::new(&*self.clock, &self.random, deadline, BACKOFF, call.max_attempts);
         loop {
+            self.wait_for_turn(call, &request_id, deadline).await?;
             let limit = deadline.remaining(&*self.clock).min(call.attempt_timeout);
             let sent = timeout(&*self.clock, limit, self.attempt(key, call, &request_id)).await;
             let error = match sent {
@@ -195,6 +196,18 @@ impl Circle {
             tracing::debug!(call = call.name, request_id, "retrying Circle call");
             self.clock.sleep(wait).await;
         }
+    }
+
+    /// Waits until the pace of the client, if it has one, allows another request.
+    async fn wait_for_turn(
+        &self,
+        call: &Call<'_>,
+        request_id: &str,
+        deadline: Deadline,
+    ) -> Result<(), CircleError> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        let turn = timeout(&*self.clock, deadline.remaining(&*self.clock), pace.turn(&*self.clock)).await;
+        turn.map_err(|_| CircleError::TimedOut { call: call.name, request_id: request_id.to_owned() })
     }
 
     async fn attempt<T: DeserializeOwned>(

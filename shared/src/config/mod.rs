@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use self::settings::{
     CircleSettings, SETTINGS, Setting, abandon_after, call_burst, call_interval, challenge_retention,
-    challenges_per_hour, challenges_table, circle_calls_per_run, circle_source_ips, is_https_or_loopback,
+    challenges_per_hour, challenges_table, circle_calls_per_second, circle_source_ips, is_https_or_loopback,
     rate_limits_table, request_timeout, user_id_claim,
 };
 

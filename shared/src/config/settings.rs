@@ -59,7 +59,7 @@ const CHALLENGES_PER_HOUR: Setting = number("CHALLENGES_PER_HOUR", "number", "10
 const CALL_BURST: Setting = number("CALL_BURST", "number", "20", 5..=1000);
 const CALL_INTERVAL_SECONDS: Setting = number("CALL_INTERVAL_SECONDS", "number of seconds", "5", 1..=60);
 const REQUEST_TIMEOUT_SECONDS: Setting = number("REQUEST_TIMEOUT_SECONDS", "number of seconds", "8", 3..=9);
-const CIRCLE_CALLS_PER_RUN: Setting = number("CIRCLE_CALLS_PER_RUN", "number of calls", "500", 2..=100_000);
+const CIRCLE_CALLS_PER_SECOND: Setting = number("CIRCLE_CALLS_PER_SECOND", "number of calls", "4", 1..=50);
 const ABANDON_AFTER_DAYS: Setting = number("ABANDON_AFTER_DAYS", "number of days", "7", 1..=13);
 
 /// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
@@ -76,7 +76,7 @@ pub const SETTINGS: [Setting; 14] = [
     CALL_BURST,
     CALL_INTERVAL_SECONDS,
     REQUEST_TIMEOUT_SECONDS,
-    CIRCLE_CALLS_PER_RUN,
+    CIRCLE_CALLS_PER_SECOND,
     ABANDON_AFTER_DAYS,
 ];
 
@@ -233,13 +233,14 @@ pub fn request_timeout(environment: &Environment) -> Result<Duration, SettingErr
     REQUEST_TIMEOUT_SECONDS.number(environment).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-/// `CIRCLE_CALLS_PER_RUN`, by default 500: how many calls to Circle one reconciliation run may make, so that it leaves
-/// room in the account's rate limit.
+/// `CIRCLE_CALLS_PER_SECOND`, by default 4: how many calls to Circle a reconciliation run makes in a second at most. Circle
+/// publishes limits of 10 new sessions and 20 reads a second for an account
+/// (`https://developers.circle.com/wallets/api-rate-limits`); most of them are meant for the users.
 ///
 /// # Errors
 /// If it is not a number within its range.
-pub fn circle_calls_per_run(environment: &Environment) -> Result<u32, SettingError> {
-    CIRCLE_CALLS_PER_RUN.number(environment)
+pub fn circle_calls_per_second(environment: &Environment) -> Result<u32, SettingError> {
+    CIRCLE_CALLS_PER_SECOND.number(environment)
 }
 
 /// `ABANDON_AFTER_DAYS`, by default 7: the age at which reconciliation stops checking a challenge that Circle has not
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(challenges_table(&environment).unwrap(), "challenges");
         assert_eq!(rate_limits_table(&environment).unwrap(), "requests");
         assert_eq!(challenges_per_hour(&environment).unwrap(), 10);
-        assert_eq!(circle_calls_per_run(&environment).unwrap(), 500);
+        assert_eq!(circle_calls_per_second(&environment).unwrap(), 4);
         assert_eq!(abandon_after(&environment).unwrap(), DAY * 7);
         assert_eq!(challenge_retention(&environment).unwrap(), DAY * 90);
         assert_eq!(request_timeout(&environment).unwrap().as_secs(), 8);
@@ -406,15 +407,19 @@ mod tests {
     }
 
     #[test]
-    fn a_run_makes_at_least_two_calls_and_abandons_a_challenge_before_its_record_expires() {
-        let calls = |calls| circle_calls_per_run(&Environment::from([("CIRCLE_CALLS_PER_RUN", calls)]));
-        assert_eq!((calls("2").unwrap(), calls("100000").unwrap()), (2, 100_000));
-        for bad in ["1", "100001", "-5", "many"] {
+    fn a_run_makes_at_least_one_call_a_second() {
+        let calls = |calls| circle_calls_per_second(&Environment::from([("CIRCLE_CALLS_PER_SECOND", calls)]));
+        assert_eq!((calls("1").unwrap(), calls("50").unwrap()), (1, 50));
+        for bad in ["0", "51", "-5", "2.5", "many"] {
             assert_eq!(
                 calls(bad).unwrap_err().to_string(),
-                "CIRCLE_CALLS_PER_RUN must be a whole number of calls from 2 to 100000"
+                "CIRCLE_CALLS_PER_SECOND must be a whole number of calls from 1 to 50"
             );
         }
+    }
+
+    #[test]
+    fn a_challenge_is_abandoned_before_its_record_expires() {
         let days = |days| abandon_after(&Environment::from([("ABANDON_AFTER_DAYS", days)]));
         assert_eq!((days("1").unwrap(), days("13").unwrap()), (DAY, DAY * 13));
         for bad in ["0", "14", "1.5", "week"] {

@@ -4,7 +4,7 @@ use serde_json::json;
 use shared::challenge::{Challenge, ChallengeType, ReportSource, Status};
 use shared::circle::{Circle, CircleError, CircleIdempotencyKey, PinStatus};
 use shared::circle_code::CircleCode;
-use shared::clock::{AdjustableClock, Clock};
+use shared::clock::{AdjustableClock, Clock, Deadline};
 use shared::problem::{Code, Problem};
 use shared::random::Random;
 use shared::secrets::UserToken;
@@ -124,6 +124,60 @@ async fn a_challenge_is_read_as_a_report() {
     let report =
         circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_type, report.status), (ChallengeType::RestorePin, Status::Complete));
+}
+
+#[tokio::test]
+async fn the_error_code_of_an_expired_challenge_is_a_report_whatever_the_status() {
+    let (server, circle, clock) = start().await;
+    for status in [400, 403, 404, 410, 422] {
+        server.replies([Json(status, json!({ "code": 155_121, "message": "too late" }))]);
+        let asked = circle.challenge(&record(), &token(), ReportSource::Reconcile, deadline(&clock)).await;
+        let report = asked.unwrap().unwrap();
+        assert_eq!((report.status, report.source), (Status::Expired, ReportSource::Reconcile), "{status}");
+        assert_eq!(report.challenge_type, ChallengeType::RestorePin);
+        assert_eq!(report.error_code, Some(CircleCode::CHALLENGE_EXPIRED));
+        assert_eq!(report.error_message.as_deref(), Some("too late"));
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_is_unknown_to_circle_by_either_code() {
+    let (server, circle, clock) = start().await;
+    for (status, code) in [(404, 155_116), (400, 155_116), (400, 155_122), (404, 155_122), (404, 2)] {
+        server.replies([Json(status, json!({ "code": code, "message": "which?" }))]);
+        let asked = circle.challenge(&record(), &token(), ReportSource::Poll, deadline(&clock)).await;
+        assert!(asked.unwrap_err().is_not_found(), "{status} {code}");
+    }
+}
+
+#[tokio::test]
+async fn a_paced_client_spaces_calls_and_retries_alike() {
+    let (server, circle, clock) = start().await;
+    let circle = circle.paced(10);
+    let found = || Json(200, json!({ "data": { "user": {} } }));
+    server.replies([Json(503, json!({})), found(), found(), found()]);
+    let (user, deadline) = (user(), deadline(&clock));
+    let before = clock.monotonic();
+    let calls = tokio::join!(
+        circle.user(&user, deadline),
+        circle.user(&user, deadline),
+        circle.user(&user, deadline),
+    );
+    assert!(calls.0.is_ok() && calls.1.is_ok() && calls.2.is_ok());
+    assert_eq!(server.requests().len(), 4);
+    assert!(clock.monotonic() - before >= Duration::from_millis(300), "three tenths between four requests");
+}
+
+#[tokio::test]
+async fn a_call_whose_turn_is_after_its_deadline_is_not_sent() {
+    let (server, circle, clock) = start().await;
+    let circle = circle.paced(1);
+    server.replies([Json(200, json!({ "data": { "user": {} } }))]);
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+    let soon = Deadline::after(&clock, Duration::from_millis(50));
+    let error = circle.user(&user(), soon).await.unwrap_err();
+    assert!(matches!(error, CircleError::TimedOut { .. }), "{error}");
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ async fn challenges_table_is_as_in_the_cloud() {
     assert_eq!(index.key_schema(), [key("openShard", KeyType::Hash), key("nextCheckAt", KeyType::Range)]);
     let projection = index.projection().unwrap();
     assert_eq!(projection.projection_type(), Some(&ProjectionType::Include));
-    assert_eq!(projection.non_key_attributes(), ["userId", "createdAt"]);
+    assert_eq!(projection.non_key_attributes(), ["userId", "createdAt", "dueAt"]);
     assert_eq!(by_user.index_name(), Some("challenges-by-user"));
     assert_eq!(by_user.key_schema(), [key("userId", KeyType::Hash), key("requestedAtMs", KeyType::Range)]);
     assert_eq!(
