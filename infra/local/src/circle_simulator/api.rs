@@ -1,26 +1,40 @@
 //! The calls of Circle's API: the checks and the response of each, as Circle documents them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde_json::{Map, Value, json};
 use shared::clock::Clock;
+use uuid::fmt::Hyphenated;
 use uuid::{Uuid, Version};
 
 use super::CircleSimulator;
 use super::api_error::ApiError;
-use super::calls::Call;
+use super::calls::{Call, Product};
 use super::challenges::{ChallengeType, Status, check_preconditions};
+use super::knobs::Access;
 use super::responses::Success;
 use super::subscriptions::{is_endpoint, is_filter};
 use super::user_tokens::VerifiedToken;
 use super::users::{User, is_user_id};
 
 impl CircleSimulator {
-    pub(super) async fn call(&self, call: Call, parts: &Parts, body: &[u8]) -> Result<Success, ApiError> {
+    pub(super) async fn call(
+        &self,
+        call: Call,
+        peer: IpAddr,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<Success, ApiError> {
         self.authorize(&parts.headers)?;
+        self.check_permission(&call, peer)?;
         self.check_rate_limit(&call)?;
+        if !body.is_empty() {
+            check_content_type(&parts.headers)?;
+        }
         match call {
             Call::CreateUserToken => self.handle_create_user_token(body).await,
             Call::CreateUser => self.handle_create_user(body),
@@ -70,6 +84,22 @@ impl CircleSimulator {
         if key == self.state().api_key { Ok(()) } else { Err(ApiError::wrong_api_key()) }
     }
 
+    fn check_permission(&self, call: &Call, peer: IpAddr) -> Result<(), ApiError> {
+        let knobs = &self.state().knobs;
+        if !knobs.api_key_addresses.is_empty() && !knobs.api_key_addresses.contains(&peer) {
+            return Err(ApiError::address_not_allowed());
+        }
+        let access = match call.product() {
+            Product::Wallets => knobs.api_key_wallets,
+            Product::Webhooks => knobs.api_key_webhooks,
+        };
+        match access {
+            Access::ReadWrite => Ok(()),
+            Access::Read if call.is_read() => Ok(()),
+            Access::Read | Access::None => Err(ApiError::no_permission()),
+        }
+    }
+
     fn check_rate_limit(&self, call: &Call) -> Result<(), ApiError> {
         let now = self.core.clock.monotonic();
         let mut state = self.state();
@@ -112,7 +142,7 @@ impl CircleSimulator {
         if state.users.contains_key(user_id) {
             return Err(ApiError::user_exists());
         }
-        let user = User::new(user_id, self.core.random.uuid(), now);
+        let user = User::new(user_id, self.new_resource_id(), now);
         let end_user = user.end_user(now);
         state.users.insert(user_id.to_owned(), user);
         Ok(Success::created(end_user))
@@ -148,7 +178,7 @@ impl CircleSimulator {
         }
         check_preconditions(user, challenge_type, now, state.knobs.undocumented_error_status)?;
         let user_id = user.id.clone();
-        let id = self.core.random.uuid();
+        let id = self.new_resource_id();
         let lifetime = Duration::from_secs(state.knobs.challenge_lifetime_seconds);
         let expires_at = (!lifetime.is_zero()).then(|| self.core.clock.monotonic().saturating_add(lifetime));
         state.challenges.add(id, key, &user_id, challenge_type, now, expires_at);
@@ -224,8 +254,23 @@ impl CircleSimulator {
     }
 }
 
+/// The description of Circle's API has bodies in `application/json` only.
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::invalid("header", "Content-Type", &value.into(), "must be application/json"))
+}
+
+/// A UUID in its usual form: 36 characters with hyphens. The parser accepts other forms too.
+fn hyphenated_uuid(text: &str) -> Option<Uuid> {
+    Uuid::parse_str(text).ok().filter(|_| text.len() == Hyphenated::LENGTH)
+}
+
 fn uuid_in_path(name: &str, text: &str) -> Result<Uuid, ApiError> {
-    Uuid::parse_str(text).map_err(|_| ApiError::invalid("path", name, &text.into(), "must be a UUID"))
+    hyphenated_uuid(text).ok_or_else(|| ApiError::invalid("path", name, &text.into(), "must be a UUID"))
 }
 
 fn check_user_id(location: &str, user_id: &str) -> Result<(), ApiError> {
@@ -269,7 +314,7 @@ impl Fields {
     /// A UUID of version 4.
     fn idempotency_key(&self) -> Result<Uuid, ApiError> {
         let text = self.text("idempotencyKey")?;
-        let key = Uuid::parse_str(text).ok().filter(|key| key.get_version() == Some(Version::Random));
+        let key = hyphenated_uuid(text).filter(|key| key.get_version() == Some(Version::Random));
         key.ok_or_else(|| ApiError::invalid("body", "idempotencyKey", &text.into(), "must be a UUID v4"))
     }
 

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
     pub(super) status: u16,
-    code: i32,
+    /// `None` if the response comes from in front of Circle's API.
+    code: Option<i32>,
     message: String,
     errors: Vec<Value>,
     /// The value of the `Retry-After` header, in seconds.
@@ -15,12 +16,15 @@ pub(super) struct ApiError {
 
 impl ApiError {
     fn new(status: u16, code: i32, message: &str) -> Self {
-        Self { status, code, message: message.to_owned(), errors: Vec::new(), retry_after: None }
+        Self { status, code: Some(code), message: message.to_owned(), errors: Vec::new(), retry_after: None }
     }
 
     /// The body. It has `errors` only if a parameter caused the error.
     pub(super) fn body(&self) -> Value {
-        let mut body = json!({"code": self.code, "message": self.message});
+        let mut body = json!({"message": self.message});
+        if let Some(code) = self.code {
+            body["code"] = code.into();
+        }
         if !self.errors.is_empty() {
             body["errors"] = Value::from(self.errors.clone());
         }
@@ -74,6 +78,16 @@ impl ApiError {
 
     pub(super) fn wrong_api_key() -> Self {
         Self::new(401, 4, "Unauthorized")
+    }
+
+    /// The API key is not allowed to make this call.
+    pub(super) fn no_permission() -> Self {
+        Self::new(403, 3, "Forbidden")
+    }
+
+    /// The allowlist of the API key does not have the caller's address. Circle does not document the response.
+    pub(super) fn address_not_allowed() -> Self {
+        Self { code: None, ..Self::new(403, 0, "Forbidden") }
     }
 
     /// The rate limit of the account is exceeded.

@@ -22,6 +22,13 @@ pub(super) enum Call {
     DeleteSubscription(String),
 }
 
+/// A product of Circle's. An API key can be restricted for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    Wallets,
+    Webhooks,
+}
+
 /// Why a request does not match a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoCall {
@@ -64,6 +71,16 @@ impl Call {
             ) => Err(NoCall::WrongMethod),
             _ => Err(NoCall::UnknownPath),
         }
+    }
+
+    pub(super) fn product(&self) -> Product {
+        let path = self.name().split_once(' ').map_or("", |(_, path)| path);
+        if path.starts_with("/v2/notifications/") { Product::Webhooks } else { Product::Wallets }
+    }
+
+    /// Whether the call changes nothing.
+    pub(super) fn is_read(&self) -> bool {
+        self.name().starts_with("GET ")
     }
 
     /// Method and path template. Calls are counted under this name.

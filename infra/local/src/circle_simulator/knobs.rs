@@ -1,5 +1,7 @@
 //! Knobs: the choices that Circle's documentation leaves open, and how unreliable webhooks are.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::CircleSimulator;
@@ -54,6 +56,21 @@ pub struct Knobs {
     /// The webhooks of a subscription are sent at the same time, so one can overtake another. Otherwise, the first
     /// attempt of each waits for that of the one before. Default: no.
     pub concurrent_webhooks: bool,
+    /// What the API key may do with wallets (`/v1/w3s`): `NONE`, `READ` or `READ_WRITE`. Other calls are rejected
+    /// with 403 and the code 3. Default: `READ_WRITE`.
+    pub api_key_wallets: Access,
+    /// What the API key may do with webhooks (`/v2/notifications`), like `api_key_wallets`.
+    pub api_key_webhooks: Access,
+    /// The only IP addresses from which the API key is accepted. Calls from others are rejected with 403, without a
+    /// code. Default: none, which means that every address is accepted.
+    pub api_key_addresses: Vec<IpAddr>,
+    /// How many requests a connection serves, as servers limit it. 0 means no limit. Default: 0.
+    pub requests_per_connection: u32,
+    /// How a connection ends that has served `requests_per_connection` requests: `CLOSE` or `RESET`. Default: `CLOSE`.
+    pub connection_end: ConnectionEnd,
+    /// How long a connection may be idle after a response, in milliseconds of the simulator's clock, before it is
+    /// closed. 0 means for ever. Default: 0.
+    pub close_idle_after_ms: u64,
     /// Notifications are held until they are released.
     pub webhooks_paused: bool,
     /// How many of the next messages are lost. A notification is one message for each subscription.
@@ -81,6 +98,28 @@ pub enum StatusField {
     State,
 }
 
+/// How a connection ends that has served its last request. In both cases, the response has no `Connection: close`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ConnectionEnd {
+    /// It is closed after the last response.
+    Close,
+    /// It stays open, and is reset when another request arrives. That request has no effect.
+    Reset,
+}
+
+/// What an API key may do with one of Circle's products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Access {
+    /// Nothing.
+    None,
+    /// GET calls.
+    Read,
+    /// All calls.
+    ReadWrite,
+}
+
 impl Default for Knobs {
     fn default() -> Self {
         Self {
@@ -101,6 +140,12 @@ impl Default for Knobs {
             unusual_webhook_json: false,
             new_key_for_each_webhook: false,
             concurrent_webhooks: false,
+            api_key_wallets: Access::ReadWrite,
+            api_key_webhooks: Access::ReadWrite,
+            api_key_addresses: Vec::new(),
+            requests_per_connection: 0,
+            connection_end: ConnectionEnd::Close,
+            close_idle_after_ms: 0,
             webhooks_paused: false,
             lose_webhooks: 0,
             repeat_webhooks: 0,

@@ -53,15 +53,16 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use uuid::{Builder, Uuid};
 
 pub use challenges::{ChallengeType, ChallengeView};
 pub use control_error::ControlError;
 pub use device::{Expiry, PinEntry};
 pub use faults::Fault;
-pub use knobs::{Knobs, StatusField};
+pub use knobs::{Access, ConnectionEnd, Knobs, StatusField};
 pub use outbox::{Delivery, ReleaseOrder};
 pub use rate_limits::RateLimits;
-pub use users::{FactorStatus, UserChange, UserStatus};
+pub use users::{AuthMode, FactorStatus, UserChange, UserStatus};
 
 use state::State;
 use user_tokens::UserTokenKey;
@@ -194,6 +195,11 @@ impl CircleSimulator {
             // An error means that the server panicked, which is printed when it happens.
             let _ = server.await;
         }
+    }
+
+    /// An id of a user or a challenge. In a response that was printed in public, these are UUIDs of version 5.
+    fn new_resource_id(&self) -> Uuid {
+        Builder::from_sha1_bytes(self.core.random.uuid().into_bytes()).into_uuid()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -37,7 +37,7 @@ impl RateLimiter {
         let name = call.name();
         let (class, rate) = match call {
             Call::CreateUserToken => ("token", 10),
-            _ if name.starts_with("GET ") => ("read", 20),
+            _ if call.is_read() => ("read", 20),
             _ => ("write", 5),
         };
         let bucket = match limits {

@@ -7,7 +7,7 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use shared::clock::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -16,19 +16,19 @@ use uuid::Uuid;
 use super::CircleSimulator;
 use super::api_error::ApiError;
 use super::calls::{Call, NoCall};
-use super::connection::{Cut, CuttingListener};
+use super::connection::{Handle, SimulatorListener};
 use super::control;
 use super::faults::Fault;
-use super::responses::{json_response, response};
+use super::knobs::ConnectionEnd;
 
 const BODY_LIMIT: usize = 1024 * 1024;
 
 /// Serves until the simulator stops.
 pub(super) async fn serve(tcp: TcpListener, simulator: CircleSimulator) {
     let mut stopped = simulator.core.stopped.subscribe();
-    let listener = CuttingListener { tcp, stopped: stopped.clone() };
+    let listener = SimulatorListener { tcp, simulator: simulator.clone() };
     let app = Router::new().fallback(handle).with_state(simulator);
-    let served = axum::serve(listener, app.into_make_service_with_connect_info::<Cut>())
+    let served = axum::serve(listener, app.into_make_service_with_connect_info::<Handle>())
         .with_graceful_shutdown(async move {
             // An error means that the simulator has been dropped.
             let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -42,17 +42,23 @@ pub(super) async fn serve(tcp: TcpListener, simulator: CircleSimulator) {
 /// Handles a request in a task of its own, so that it takes effect even if the caller closes the connection.
 async fn handle(
     State(simulator): State<CircleSimulator>,
-    ConnectInfo(connection): ConnectInfo<Cut>,
+    ConnectInfo(connection): ConnectInfo<Handle>,
     request: Request,
 ) -> Response {
     let (send, receive) = oneshot::channel();
     let worker = simulator.clone();
     simulator.spawn(async move {
         let (parts, body) = request.into_parts();
+        let requests = connection.request_arrived();
         let response = match to_bytes(body, BODY_LIMIT).await {
+            _ if worker.is_beyond_the_last(requests) => {
+                connection.reset();
+                StatusCode::BAD_GATEWAY.into_response()
+            }
             Ok(body) => worker.respond(&parts, body, &connection).await,
             Err(_) => ApiError::unreadable_body().into_response(),
         };
+        connection.response_ready();
         // Sending fails if the caller is gone.
         let _ = send.send(response);
     });
@@ -60,7 +66,14 @@ async fn handle(
 }
 
 impl CircleSimulator {
-    async fn respond(&self, parts: &Parts, body: Bytes, connection: &Cut) -> Response {
+    /// Whether a connection with this many requests is reset instead of getting a response.
+    fn is_beyond_the_last(&self, requests: u32) -> bool {
+        let knobs = &self.state().knobs;
+        let limit = knobs.requests_per_connection;
+        limit > 0 && requests > limit && knobs.connection_end == ConnectionEnd::Reset
+    }
+
+    async fn respond(&self, parts: &Parts, body: Bytes, connection: &Handle) -> Response {
         let path = parts.uri.path();
         if path == "/control" || path.starts_with("/control/") {
             return control::respond(self, &parts.method, path, &body);
@@ -72,21 +85,32 @@ impl CircleSimulator {
             *state.calls.entry(name).or_default() += 1;
             state.faults.take(parts.method.as_str(), path)
         };
+        let from_circle = fault.as_ref().is_none_or(|fault| fault.body.is_none());
         let mut response = match fault {
-            None => self.perform(call, parts, &body).await,
+            None => self.perform(call, parts, &body, connection).await,
             Some(fault) => self.apply_fault(&fault, call, parts, &body, connection).await,
         };
-        let request_id = parts.headers.get("X-Request-Id").cloned();
-        let given = request_id.filter(|id| id.to_str().is_ok_and(|id| Uuid::parse_str(id).is_ok()));
-        let new =
-            || HeaderValue::try_from(self.core.random.uuid().to_string()).expect("a UUID is a header value");
-        response.headers_mut().insert("X-Request-Id", given.unwrap_or_else(new));
+        // A page of a gateway in front of Circle has no request id of Circle's.
+        if from_circle && !response.headers().contains_key("X-Request-Id") {
+            let request_id = parts.headers.get("X-Request-Id").cloned();
+            let given = request_id.filter(|id| id.to_str().is_ok_and(|id| Uuid::parse_str(id).is_ok()));
+            let new = || {
+                HeaderValue::try_from(self.core.random.uuid().to_string()).expect("a UUID is a header value")
+            };
+            response.headers_mut().insert("X-Request-Id", given.unwrap_or_else(new));
+        }
         response
     }
 
-    async fn perform(&self, call: Result<Call, NoCall>, parts: &Parts, body: &[u8]) -> Response {
+    async fn perform(
+        &self,
+        call: Result<Call, NoCall>,
+        parts: &Parts,
+        body: &[u8],
+        connection: &Handle,
+    ) -> Response {
         match call {
-            Ok(call) => self.call(call, parts, body).await.into_response(),
+            Ok(call) => self.call(call, connection.peer(), parts, body).await.into_response(),
             Err(NoCall::UnknownPath) => ApiError::no_such_resource().into_response(),
             Err(NoCall::WrongMethod) => ApiError::method_not_allowed().into_response(),
         }
@@ -98,31 +122,30 @@ impl CircleSimulator {
         call: Result<Call, NoCall>,
         parts: &Parts,
         body: &[u8],
-        connection: &Cut,
+        connection: &Handle,
     ) -> Response {
         let early_response = match fault.after_effect {
-            true => Some(self.perform(call.clone(), parts, body).await),
+            true => Some(self.perform(call.clone(), parts, body, connection).await),
             false => None,
         };
         self.core.clock.sleep(Duration::from_millis(fault.delay_ms)).await;
-        if fault.drop {
-            connection.cut();
+        if fault.drop || fault.reset {
+            if fault.reset {
+                connection.reset();
+            } else {
+                connection.cut_after(0);
+            }
             return StatusCode::BAD_GATEWAY.into_response();
         }
+        if let Some(bytes) = fault.cut_after_bytes {
+            connection.cut_after(bytes);
+        }
         if let Some(status) = fault.status {
-            let mut response = match &fault.body {
-                Some(text) => response(status, "text/html", text.clone()),
-                None => json_response(status, &fault.error_body()),
-            };
-            if let Some(value) = fault.retry_after.as_ref().and_then(|text| HeaderValue::from_str(text).ok())
-            {
-                response.headers_mut().insert(header::RETRY_AFTER, value);
-            }
-            return response;
+            return fault.response(status);
         }
         match early_response {
             Some(response) => response,
-            None => self.perform(call, parts, body).await,
+            None => self.perform(call, parts, body, connection).await,
         }
     }
 }

@@ -71,7 +71,8 @@ impl State {
             "entityId": self.entity_id,
             "internalUserId": user.internal_id,
             "developerEntityEnvironment": "TEST",
-            "iss": "https://programmablewallet.circle.com",
+            "iss": "https://programmable-wallet.circle.com",
+            "authMode": user.auth_mode,
         });
         if self.knobs.new_token_ends_old {
             self.user_tokens.forget(user_id);

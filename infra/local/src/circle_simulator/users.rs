@@ -40,6 +40,19 @@ pub enum UserStatus {
     Disabled,
 }
 
+/// How a user signs in to Circle. Only users who sign in with a PIN have a PIN and security questions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AuthMode {
+    /// With a PIN.
+    #[default]
+    Pin,
+    /// With a code that Circle sends by e-mail.
+    Email,
+    /// With a social account.
+    Social,
+}
+
 /// A change of a user. Absent fields keep their value. A new user is enabled and has neither a PIN nor
 /// security questions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -53,6 +66,8 @@ pub struct UserChange {
     pub security_question_status: Option<FactorStatus>,
     /// Whether the user is enabled.
     pub status: Option<UserStatus>,
+    /// How the user signs in. Any other mode than PIN unsets the PIN and the security questions.
+    pub auth_mode: Option<AuthMode>,
 }
 
 impl UserChange {
@@ -69,6 +84,20 @@ impl UserChange {
     pub fn with_pin(pin: &str) -> Self {
         Self { pin: Some(pin.to_owned()), ..Self::ready() }
     }
+
+    /// Fails if a user with this mode would have a PIN without signing in with one.
+    fn check(&self, auth_mode: AuthMode) -> Result<(), ControlError> {
+        let is_set =
+            |status: Option<FactorStatus>| status.is_some_and(|status| status != FactorStatus::Unset);
+        let sets_factor =
+            self.pin.is_some() || is_set(self.pin_status) || is_set(self.security_question_status);
+        if self.auth_mode.unwrap_or(auth_mode) != AuthMode::Pin && sets_factor {
+            return Err(ControlError::invalid(
+                "only users with the authMode PIN have a PIN and security questions",
+            ));
+        }
+        Ok(())
+    }
 }
 
 pub(super) struct User {
@@ -76,6 +105,7 @@ pub(super) struct User {
     pub(super) internal_id: Uuid,
     created_at: OffsetDateTime,
     disabled: bool,
+    pub(super) auth_mode: AuthMode,
     pub(super) pin: Factor,
     pub(super) security_questions: Factor,
     /// The correct PIN, if it is known.
@@ -89,6 +119,7 @@ impl User {
             internal_id,
             created_at: now,
             disabled: false,
+            auth_mode: AuthMode::default(),
             pin: Factor::default(),
             security_questions: Factor::default(),
             pin_value: None,
@@ -105,11 +136,16 @@ impl User {
             "pinDetails": self.pin.details(now),
             "securityQuestionStatus": self.security_questions.status(now),
             "securityQuestionDetails": self.security_questions.details(now),
-            "authMode": "PIN",
+            "authMode": self.auth_mode,
         })
     }
 
     fn apply(&mut self, change: UserChange, now: OffsetDateTime) {
+        self.auth_mode = change.auth_mode.unwrap_or(self.auth_mode);
+        if self.auth_mode != AuthMode::Pin {
+            (self.pin, self.security_questions, self.pin_value) =
+                (Factor::default(), Factor::default(), None);
+        }
         if let Some(status) = change.status {
             self.disabled = status == UserStatus::Disabled;
         }
@@ -215,17 +251,19 @@ impl CircleSimulator {
     /// Creates or changes a user, and returns Circle's `EndUser`.
     ///
     /// # Errors
-    /// If the id does not have 5 to 50 characters.
+    /// If the id does not have 5 to 50 characters, or the change sets a PIN or security questions of a user who does
+    /// not sign in with a PIN.
     pub fn put_user(&self, user_id: &str, change: UserChange) -> Result<Value, ControlError> {
         if !is_user_id(user_id) {
             return Err(ControlError::invalid("a user id has 5 to 50 characters"));
         }
         let now = self.now();
         let mut state = self.state();
+        change.check(state.users.get(user_id).map_or(AuthMode::Pin, |user| user.auth_mode))?;
         let user = state
             .users
             .entry(user_id.to_owned())
-            .or_insert_with(|| User::new(user_id, self.core.random.uuid(), now));
+            .or_insert_with(|| User::new(user_id, self.new_resource_id(), now));
         user.apply(change, now);
         Ok(user.end_user(now))
     }
@@ -233,11 +271,13 @@ impl CircleSimulator {
     /// Changes a user, and returns Circle's `EndUser`.
     ///
     /// # Errors
-    /// If the user does not exist.
+    /// If the user does not exist, or the change sets a PIN or security questions of a user who does not sign in with
+    /// a PIN.
     pub fn change_user(&self, user_id: &str, change: UserChange) -> Result<Value, ControlError> {
         let now = self.now();
         let mut state = self.state();
         let user = state.users.get_mut(user_id).ok_or_else(|| ControlError::no_user(user_id))?;
+        change.check(user.auth_mode)?;
         user.apply(change, now);
         Ok(user.end_user(now))
     }

@@ -10,14 +10,14 @@ use crate::circle_simulator::dates::timestamp;
 /// Method, path below `/control`, example body, and effect.
 type Operation = (&'static str, &'static str, &'static str, &'static str);
 
-const OPERATIONS: [Operation; 33] = [
+const OPERATIONS: [Operation; 36] = [
     ("GET", "/users", "", "all users"),
     ("GET", "/users/USER", "", "one user"),
     (
         "PUT",
         "/users/USER",
         r#"{"pin":"135790","securityQuestionStatus":"ENABLED"}"#,
-        "create or change a user; pinStatus is ENABLED, UNSET or LOCKED, status is ENABLED or DISABLED (155109)",
+        "create or change a user; pinStatus is ENABLED, UNSET or LOCKED, status is ENABLED or DISABLED (155109); authMode is PIN, EMAIL or SOCIAL",
     ),
     ("PATCH", "/users/USER", r#"{"pinStatus":"LOCKED"}"#, "change a user"),
     ("POST", "/users/USER/forget-tokens", "", "forget all tokens of the user (155103)"),
@@ -57,19 +57,37 @@ const OPERATIONS: [Operation; 33] = [
         r#"{"rateLimits":"SHARED","rateLimitsRetryAfter":true}"#,
         "reject calls beyond Circle's published rate limits (429); PER_CALL counts each call by itself, OFF ends it",
     ),
+    (
+        "PATCH",
+        "/knobs",
+        r#"{"apiKeyWallets":"READ","apiKeyWebhooks":"NONE","apiKeyAddresses":["192.0.2.1"]}"#,
+        "restrict the API key: 403 with the code 3, and 403 without a code from other addresses",
+    ),
     ("GET", "/rate-limited", "", "how often each call was rejected because of its rate limit"),
     ("GET", "/faults", "", "the faults that have not happened yet"),
     (
         "POST",
         "/faults",
         r#"{"method":"PUT","path":"/v1/w3s/user/pin","times":2,"status":429,"retryAfter":"1"}"#,
-        "a fault for the next matching calls: status, code, message, body, retryAfter, delayMs, drop, afterEffect",
+        "a fault for the next matching calls: status, code, message, body, headers, retryAfter, delayMs, drop, reset, cutAfterBytes, afterEffect",
     ),
     (
         "POST",
         "/faults",
         r#"{"drop":true,"afterEffect":true}"#,
         "the next call takes effect, but its response is lost",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"status":502,"body":"<h1>Bad gateway</h1>","headers":{"server":"cloudflare"}}"#,
+        "the next call gets the page of a gateway in front of Circle",
+    ),
+    (
+        "PATCH",
+        "/knobs",
+        r#"{"requestsPerConnection":1,"connectionEnd":"RESET"}"#,
+        "connections serve one request and are reset at the next; CLOSE closes them; closeIdleAfterMs closes idle ones",
     ),
     ("DELETE", "/faults", "", "remove all faults"),
     ("GET", "/calls", "", "how often each call was made"),

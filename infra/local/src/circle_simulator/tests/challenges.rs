@@ -61,7 +61,15 @@ async fn idempotency_key_must_be_a_uuid_v4() {
         reply(request)
     };
     assert_eq!(put(json!({})).await.error(), (400, 1));
-    for key in [json!("abc"), json!("00000000-0000-1000-8000-000000000000"), json!(7)] {
+    let id = new_id();
+    for key in [
+        json!("abc"),
+        json!("00000000-0000-1000-8000-000000000000"),
+        json!(7),
+        json!(id.simple()),
+        json!(id.braced()),
+        json!(id.urn()),
+    ] {
         assert_eq!(put(json!({"idempotencyKey": key})).await.error(), (400, 2), "{key}");
     }
 }
@@ -111,7 +119,11 @@ async fn challenge_of_another_user_is_not_found() {
         let path = format!("/v1/w3s/user/challenges/{unknown}");
         assert_eq!(stage.get(&path, Some(&token)).await.error(), (404, 155_116));
     }
-    assert_eq!(stage.get("/v1/w3s/user/challenges/abc", Some(&token)).await.error(), (400, 2));
+    for invalid in ["abc".to_owned(), id.simple().to_string(), id.braced().to_string(), id.urn().to_string()]
+    {
+        let path = format!("/v1/w3s/user/challenges/{invalid}");
+        assert_eq!(stage.get(&path, Some(&token)).await.error(), (400, 2), "{invalid}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::circle_simulator::{FactorStatus, UserStatus};
+use crate::circle_simulator::{Access, AuthMode, ControlError, FactorStatus, UserStatus};
 
 fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
@@ -277,4 +277,80 @@ async fn expired_tokens_do_not_pile_up() {
     }
     assert_eq!(stage.circle.state().user_tokens.len(), 999);
     assert_eq!(stage.get("/v1/w3s/user", Some(&expired)).await.error(), (403, 155_104));
+}
+
+#[tokio::test]
+async fn users_of_other_sign_in_methods_have_no_pin() {
+    let stage = Stage::with_user().await;
+    for auth_mode in [AuthMode::Email, AuthMode::Social] {
+        let change = UserChange { auth_mode: Some(auth_mode), ..UserChange::default() };
+        let user = stage.circle.put_user(USER, change).unwrap();
+        assert_eq!((&user["authMode"], &user["pinStatus"]), (&json!(auth_mode), &json!("UNSET")));
+        assert_eq!(user["securityQuestionStatus"], "UNSET");
+        let token = stage.token(USER).await;
+        assert_eq!(claims(&token)["authMode"], json!(auth_mode));
+        assert_eq!(stage.get("/v1/w3s/user", Some(&token)).await.body["data"], user);
+        assert_eq!(stage.change_pin(&token).await.error(), (403, 155_110));
+        assert_eq!(stage.restore_pin(&token).await.error(), (403, 155_110));
+        let rejected = stage.circle.put_user(USER, UserChange::with_pin("135790")).unwrap_err();
+        assert!(matches!(rejected, ControlError::Invalid(_)));
+    }
+    let change = UserChange { auth_mode: Some(AuthMode::Pin), ..UserChange::with_pin("135790") };
+    assert_eq!(stage.circle.put_user(USER, change).unwrap()["pinStatus"], "ENABLED");
+}
+
+#[tokio::test]
+async fn api_key_can_be_restricted_by_product() {
+    let stage = Stage::with_user().await;
+    let body = json!({"userId": USER});
+    for (wallets, webhooks, expected) in [
+        (Access::Read, Access::ReadWrite, [403, 200, 200]),
+        (Access::None, Access::Read, [403, 403, 200]),
+        (Access::ReadWrite, Access::None, [200, 200, 403]),
+    ] {
+        stage.circle.set_knobs(|knobs| (knobs.api_key_wallets, knobs.api_key_webhooks) = (wallets, webhooks));
+        let replies = [
+            stage.post("/v1/w3s/users/token", &body).await,
+            stage.get(&format!("/v1/w3s/users/{USER}"), None).await,
+            stage.get("/v2/notifications/subscriptions", None).await,
+        ];
+        for (reply, status) in replies.into_iter().zip(expected) {
+            assert_eq!(reply.status, status, "{reply:?}");
+            assert!(status == 200 || reply.error() == (403, 3));
+        }
+    }
+    let wrong = stage.http.get(format!("{}/v1/w3s/users/{USER}", stage.circle.url()));
+    assert_eq!(reply(wrong.bearer_auth("TEST_API_KEY:a:b")).await.error(), (401, 4));
+}
+
+#[tokio::test]
+async fn api_key_can_be_restricted_to_addresses() {
+    let stage = Stage::with_user().await;
+    let path = format!("/v1/w3s/users/{USER}");
+    stage.circle.set_knobs(|knobs| knobs.api_key_addresses = vec!["192.0.2.1".parse().unwrap()]);
+    let rejected = stage.get(&path, None).await;
+    assert_eq!((rejected.status, rejected.body), (403, json!({"message": "Forbidden"})));
+    stage.circle.set_knobs(|knobs| knobs.api_key_addresses.push("127.0.0.1".parse().unwrap()));
+    assert_eq!(stage.get(&path, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn body_must_be_declared_as_json() {
+    let stage = Stage::with_user().await;
+    let send = |content_type: Option<&'static str>| {
+        let request = stage.request("POST /v1/w3s/users/token", None, None);
+        let request = request.body(json!({"userId": USER}).to_string());
+        reply(match content_type {
+            Some(value) => request.header("Content-Type", value),
+            None => request,
+        })
+    };
+    for accepted in ["application/json", "Application/JSON; charset=utf-8"] {
+        assert_eq!(send(Some(accepted)).await.status, 200, "{accepted}");
+    }
+    for rejected in [None, Some("text/plain"), Some("application/problem+json"), Some("garbage")] {
+        let reply = send(rejected).await;
+        assert_eq!(reply.error(), (400, 2), "{rejected:?}");
+        assert_eq!(reply.body["errors"][0]["location"], "header");
+    }
 }
