@@ -32,12 +32,13 @@ pub enum DemoError {
     },
 }
 
-/// Runs the walk on free ports.
+/// Runs the walk. `port` is that of [`StackOptions`].
 ///
 /// # Errors
-/// If a step does not have the expected result.
-pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let stack = Stack::start(StackOptions::default()).await.map_err(DemoError::from)?;
+/// If a port is in use, or a step does not have the expected result.
+pub async fn run(port: u16) -> Result<(), Box<dyn std::error::Error>> {
+    let stack =
+        Stack::start(StackOptions { port, ..StackOptions::default() }).await.map_err(DemoError::from)?;
     let walked = walk(&stack).await;
     stack.stop().await;
     walked?;
@@ -67,7 +68,7 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
     step("On the device, enter a wrong PIN");
     walk.device(&id, "pin", json!({ "pin": "000000" })).await?.has("status", "IN_PROGRESS")?;
     walk.webhooks(&id, "IN_PROGRESS").await?;
-    walk.status(alice, &id).await?.has("status", "IN_PROGRESS")?;
+    walk.status(alice, &user_token, &id).await?.has("status", "IN_PROGRESS")?;
 
     step("On the device, enter the correct PIN and a new one");
     let entry = json!({ "pin": "112233", "newPin": "445566" });
@@ -75,7 +76,7 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
     walk.webhooks(&id, "COMPLETE").await?;
 
     step("Get the result");
-    walk.status(alice, &id).await?.has("status", "COMPLETE")?;
+    walk.status(alice, &user_token, &id).await?.has("status", "COMPLETE")?;
 
     step("Check that the new PIN works and the old one does not");
     let challenge = walk.api(alice, "POST /challenges", Some(&user_token), None).await?.is(201)?;
@@ -83,7 +84,7 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
     walk.device(&id, "pin", json!({ "pin": "112233" })).await?.has("status", "IN_PROGRESS")?;
     walk.device(&id, "pin", json!({ "pin": "445566" })).await?.has("status", "COMPLETE")?;
     walk.webhooks(&id, "COMPLETE").await?;
-    walk.status(alice, &id).await?.has("status", "COMPLETE")?;
+    walk.status(alice, &user_token, &id).await?.has("status", "COMPLETE")?;
     Ok(())
 }
 
@@ -91,34 +92,37 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     title("Bobby has forgotten his PIN");
     step("Create a challenge and enter three wrong PINs");
     let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
-    let id = challenge.text("challengeId")?;
+    let (id, user_token) = (challenge.text("challengeId")?, challenge.text("session.userToken")?);
     for guess in ["111111", "222222", "333333"] {
         walk.device(&id, "pin", json!({ "pin": guess })).await?;
     }
     walk.webhooks(&id, "FAILED").await?;
 
     step("Get the result: the challenge failed because the PIN is locked");
-    walk.status(bobby, &id).await?.has("status", "FAILED")?.has("failure.reason", "pin_locked")?;
+    walk.status(bobby, &user_token, &id)
+        .await?
+        .has("status", "FAILED")?
+        .has("failure.reason", "pin_locked")?;
 
     step("Try again while the PIN is locked: no challenge is created");
-    let locked = walk.api(bobby, "POST /challenges", None, None).await?.is(423)?;
+    let locked = walk.api(bobby, "POST /challenges", Some(&user_token), None).await?.is(423)?;
     locked.has("code", "pin_locked")?.text("lockedUntil")?;
 
     step("Recover with the security questions");
     let body = json!({ "type": "RESTORE_PIN" });
-    let challenge = walk.api(bobby, "POST /challenges", None, Some(body)).await?.is(201)?;
+    let challenge = walk.api(bobby, "POST /challenges", Some(&user_token), Some(body)).await?.is(201)?;
     let id = challenge.text("challengeId")?;
     let answers = json!({ "correct": true, "newPin": "101010" });
     walk.device(&id, "security-questions", answers).await?.has("status", "COMPLETE")?;
     walk.webhooks(&id, "COMPLETE").await?;
-    walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
+    walk.status(bobby, &user_token, &id).await?.has("status", "COMPLETE")?;
 
     step("Check that the new PIN works");
-    let challenge = walk.api(bobby, "POST /challenges", None, None).await?.is(201)?;
+    let challenge = walk.api(bobby, "POST /challenges", Some(&user_token), None).await?.is(201)?;
     let id = challenge.text("challengeId")?;
     walk.device(&id, "pin", json!({ "pin": "101010" })).await?.has("status", "COMPLETE")?;
     walk.webhooks(&id, "COMPLETE").await?;
-    walk.status(bobby, &id).await?.has("status", "COMPLETE")?;
+    walk.status(bobby, &user_token, &id).await?.has("status", "COMPLETE")?;
     Ok(())
 }
 
@@ -158,8 +162,8 @@ impl Walk<'_> {
     }
 
     /// Asks this service for the challenge.
-    async fn status(&self, bearer: &str, id: &str) -> Result<Response, DemoError> {
-        self.api(bearer, &format!("GET /challenges/{id}"), None, None).await?.is(200)
+    async fn status(&self, bearer: &str, user_token: &str, id: &str) -> Result<Response, DemoError> {
+        self.api(bearer, &format!("GET /challenges/{id}"), Some(user_token), None).await?.is(200)
     }
 
     /// Acts as the user on the device, where Circle's client SDK would call Circle.

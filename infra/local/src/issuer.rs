@@ -1,4 +1,6 @@
-//! An OIDC issuer that signs in any user without a question, for the demo and for tests.
+//! An OIDC issuer that signs in any user without a question, for local runs and for tests.
+//!
+//! `GET /token?sub=USER` responds with a token of that user.
 //!
 //! It publishes its public key as a real issuer does, so that the JWT check in front of the API works as it
 //! does with the app's own issuer. The key is generated when the issuer starts, and exists nowhere else.
@@ -7,11 +9,14 @@ use std::io;
 use std::time::Duration;
 
 use aws_lc_rs::rsa::PublicKeyComponents;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
@@ -19,15 +24,28 @@ use tokio::net::TcpListener;
 use crate::rs256::Rs256Key;
 use crate::server::Server;
 
+/// The audience of the tokens that the HTTP API accepts.
+pub const AUDIENCE: &str = "circle-pin-reset";
+
+/// How long the tokens of `GET /token` are valid.
+pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// The id of the only key in the issuer's key set.
 const KEY_ID: &str = "demo-issuer-key";
 
 /// A running issuer.
 pub struct Issuer {
     server: Server,
+    signer: Signer,
+    other_key: Rs256Key,
+}
+
+/// What signs the tokens.
+#[derive(Clone)]
+struct Signer {
+    url: String,
     clock: AdjustableClock,
     key: Rs256Key,
-    other_key: Rs256Key,
 }
 
 impl std::fmt::Debug for Issuer {
@@ -37,18 +55,19 @@ impl std::fmt::Debug for Issuer {
 }
 
 impl Issuer {
-    /// Serves `/.well-known/openid-configuration` and the key set that it names, `/.well-known/jwks.json`.
+    /// Serves `/.well-known/openid-configuration`, the key set that it names, `/.well-known/jwks.json`, and `/token`.
     ///
     /// The key is generated in the background, because nothing needs it yet.
     pub async fn start(listener: TcpListener, clock: AdjustableClock) -> io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
-        let key = Rs256Key::generate_in_background();
+        let signer = Signer { url, clock, key: Rs256Key::generate_in_background() };
         let router = Router::new()
             .route("/.well-known/openid-configuration", get(openid_configuration))
             .route("/.well-known/jwks.json", get(key_set))
-            .with_state(Published { url, key: key.clone() });
+            .route("/token", get(token))
+            .with_state(signer.clone());
         let server = Server::start(listener, router)?;
-        Ok(Self { server, clock, key, other_key: Rs256Key::default() })
+        Ok(Self { server, signer, other_key: Rs256Key::default() })
     }
 
     /// The issuer's identifier, which is the `iss` of its tokens.
@@ -63,19 +82,12 @@ impl Issuer {
 
     /// The claims of [`Self::token`], for callers that change them before they are signed.
     pub fn claims(&self, subject: &str, audience: &str, expires_in: Duration) -> Value {
-        let now = self.clock.now();
-        json!({
-            "iss": self.url(),
-            "sub": subject,
-            "aud": audience,
-            "iat": now.unix_timestamp(),
-            "exp": (now + expires_in).unix_timestamp(),
-        })
+        self.signer.claims(subject, audience, expires_in)
     }
 
     /// A token with exactly these claims, whether they are valid or not. The first call waits for the key.
     pub fn sign(&self, claims: &Value) -> String {
-        self.key.sign(&header(), claims)
+        self.signer.key.sign(&header(), claims)
     }
 
     /// A token that names the issuer's key but is signed with another one.
@@ -93,13 +105,36 @@ fn header() -> Value {
     json!({ "alg": "RS256", "typ": "JWT", "kid": KEY_ID })
 }
 
-#[derive(Clone)]
-struct Published {
-    url: String,
-    key: Rs256Key,
+impl Signer {
+    fn claims(&self, subject: &str, audience: &str, expires_in: Duration) -> Value {
+        let now = self.clock.now();
+        json!({
+            "iss": self.url,
+            "sub": subject,
+            "aud": audience,
+            "iat": now.unix_timestamp(),
+            "exp": (now + expires_in).unix_timestamp(),
+        })
+    }
 }
 
-async fn openid_configuration(State(Published { url, .. }): State<Published>) -> Json<Value> {
+/// A token of the user in the query string, as plain text. Pages of any origin may read it, because nothing here
+/// protects anything real.
+async fn token(State(signer): State<Signer>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let subject = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "sub");
+    let (status, text) = match subject {
+        Some((_, subject)) if !subject.is_empty() => {
+            signer.key.ready().await;
+            let claims = signer.claims(&subject, AUDIENCE, TOKEN_LIFETIME);
+            (StatusCode::OK, signer.key.sign(&header(), &claims))
+        }
+        _ => (StatusCode::BAD_REQUEST, format!("Name the user: {}/token?sub=USER\n", signer.url)),
+    };
+    (status, [(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], text).into_response()
+}
+
+async fn openid_configuration(State(Signer { url, .. }): State<Signer>) -> Json<Value> {
     Json(json!({
         "issuer": url,
         "jwks_uri": format!("{url}/.well-known/jwks.json"),
@@ -109,7 +144,7 @@ async fn openid_configuration(State(Published { url, .. }): State<Published>) ->
     }))
 }
 
-async fn key_set(State(Published { key, .. }): State<Published>) -> Json<Value> {
+async fn key_set(State(Signer { key, .. }): State<Signer>) -> Json<Value> {
     key.ready().await;
     let public = PublicKeyComponents::<Vec<u8>>::from(key.public_key());
     Json(json!({
@@ -196,6 +231,26 @@ mod tests {
                 "exp": 1767272400,
             })
         );
+    }
+
+    #[tokio::test]
+    async fn token_of_any_user_can_be_fetched() {
+        let issuer = issuer().await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let fetch = async |path: &str| {
+            let response = client.get(format!("{}{path}", issuer.url())).send().await.unwrap();
+            assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+            assert_eq!(response.headers()["access-control-allow-origin"], "*");
+            (response.status().as_u16(), response.text().await.unwrap())
+        };
+        for (query, user) in [("sub=user-12345", "user-12345"), ("sub=a%20%C3%A9%26b", "a é&b")] {
+            let (status, token) = fetch(&format!("/token?{query}")).await;
+            assert_eq!((status, token), (200, issuer.token(user, AUDIENCE, TOKEN_LIFETIME)));
+        }
+        for path in ["/token", "/token?sub=", "/token?user=x"] {
+            let (status, text) = fetch(path).await;
+            assert_eq!((status, text), (400, format!("Name the user: {}/token?sub=USER\n", issuer.url())));
+        }
     }
 
     #[tokio::test]

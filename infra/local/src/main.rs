@@ -5,17 +5,24 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use local::demo;
-use local::stack::{Stack, StackOptions};
+use local::stack::{Stack, StackOptions, function_environment_on};
 use serde_json::json;
 use shared::telemetry::{self, Chain};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
+use tracing::{Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// The user who exists from the start.
 const USER: &str = "demo-user";
 
 /// The demo user's PIN.
 const PIN: &str = "112233";
+
+/// The port of the HTTP API.
+const DEFAULT_PORT: u16 = 8780;
 
 /// Starts the whole service on loopback: the HTTP API, Circle, DynamoDB, Secrets Manager and a token issuer.
 #[derive(Parser)]
@@ -24,12 +31,17 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// Port of the HTTP API. The next four ports are used too. 0 lets the system choose all of them.
-    #[arg(long, default_value_t = 8780, value_parser = clap::value_parser!(u16).range(..=65531))]
+    #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(..=65531))]
     port: u16,
     /// File that keeps the database across restarts.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// URL of functions that run in another process, such as `cargo lambda watch` (http://127.0.0.1:9000).
+    /// Origin whose pages may call the API, such as http://localhost:3000. Repeat it for several. Without this option,
+    /// pages of any origin may, unlike in a deployment.
+    #[arg(long = "origin", value_name = "URL", value_parser = origin)]
+    origins: Vec<String>,
+    /// URL of functions that run in another process, such as `cargo lambda watch` (http://127.0.0.1:9000). They need
+    /// the variables that `cargo local env` prints.
     #[arg(long, value_name = "URL", value_parser = http_url)]
     functions: Option<String>,
     /// Do not enforce the routes' throttles, for load tests.
@@ -46,7 +58,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Show a PIN change, a locked PIN and a recovery step by step.
-    Demo,
+    Demo {
+        /// Port of the HTTP API. The next four ports are used too. 0 lets the system choose all of them.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=65531))]
+        port: u16,
+    },
+    /// Print the environment variables of functions that run in another process, for an env file.
+    Env {
+        /// Port of the HTTP API of the stack that the functions use.
+        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65531))]
+        port: u16,
+    },
     /// Print routes, error codes, settings and other lists as JSON.
     Facts,
 }
@@ -54,10 +76,16 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    set_global_default(telemetry::subscriber(arguments.log, &local::CRATES, std::io::stderr))
-        .expect("logging is set up once");
+    let log = telemetry::subscriber(arguments.log, &local::CRATES, std::io::stderr);
+    set_global_default(log.with(without_failed_conditions(arguments.log))).expect("logging is set up once");
     let result = match arguments.command {
-        Some(Command::Demo) => demo::run().await,
+        Some(Command::Demo { port }) => demo::run(port).await,
+        Some(Command::Env { port }) => {
+            for (name, value) in function_environment_on(port) {
+                println!("{name}={value}");
+            }
+            Ok(())
+        }
         Some(Command::Facts) => {
             println!("{:#}", local::facts::facts());
             Ok(())
@@ -73,17 +101,22 @@ async fn main() -> ExitCode {
     }
 }
 
+/// DynamoDB's server warns of each condition that fails. These are part of normal work here, and the functions log
+/// the failures that matter.
+fn without_failed_conditions<S: Subscriber>(level: LevelFilter) -> impl Layer<S> {
+    filter_fn(|line| line.target() != "dynoxide::server" || *line.level() <= Level::ERROR)
+        .with_max_level_hint(level)
+}
+
 async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { port, data, functions, unthrottled, json, .. } = arguments;
+    let Arguments { port, data, origins, functions, unthrottled, json, .. } = arguments;
     let has_external_functions = functions.is_some();
-    let stack = Stack::start(StackOptions {
-        port,
-        data,
-        functions,
-        throttled: !unthrottled,
-        ..StackOptions::default()
-    })
-    .await?;
+    let mut options =
+        StackOptions { port, data, functions, throttled: !unthrottled, ..StackOptions::default() };
+    if !origins.is_empty() {
+        options.allowed_origins = origins;
+    }
+    let stack = Stack::start(options).await?;
     stack.add_user(USER, PIN);
     // Listens before anything is printed, because a script may send the signal as soon as it has read the
     // output.
@@ -137,6 +170,14 @@ fn http_url(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Parses an origin in the form that browsers send.
+fn origin(text: &str) -> Result<String, &'static str> {
+    match http_url(text).ok().and_then(|text| reqwest::Url::parse(&text).ok()) {
+        Some(url) if url.origin().ascii_serialization() == text => Ok(text.to_owned()),
+        _ => Err("give an origin such as http://localhost:3000, without a path"),
+    }
+}
+
 /// The URLs, the user and the token, for scripts.
 fn description(stack: &Stack) -> serde_json::Value {
     json!({
@@ -153,57 +194,58 @@ fn description(stack: &Stack) -> serde_json::Value {
     })
 }
 
-/// The URLs, and commands to try, for people.
+/// The URLs, and commands to try, for people. The commands can be pasted again and again.
 fn welcome(stack: &Stack) -> String {
-    let (api, circle) = (stack.api.url(), stack.circle.url());
-    let variables: String =
-        stack.function_environment().iter().map(|(name, value)| format!("    {name}={value}\n")).collect();
     format!(
         "\
 circle-pin-reset is running on this machine:
 
   HTTP API         {api}
   Circle simulator {circle}   (control page: {circle}/control)
-  DynamoDB         {dynamodb}
-  Secrets Manager  {secrets}
-  token issuer     {issuer}
+  token issuer     {issuer}   (signs in any user: {issuer}/token?sub=USER)
 
-The user {USER} is signed in and has the PIN {PIN}. Paste these commands in order.
+Paste these commands in order. Let the user {USER} exist with the PIN {PIN}, and sign in:
 
-Keep the token of the signed-in user, and create a session for Circle's client SDK:
+  API={api}
+  CONTROL={circle}/control
+  {curl} -X PUT $CONTROL/users/{USER} -d '{user}'
+  AUTH=\"Authorization: Bearer $(curl -s '{issuer}/token?sub={USER}')\"
 
-  TOKEN={token}
-  USER_TOKEN=$({curl} -X POST {api}/session-tokens -H \"Authorization: Bearer $TOKEN\" | {user_token})
+Define a function that shows a response and keeps one of its members:
 
-Create a challenge to change the PIN:
+  {keep}
 
-  CHALLENGE=$({curl} -X POST {api}/challenges -H \"Authorization: Bearer $TOKEN\" -H \"X-User-Token: $USER_TOKEN\" | {challenge_id})
+Create a session for Circle's client SDK:
+
+  USER_TOKEN=$({curl} -X POST $API/session-tokens -H \"$AUTH\" | keep userToken)
+
+Create a challenge to change the PIN. The same key returns the same challenge:
+
+  KEY=$(uuidgen 2>/dev/null || cat /proc/sys/kernel/random/uuid)
+  CHALLENGE=$({curl} -X POST $API/challenges -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\" -H \"Idempotency-Key: $KEY\" | keep challengeId)
 
 Enter a wrong PIN, then the correct PIN and a new one, as the user would on the device:
 
-  {curl} -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"000000\"}}'
-  {curl} -X POST {circle}/control/challenges/$CHALLENGE/pin -d '{{\"pin\": \"{PIN}\", \"newPin\": \"445566\"}}'
+  {curl} -X POST $CONTROL/challenges/$CHALLENGE/pin -d '{{\"pin\": \"000000\"}}'
+  {curl} -X POST $CONTROL/challenges/$CHALLENGE/pin -d '{{\"pin\": \"{PIN}\", \"newPin\": \"445566\"}}'
 
 Get the result. It comes from the webhook, or from Circle if the webhook has not arrived yet:
 
-  {curl} {api}/challenges/$CHALLENGE -H \"Authorization: Bearer $TOKEN\" -H \"X-User-Token: $USER_TOKEN\"
+  {curl} $API/challenges/$CHALLENGE -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\"
 
-Functions in another process (cargo lambda watch, cargo lambda invoke) need these variables:
+Recover a forgotten PIN with the security questions:
 
-{variables}
+  CHALLENGE=$({curl} -X POST $API/challenges -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\" -H \"Content-Type: application/json\" -d '{{\"type\": \"RESTORE_PIN\"}}' | keep challengeId)
+  {curl} -X POST $CONTROL/challenges/$CHALLENGE/security-questions -d '{{\"correct\": true, \"newPin\": \"{PIN}\"}}'
+  {curl} $API/challenges/$CHALLENGE -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\"
+
 Press Ctrl-C to stop.",
-        dynamodb = stack.dynamodb.url(),
-        secrets = stack.secrets_manager.url(),
+        api = stack.api.url(),
+        circle = stack.circle.url(),
         issuer = stack.issuer.url(),
-        token = stack.sign_in(USER),
         curl = r"curl -s -w '\n'",
-        user_token = show_and_extract("userToken"),
-        challenge_id = show_and_extract("challengeId"),
+        user = format_args!(r#"{{"pin": "{PIN}", "pinStatus": "ENABLED", "securityQuestionStatus": "ENABLED"}}"#),
+        // It does not write to /dev/stderr by name, which would overwrite a file that the output goes to.
+        keep = r#"keep() { read -r line; printf '%.300s\n' "$line" >&2; printf '%s\n' "$line" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }"#,
     )
-}
-
-/// A shell filter that shows a JSON response and outputs the value of one member, or nothing if it is
-/// missing.
-fn show_and_extract(member: &str) -> String {
-    format!(r#"tee /dev/stderr | sed -n 's/.*"{member}":"\([^"]*\)".*/\1/p'"#)
 }

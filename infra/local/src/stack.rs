@@ -26,18 +26,19 @@ use tokio::task::JoinSet;
 use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange};
 use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError, RATE_LIMITS_TABLE};
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
-use crate::issuer::Issuer;
+pub use crate::issuer::AUDIENCE;
+use crate::issuer::{Issuer, TOKEN_LIFETIME};
 use crate::scheduler::Scheduler;
 use crate::secrets_manager::SecretsManager;
-
-/// The audience of the tokens that the HTTP API accepts.
-pub const AUDIENCE: &str = "circle-pin-reset";
 
 /// The name of the secret with Circle's API key.
 pub const API_KEY_SECRET: &str = "circle-api-key";
 
-/// How long a demo token is valid.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+// The ports of the other parts, counted from that of the HTTP API.
+const CIRCLE_PORT: u16 = 1;
+const DYNAMODB_PORT: u16 = 2;
+const SECRETS_MANAGER_PORT: u16 = 3;
+const ISSUER_PORT: u16 = 4;
 
 /// The wait before the webhook route is subscribed again, if another process runs the functions.
 const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -155,10 +156,10 @@ impl Stack {
         } = options;
         let (api_listener, circle_listener, dynamodb_listener, secrets_listener, issuer_listener) = (
             listen(port, 0, "the HTTP API").await?,
-            listen(port, 1, "Circle").await?,
-            listen(port, 2, "DynamoDB").await?,
-            listen(port, 3, "Secrets Manager").await?,
-            listen(port, 4, "the issuer").await?,
+            listen(port, CIRCLE_PORT, "Circle").await?,
+            listen(port, DYNAMODB_PORT, "DynamoDB").await?,
+            listen(port, SECRETS_MANAGER_PORT, "Secrets Manager").await?,
+            listen(port, ISSUER_PORT, "the issuer").await?,
         );
         let serve = |what: &'static str| move |source| StackError::Serve { port, what, source };
 
@@ -182,20 +183,8 @@ impl Stack {
         let (issuer, dynamodb) = (issuer.map_err(serve("the issuer"))?, dynamodb?);
         secrets_manager.put(API_KEY_SECRET, &circle.api_key());
 
-        let mut function_environment: BTreeMap<String, String> = [
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url()),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager.url()),
-            ("CHALLENGES_TABLE", CHALLENGES_TABLE),
-            ("RATE_LIMITS_TABLE", RATE_LIMITS_TABLE),
-            ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
-            ("CIRCLE_BASE_URL", &circle.url()),
-            ("CIRCLE_SOURCE_IPS", "127.0.0.1"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+        let mut function_environment =
+            function_environment(&circle.url(), dynamodb.url(), secrets_manager.url());
         function_environment.extend(settings);
         let platform = platform(&function_environment, &clock, &random).await;
         let in_process = functions.is_none();
@@ -266,6 +255,29 @@ impl Stack {
         }
         self.dynamodb.stop().await;
     }
+}
+
+/// The environment variables of functions in another process, if the HTTP API of their stack is on `port`.
+pub fn function_environment_on(port: u16) -> BTreeMap<String, String> {
+    let url = |offset| format!("http://127.0.0.1:{}", port + offset);
+    function_environment(&url(CIRCLE_PORT), &url(DYNAMODB_PORT), &url(SECRETS_MANAGER_PORT))
+}
+
+fn function_environment(circle: &str, dynamodb: &str, secrets_manager: &str) -> BTreeMap<String, String> {
+    [
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager),
+        ("CHALLENGES_TABLE", CHALLENGES_TABLE),
+        ("RATE_LIMITS_TABLE", RATE_LIMITS_TABLE),
+        ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
+        ("CIRCLE_BASE_URL", circle),
+        ("CIRCLE_SOURCE_IPS", "127.0.0.1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
 }
 
 async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListener, StackError> {
@@ -379,24 +391,23 @@ async fn subscribe(
 mod tests {
     use super::*;
 
-    /// `functions.env` is for `cargo lambda watch` with a stack on the default ports.
     #[tokio::test]
-    async fn functions_env_has_the_variables_of_a_stack() {
-        let stack = Stack::start(StackOptions::default()).await.unwrap();
-        let default_ports = [
-            (stack.circle.url(), 8781),
-            (stack.dynamodb.url().to_owned(), 8782),
-            (stack.secrets_manager.url().to_owned(), 8783),
-        ];
-        let expected: String = stack
-            .function_environment()
-            .iter()
-            .map(|(name, value)| match default_ports.iter().find(|(url, _)| url == value) {
-                Some((_, port)) => format!("{name}=http://127.0.0.1:{port}\n"),
-                None => format!("{name}={value}\n"),
-            })
-            .collect();
+    async fn environment_of_functions_elsewhere_is_that_of_the_stack() {
+        let probe = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        // Another process may take one of the ports at any time.
+        if let Ok(stack) = Stack::start(StackOptions { port, ..StackOptions::default() }).await {
+            assert_eq!(stack.function_environment(), &function_environment_on(port));
+            stack.stop().await;
+        }
+    }
+
+    /// `functions.env` is for `cargo lambda watch` with a stack on the default ports.
+    #[test]
+    fn functions_env_has_the_variables_of_a_stack_on_the_default_ports() {
+        let environment = function_environment_on(8780);
+        let expected: String = environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
         assert_eq!(include_str!("../functions.env"), expected);
-        stack.stop().await;
     }
 }

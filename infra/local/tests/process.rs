@@ -23,7 +23,12 @@ struct Running {
 impl Running {
     /// Starts the stack and waits for its line of JSON.
     fn start(environment: &[(&str, &str)]) -> Self {
+        Self::start_with(&[], environment)
+    }
+
+    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = local(&["--json", "--port", "0"]);
+        command.args(arguments);
         command.envs(environment.iter().copied()).env_remove("NO_PROXY").env_remove("no_proxy");
         let mut running = Self { process: command.spawn().unwrap(), description: Value::Null };
         let mut line = String::new();
@@ -165,11 +170,12 @@ async fn jumps_of_ten_years_return_at_once_while_calls_are_in_flight() {
     let stack = Running::start(&[]);
     let control = stack.description["control"].as_str().unwrap();
     let limit = Duration::from_secs(20);
-    let client = reqwest::Client::builder().no_proxy().timeout(limit).build().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let before = SystemClock.now();
     for _ in 0..20 {
         let advance = client.post(format!("{control}/clock/advance")).body(r#"{"seconds":315360000}"#).send();
-        assert_eq!(advance.await.expect("a response in time").status(), 200);
+        let response = timeout(&SystemClock, limit, advance).await.expect("a response in time");
+        assert_eq!(response.unwrap().status(), 200);
     }
     println!("20 jumps took {:.1} s", (SystemClock.now() - before).as_seconds_f64());
 }
@@ -185,6 +191,67 @@ fn port_in_use_is_reported() {
         text.contains(&format!("port {port} for the HTTP API is in use; choose another with --port")),
         "{text}"
     );
+}
+
+/// A failed condition is part of normal work, but the library of DynamoDB's server warns of it.
+#[tokio::test]
+async fn log_has_no_warnings_of_normal_work() {
+    let mut stack = Running::start_with(&["--log", "info"], &[]);
+    assert_eq!(change_pin(&stack.description).await["status"], "COMPLETE");
+    let mut log = stack.process.stderr.take().unwrap();
+    assert_eq!(stack.interrupt().code(), Some(0));
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    assert!(text.contains("\"level\":\"INFO\""), "{text}");
+    assert!(!text.contains("\"level\":\"WARN\"") && !text.contains("\"level\":\"ERROR\""), "{text}");
+}
+
+#[tokio::test]
+async fn only_the_given_origins_may_call_the_api() {
+    let origins = ["http://localhost:3000", "https://app.example.com"];
+    let stack = Running::start_with(&["--origin", origins[0], "--origin", origins[1]], &[]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/pin", stack.description["api"].as_str().unwrap());
+    for (origin, allowed) in [(origins[0], true), (origins[1], true), ("http://localhost:3001", false)] {
+        let response = client.get(&url).header("origin", origin).send().await.unwrap();
+        assert_eq!(response.headers().contains_key("access-control-allow-origin"), allowed, "{origin}");
+    }
+    for invalid in ["localhost:3000", "http://localhost:3000/", "https://app.example.com/page", "*"] {
+        let output = local(&["--origin", invalid]).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("give an origin such as http://localhost:3000"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn token_of_a_second_user_comes_from_the_issuer() {
+    let stack = Running::start(&[]);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let part = |name: &str| stack.description[name].as_str().unwrap();
+    let user = client.put(format!("{}/users/second-user", part("control"))).body(r#"{"pin":"112233"}"#);
+    assert_eq!(user.send().await.unwrap().status(), 200);
+    let token = client.get(format!("{}/token?sub=second-user", part("issuer"))).send().await.unwrap();
+    let token = token.text().await.unwrap();
+    let pin = client.get(format!("{}/pin", part("api"))).bearer_auth(token).send().await.unwrap();
+    assert_eq!(pin.status(), 200);
+}
+
+#[test]
+fn environment_of_functions_elsewhere_is_printed_for_a_port() {
+    let output = local(&["env", "--port", "18780"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("CIRCLE_BASE_URL=http://127.0.0.1:18781\n"), "{text}");
+    assert_eq!(text.lines().count(), include_str!("../functions.env").lines().count());
+}
+
+#[test]
+fn demo_can_use_another_port() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = local(&["demo", "--port", &port]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&format!("port {port} for the HTTP API is in use")), "{text}");
 }
 
 #[test]
