@@ -102,10 +102,10 @@ def test_create_challenge_needs_to_read_the_challenge_of_a_repeated_key(user, wi
 
 def test_get_challenge_needs_to_count_the_polls_of_a_user(user, without):
     created = user.create_challenge()
-    path, headers = f"/challenges/{created['challengeId']}", {"X-User-Token": created["session"]["userToken"]}
+    headers = {"X-User-Token": created["session"]["userToken"]}
     with without("GetChallenge", "dynamodb:UpdateItem", "RateLimitsTable"):
-        assert problem(user.call("GET", path, headers=headers)) == STORAGE
-    assert user.call("GET", path, headers=headers).status == 200
+        assert user.challenge(created["challengeId"], **headers)["checkError"]["code"] == "storage_unavailable"
+    assert "checkError" not in user.challenge(created["challengeId"], **headers)
 
 
 def test_get_challenge_needs_the_index_of_challenges_by_user(user, without):
