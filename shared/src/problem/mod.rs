@@ -96,13 +96,15 @@ impl Problem {
         user_message(self.code(), self.retry_at.or(retry_after.map(after)), now)
     }
 
-    /// Writes the one log line of a failure: at ERROR if this service or a third party failed, else at INFO.
+    /// Writes the one log line of a failure: at ERROR if this service or a third party failed, else at INFO. That the
+    /// operator has stopped new challenges is not a failure.
     pub fn log(&self) {
         let (code, status) = (self.code().as_str(), self.code().status());
         let circle_code = self.circle_code.map(|code| code.0);
         let source = self.source.as_deref().map(|source| Chain(source).to_string());
         let detail = self.cause.detail();
-        if status.is_server_error() || self.code() == Code::UnreadableNotification {
+        let is_intended = self.code() == Code::ChallengesStopped;
+        if status.is_server_error() && !is_intended || self.code() == Code::UnreadableNotification {
             tracing::error!(metric = code, status = status.as_u16(), circle_code, source, "{detail}");
         } else {
             tracing::info!(metric = code, status = status.as_u16(), circle_code, source, "{detail}");

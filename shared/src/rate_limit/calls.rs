@@ -100,9 +100,12 @@ impl RateLimits {
         let busy = write()
             .set(format!("{tat} = {tat} + :interval"), ":interval", number(interval.as_millis()))
             .value(":limit", number(limit))
-            .condition(&format!("{tat} > :now AND {tat} <= :limit AND {call} <> :id"));
+            .condition(&format!(
+                "attribute_not_exists(blocked) AND {tat} > :now AND {tat} <= :limit AND {call} <> :id"
+            ));
         let old = match busy.send().await? {
             Written::Yes(_) => return Ok(RateLimit::Allowed),
+            Written::No(old) if old.contains_key("blocked") => return Ok(RateLimit::Blocked),
             Written::No(old) => old,
         };
         match tat_of(&old, tat)? {
