@@ -8,6 +8,7 @@ const LOCKED: UserChange = UserChange {
     pin_status: Some(FactorStatus::Locked),
     security_question_status: Some(FactorStatus::Locked),
     status: None,
+    auth_mode: None,
 };
 
 /// For each type of challenge, the states of a user that rule it out, and the problem that callers receive.
