@@ -1,7 +1,7 @@
 //! What the functions of circle-pin-reset share: challenges and their records, Circle's API and webhooks, callers and
 //! their errors.
 //!
-//! The modules form layers. A module uses only modules of the layers above its own in this list; a test keeps it so.
+//! The modules form layers, from the lowest to the highest. A module uses only lower layers; a test checks it.
 //!
 //! 1. `user_id`, `circle_code`, `clock`, `metric`, `random`, `secrets`, `telemetry`: plain values, time and randomness
 //! 2. `config`, `failure`, `retry`: settings, failure reasons, when to retry

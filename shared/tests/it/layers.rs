@@ -39,7 +39,7 @@ fn used_modules(source: &str) -> Vec<&str> {
 }
 
 #[test]
-fn modules_use_only_the_layers_above_their_own() {
+fn modules_use_only_lower_layers() {
     let layers = layers();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut checked = 0;
@@ -55,9 +55,9 @@ fn modules_use_only_the_layers_above_their_own() {
         let code: Vec<_> = source.lines().take_while(|line| *line != "#[cfg(test)]").collect();
         let code: Vec<_> = code.into_iter().filter(|line| !line.trim_start().starts_with("//")).collect();
         for used in used_modules(&code.join("\n")) {
-            let below =
+            let used_layer =
                 layers.get(used).unwrap_or_else(|| panic!("{module} names the unknown module {used}"));
-            assert!(used == module || below < layer, "{module} uses {used}");
+            assert!(used == module || used_layer < layer, "{module} uses {used}");
             checked += 1;
         }
     }
