@@ -188,7 +188,7 @@ async fn third_wrong_pin_locks_the_pin_and_fails_every_challenge_until_the_lock_
 }
 
 #[tokio::test]
-async fn a_single_wrong_pin_fails_only_where_that_is_asked_for() {
+async fn knob_fails_a_challenge_at_the_first_wrong_pin() {
     let stage = Stage::with_user().await;
     stage.circle.set_knobs(|knobs| knobs.wrong_pin_fails_challenge = true);
     let id = stage.challenge().await;
