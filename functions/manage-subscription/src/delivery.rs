@@ -13,7 +13,7 @@ use shared::retry::Retries;
 /// The longest that one attempt may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the response is sent at most.
+/// The maximum number of attempts.
 const MAX_ATTEMPTS: u32 = 4;
 
 /// The backoff before the first retry.
@@ -25,7 +25,7 @@ pub(crate) enum DeliveryError {
     /// The event has no usable URL.
     #[error("ResponseURL is not an https URL, so no response can be sent to CloudFormation")]
     Url,
-    /// The URL is not accepted, perhaps because it has expired.
+    /// CloudFormation rejects the URL, perhaps because it has expired.
     #[error("CloudFormation rejected the response with status {0}")]
     Status(StatusCode),
     /// No connection could be made, or it broke.
@@ -46,7 +46,7 @@ impl DeliveryError {
     }
 }
 
-/// Where responses are sent from.
+/// What sending a response needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Sender<'a> {
     pub(crate) http: &'a reqwest::Client,

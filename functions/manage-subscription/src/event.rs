@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::config::is_https_or_loopback;
 
-/// A change of the custom resource. An event with missing or odd members needs a response too, so parsing it fails only if
-/// it is not such an event at all.
+/// A change of the custom resource. An event with missing or unexpected members needs a response too, so parsing is
+/// lenient.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Event {
     /// `Create`, `Update` or `Delete`.
     #[serde(default)]
     pub(crate) request_type: String,
-    /// The pre-signed URL that the response goes to. It is a secret, because anybody who knows it can respond. An event of a
-    /// manual invocation has none; the response is then the invocation's only.
+    /// The pre-signed URL that the response goes to. It is a secret, because anybody who knows it can respond. The event
+    /// of a manual invocation has no URL; the response is then only the result of the invocation.
     #[serde(rename = "ResponseURL")]
     pub(crate) response_url: Option<SecretString>,
     /// The id that an earlier response gave the resource. `Create` has none.

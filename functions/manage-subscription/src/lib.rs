@@ -61,7 +61,7 @@ impl ManageSubscription {
 
 /// Why the work on the subscription failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum WorkError {
     #[error("RequestType is not Create, Update or Delete")]
     RequestType,
     #[error("the property Endpoint is not an https URL")]
@@ -77,7 +77,7 @@ enum Failure {
 /// Handles an event, and delivers the response to the URL in the event.
 ///
 /// # Errors
-/// If the response cannot be delivered. Lambda then runs the event again, which finds the work done.
+/// If the response cannot be delivered. Lambda then retries the event, and the retry finds the work done.
 pub async fn handle(function: &ManageSubscription, event: LambdaEvent<Event>) -> Result<Response, Error> {
     let (event, context) = event.into_parts();
     let span = tracing::info_span!("request", request_id = context.request_id);
@@ -98,19 +98,19 @@ async fn respond(
     let work = timeout(clock, deadline.remaining(clock), work).await;
     let response = match work.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(new_id) => event.success(new_id.map(|id| id.to_string())),
-        Err(failure) if event.request_type == "Delete" => {
+        Err(error) if event.request_type == "Delete" => {
             let subscription_id = event.physical_resource_id.as_deref().unwrap_or("none");
             tracing::error!(
                 metric = Metric::SubscriptionLeftBehind.as_str(),
                 subscription_id,
-                error = %Chain(&failure),
+                error = %Chain(&error),
                 "the subscription may remain at Circle; delete it there manually"
             );
             event.success(None)
         }
-        Err(failure) => {
-            tracing::error!(error = %Chain(&failure), "the endpoint could not be subscribed");
-            event.failure(reason::of(&failure, context))
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "the endpoint could not be subscribed");
+            event.failure(reason::of(&error, context))
         }
     };
     if let Some(url) = response_url {
@@ -130,15 +130,15 @@ async fn perform(
     function: &ManageSubscription,
     event: &Event,
     deadline: Deadline,
-) -> Result<Option<Uuid>, Failure> {
+) -> Result<Option<Uuid>, WorkError> {
     let own = event.physical_resource_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
-    let work = || -> Result<Work<'_>, Failure> {
+    let work = || -> Result<Work<'_>, WorkError> {
         let circle = function.circle.as_ref().map_err(SettingError::clone)?;
         Ok(Work { circle, clock: &*function.clock, random: &function.random, deadline })
     };
     match event.request_type.as_str() {
         "Create" | "Update" => {
-            let endpoint = event.endpoint().ok_or(Failure::Endpoint)?;
+            let endpoint = event.endpoint().ok_or(WorkError::Endpoint)?;
             Ok(Some(work()?.subscribe(&endpoint, own).await?))
         }
         "Delete" => {
@@ -146,23 +146,23 @@ async fn perform(
                 Some(id) => work()?.unsubscribe(id).await?,
                 // Nothing was created, or the response to the creation was lost.
                 None => {
-                    if let Err(failure) = log_subscriptions(work, event).await {
-                        tracing::warn!(error = %Chain(&failure), "the subscriptions of the endpoint could not be listed");
+                    if let Err(error) = log_subscriptions(work, event).await {
+                        tracing::warn!(error = %Chain(&error), "the subscriptions of the endpoint could not be listed");
                     }
                 }
             }
             Ok(None)
         }
-        _ => Err(Failure::RequestType),
+        _ => Err(WorkError::RequestType),
     }
 }
 
 /// Logs the subscriptions of the endpoint of a resource that has no subscription id. They are left alone, because nothing
 /// shows that the resource created them.
 async fn log_subscriptions<'a>(
-    work: impl FnOnce() -> Result<Work<'a>, Failure>,
+    work: impl FnOnce() -> Result<Work<'a>, WorkError>,
     event: &Event,
-) -> Result<(), Failure> {
+) -> Result<(), WorkError> {
     let Some(endpoint) = event.endpoint() else { return Ok(()) };
     for subscription_id in work()?.subscribed(&endpoint).await? {
         tracing::warn!(

@@ -5,26 +5,26 @@ use shared::api_key::ApiKeyError;
 use shared::circle::CircleError;
 use shared::circle_code::CircleCode;
 
-use crate::Failure;
+use crate::WorkError;
 
 /// What is wrong, what to do, and where the details are, in our words and Circle's codes. What Circle and AWS said is in
 /// the log.
-pub(crate) fn of(failure: &Failure, context: &Context) -> String {
+pub(crate) fn of(error: &WorkError, context: &Context) -> String {
     let (log_group, log_stream) = (&context.env_config.log_group, &context.env_config.log_stream);
     format!(
         "{} Details: CloudWatch log group {log_group}, stream {log_stream}, request {}.",
-        advice(failure),
+        advice(error),
         context.request_id
     )
 }
 
-fn advice(failure: &Failure) -> String {
-    match failure {
-        Failure::RequestType => "RequestType must be Create, Update or Delete.".into(),
-        Failure::Endpoint => "The property Endpoint must be the webhook's https URL.".into(),
-        Failure::Setting(error) => format!("The function's setting {error}. Set it and deploy again."),
-        Failure::OutOfTime(_) => "Circle took too long. Deploy again.".into(),
-        Failure::Circle(CircleError::ApiKey(error)) => {
+fn advice(error: &WorkError) -> String {
+    match error {
+        WorkError::RequestType => "RequestType must be Create, Update or Delete.".into(),
+        WorkError::Endpoint => "The property Endpoint must be the webhook's https URL.".into(),
+        WorkError::Setting(error) => format!("The function's setting {error}. Set it and deploy again."),
+        WorkError::OutOfTime(_) => "Circle took too long. Deploy again.".into(),
+        WorkError::Circle(CircleError::ApiKey(error)) => {
             let fix = match error {
                 ApiKeyError::Unavailable { .. } => "Deploy again later.",
                 ApiKeyError::Rejected { .. } => "Make sure that the secret exists, then deploy again.",
@@ -34,24 +34,24 @@ fn advice(failure: &Failure) -> String {
             };
             format!("There is no usable Circle API key: {error}. {fix}")
         }
-        Failure::Circle(CircleError::Response { status: status @ (401 | 403), code, .. }) => format!(
+        WorkError::Circle(CircleError::Response { status: status @ (401 | 403), code, .. }) => format!(
             "Circle rejects the API key ({}). Put a key into the secret that may manage webhook subscriptions, then deploy again.",
             numbers(*status, *code)
         ),
-        Failure::Circle(CircleError::Response { status: status @ (429 | 500..), code, .. }) => {
+        WorkError::Circle(CircleError::Response { status: status @ (429 | 500..), code, .. }) => {
             format!("Circle is unavailable ({}). Deploy again later.", numbers(*status, *code))
         }
-        Failure::Circle(CircleError::Response { status, code, .. }) => format!(
+        WorkError::Circle(CircleError::Response { status, code, .. }) => format!(
             "Circle rejects the subscription ({}). It must be able to reach the Endpoint, which responds to HEAD with 200.",
             numbers(*status, *code)
         ),
-        Failure::Circle(CircleError::Unreachable { .. }) => {
+        WorkError::Circle(CircleError::Unreachable { .. }) => {
             "Circle cannot be reached. Deploy again once it can.".into()
         }
-        Failure::Circle(CircleError::TimedOut { .. }) => {
+        WorkError::Circle(CircleError::TimedOut { .. }) => {
             "Circle did not respond in time. Deploy again later.".into()
         }
-        Failure::Circle(CircleError::Unreadable { status, .. }) => {
+        WorkError::Circle(CircleError::Unreadable { status, .. }) => {
             format!(
                 "Circle's response ({status}) cannot be read. Deploy again, and report it if it keeps happening."
             )

@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// yet, and a creation whose response was lost may still be in progress.
 const BACKOFF: Duration = Duration::from_secs(2);
 
-/// How often the work is tried at most.
+/// The maximum number of attempts.
 const MAX_ATTEMPTS: u32 = 5;
 
 /// What the work on a subscription needs.
