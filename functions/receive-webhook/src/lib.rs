@@ -1,7 +1,7 @@
 //! `HEAD` and `POST /webhooks/circle`: receives what Circle reports about challenges.
 //!
-//! A webhook is answered 200 only if its effect is stored or it provably has none. Circle sends it again after any other
-//! response.
+//! The response is 200 only if the effect of the webhook is stored, or it provably has none. After any other response
+//! Circle sends the webhook again.
 
 use std::convert::Infallible;
 use std::net::IpAddr;

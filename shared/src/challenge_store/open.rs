@@ -17,7 +17,7 @@ use crate::user_id::UserId;
 /// The sparse index of requested challenges that are not final.
 const INDEX: &str = "open-challenges";
 
-/// How many challenges one page holds at most.
+/// The maximum number of challenges in a page.
 const PAGE_SIZE: i32 = 100;
 
 /// A challenge whose check is due, as the index lists it. The record may have changed since.

@@ -24,7 +24,7 @@ use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
 /// attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often a call is sent at most, unless it is sent once.
+/// The maximum number of attempts of a call that is not sent [`once`](Call::once).
 const MAX_ATTEMPTS: u32 = 3;
 
 /// The backoff before the first retry.

@@ -48,7 +48,7 @@ impl Subscription {
     }
 
     /// Whether it receives the notifications of all challenges. By Circle's reference an unrestricted subscription
-    /// receives everything; one without a `restricted` member and without types is taken to be unrestricted.
+    /// receives everything. One without a `restricted` member and without types is treated as unrestricted.
     pub fn covers_challenges(&self) -> bool {
         let types = self.notification_types.as_deref().unwrap_or_default();
         match self.restricted {
@@ -108,7 +108,8 @@ impl Circle {
         Ok(())
     }
 
-    /// Deletes a subscription (`DELETE /v2/notifications/subscriptions/{id}`). It is no error if there is none.
+    /// Deletes a subscription (`DELETE /v2/notifications/subscriptions/{id}`). A subscription that
+    /// does not exist is not an error.
     ///
     /// # Errors
     /// A [`CircleError`].

@@ -275,13 +275,9 @@ pub fn circle_source_ips(environment: &Environment) -> Result<Option<Vec<IpAddr>
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tracing::level_filters::LevelFilter;
 
     use super::*;
-
-    const DAY: Duration = Duration::from_secs(24 * 3600);
 
     #[test]
     fn defaults_are_as_documented() {

@@ -115,8 +115,8 @@ impl PublicKeys {
     }
 
     async fn fetch(self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
-        // Reading the API key for the first time has a timeout of its own. Within the fetch's it would be cut off, and
-        // started again by the next webhook.
+        // The first read of the API key has its own timeout. If it counted against that of the fetch, it could be cut
+        // off, and the next webhook would start it again.
         let fetched = match self.circle.read_api_key().await {
             Ok(()) => {
                 let deadline = Deadline::after(&*self.clock, FETCH_TIMEOUT);
