@@ -100,7 +100,7 @@ pub const FINAL_RANK: u8 = 2;
 pub const COMPLETE_RANK: u8 = 3;
 
 /// How this service learned what Circle says about a challenge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumIter)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ReportSource {
     /// Circle sent a webhook.
