@@ -26,7 +26,7 @@ pub(crate) fn check(
     }
     match challenge_type {
         ChallengeType::ChangePin => check_lock(&user.pin_status, &user.pin_details, Cause::PinLocked, now),
-        // A locked PIN is no obstacle: restoring it is the way out.
+        // A locked PIN does not matter here, because a recovery unlocks it.
         ChallengeType::RestorePin if user.security_question_status == Some(PinStatus::Unset) => {
             Err(Problem::new(Cause::SecurityQuestionsNotSet))
         }

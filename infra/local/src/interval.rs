@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::clock::{AdjustableClock, Clock};
 use time::OffsetDateTime;
 
-/// Due times at a fixed distance from each other, counted from the moment at which this was made.
+/// Due times at a fixed distance from each other, counted from the creation of this value.
 ///
 /// A due time does not depend on how long the work takes, nor on when the task that does the work runs again.
 /// Due times that pass while the work is being done count as one.
