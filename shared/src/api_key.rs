@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_for_another_environment_is_named_by_its_secret_only() {
+    fn key_for_another_environment_is_named_by_its_secret_only() {
         let error = |found| {
             let wanted = CircleEnvironment::Live;
             ApiKeyError::WrongEnvironment { secret_id: "circle".into(), found, wanted }.to_string()

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_ranks_by_how_far_along_it_is() {
+    fn status_ranks_by_how_far_along_it_is() {
         let rank = |name: &str| Status::from(name.to_owned()).rank();
         assert_eq!(rank("PENDING"), 0);
         assert_eq!(rank("IN_PROGRESS"), 1);

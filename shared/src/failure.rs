@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_has_a_stable_reason() {
+    fn failure_has_a_stable_reason() {
         let reason = |code| FailureReason::from(code).as_str();
         assert_eq!(reason(Some(CircleCode(155_112))), "incorrect_pin");
         assert_eq!(reason(Some(CircleCode(155_115))), "incorrect_answers");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serialized_reason_is_the_stored_one() {
+    fn serialized_reason_is_the_stored_one() {
         use strum::IntoEnumIterator;
         for reason in FailureReason::iter() {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());

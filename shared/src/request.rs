@@ -83,7 +83,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(8);
 
     #[test]
-    fn the_nearer_deadline_counts_and_a_past_one_is_ignored() {
+    fn nearer_deadline_counts_and_a_past_one_is_ignored() {
         let now = datetime!(2026-01-01 12:00 UTC);
         let clock = AdjustableClock::frozen(now);
         let remaining = |lambda: Option<OffsetDateTime>| {

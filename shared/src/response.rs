@@ -81,7 +81,7 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn a_document_has_every_member_that_applies() {
+    fn document_has_every_member_that_applies() {
         let now = datetime!(2026-01-01 12:00 UTC);
         let until = datetime!(2026-01-01 12:29:59.5 UTC);
         let response = problem(&Problem::new(Cause::PinLocked).locked_until(until, now), "request-1", now);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_a_problem_stays_out_of_the_response() {
+    fn source_of_a_problem_stays_out_of_the_response() {
         let secret = Problem::new(Cause::RecordUnreadable).because("what a third party said");
         let response = problem(&secret, "request-1", OffsetDateTime::UNIX_EPOCH);
         let body = String::from_utf8(response.body().to_vec()).unwrap();

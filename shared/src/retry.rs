@@ -67,12 +67,12 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_is_tried_once_is_not_retried() {
+    fn operation_that_is_tried_once_is_not_retried() {
         assert!(waits(1, SECOND * 60, None).is_empty());
     }
 
     #[test]
-    fn the_servers_wait_counts_if_it_is_longer() {
+    fn servers_wait_counts_if_it_is_longer() {
         assert_eq!(waits(2, SECOND * 60, Some(SECOND * 30)), [SECOND * 30]);
         assert!(waits(2, SECOND * 60, Some(Duration::ZERO))[0] >= SECOND / 2);
     }

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_api_key_is_read_from_text_or_json() {
+    fn api_key_is_read_from_text_or_json() {
         for content in
             ["TEST_API_KEY:id:value", " TEST_API_KEY:id:value\n", r#"{"apiKey":"TEST_API_KEY:id:value"}"#]
         {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_shape_is_not_a_key() {
+    fn secret_of_another_shape_is_not_a_key() {
         for content in [
             r#"{"name":"one","other":"two"}"#,
             r#"{"apikey":"TEST_API_KEY:id:value"}"#,
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_of_a_key_names_its_environment() {
+    fn prefix_of_a_key_names_its_environment() {
         let environment = |key| ApiKey::from_secret(key).unwrap().environment();
         assert_eq!(environment("TEST_API_KEY:id:value"), Some(CircleEnvironment::Test));
         assert_eq!(environment("LIVE_API_KEY:id:value"), Some(CircleEnvironment::Live));

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_names_every_source() {
+    fn chain_names_every_source() {
         #[derive(Debug, thiserror::Error)]
         #[error("outer")]
         struct Outer(#[source] std::fmt::Error);

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_id_has_5_to_50_characters() {
+    fn user_id_has_5_to_50_characters() {
         for good in ["12345", &"x".repeat(50), "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", "auth0|abc/def"] {
             assert_eq!(good.parse::<UserId>().unwrap().as_str(), good);
         }

@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_thousand_challenges_are_settled_without_any_webhook() {
+async fn thousand_challenges_are_settled_without_any_webhook() {
     let (app, reconciler) = Reconciler::start([("CIRCLE_CALLS_PER_RUN", "500")]).await;
     let circle = &app.circle;
     let ids: Vec<Uuid> = stream::iter(0..1000)

@@ -49,7 +49,7 @@ async fn existing_subscription_is_used() {
 }
 
 #[tokio::test]
-async fn the_resources_own_subscription_is_preferred_and_then_an_enabled_one() {
+async fn resources_own_subscription_is_preferred_and_then_an_enabled_one() {
     let stack = Deployment::start().await;
     let circle = &stack.app.circle;
     let webhook = stack.new_webhook();

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_user_is_rejected_and_an_unknown_state_is_not() {
+    fn disabled_user_is_rejected_and_an_unknown_state_is_not() {
         let mut user = EndUser::default();
         assert_eq!(code(&user, ChallengeType::ChangePin), None);
         assert_eq!(code(&user, ChallengeType::RestorePin), None);

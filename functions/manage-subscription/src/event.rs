@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_has_the_ids_of_its_event() {
+    fn response_has_the_ids_of_its_event() {
         let event = event(&cloudformation());
         assert_eq!(event.endpoint().unwrap().as_str(), "https://api.example.com/webhooks/circle");
         assert_eq!(
@@ -133,13 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn the_pre_signed_url_is_not_printed() {
+    fn pre_signed_url_is_not_printed() {
         let printed = format!("{:?}", event(&cloudformation()));
         assert!(printed.contains("CircleSubscription") && !printed.contains("pre-signed"), "{printed}");
     }
 
     #[test]
-    fn an_empty_event_gets_a_response() {
+    fn empty_event_gets_a_response() {
         let empty = event(&json!({ "ResponseURL": null, "ResourceProperties": ["Endpoint"] }));
         assert!(empty.response_url.is_none() && empty.endpoint().is_none());
         assert_eq!(
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_https_or_on_loopback() {
+    fn endpoint_is_https_or_on_loopback() {
         let read =
             |endpoint: Value| event(&json!({ "ResourceProperties": { "Endpoint": endpoint } })).endpoint();
         for good in ["https://api.example.com/webhooks/circle", "http://127.0.0.1:8780/webhooks/circle"] {

@@ -107,7 +107,7 @@ async fn an_odd_event_gets_a_response_and_the_process_goes_on() {
 }
 
 #[test]
-fn a_missing_setting_is_named_when_the_process_stops() {
+fn missing_setting_is_named_when_the_process_stops() {
     let output = binary().env("AWS_REGION", "eu-central-1").output().unwrap();
     assert!(!output.status.success());
     assert_eq!(
@@ -117,7 +117,7 @@ fn a_missing_setting_is_named_when_the_process_stops() {
 }
 
 #[test]
-fn an_invalid_setting_is_named_without_its_value() {
+fn invalid_setting_is_named_without_its_value() {
     let output = binary()
         .env("AWS_REGION", "eu-central-1")
         .env("CHALLENGES_TABLE", "challenges")

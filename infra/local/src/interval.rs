@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_due_time_counts_from_the_creation() {
+    async fn first_due_time_counts_from_the_creation() {
         let (clock, mut interval) = interval();
         clock.advance(PERIOD - Duration::from_secs(1));
         assert!(!is_due(&mut interval).await);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_late_tick_does_not_move_the_next_due_time() {
+    async fn late_tick_does_not_move_the_next_due_time() {
         let (clock, mut interval) = interval();
         clock.advance(PERIOD + Duration::from_secs(59));
         assert!(is_due(&mut interval).await);

@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_retry_budget_runs_out_and_is_earned_back() {
+    fn retry_budget_runs_out_and_is_earned_back() {
         let mut budget = RetryBudget::default();
         assert_eq!((0..20).filter(|_| budget.take_retry()).count(), 10);
         (0..9).for_each(|_| budget.earn());
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_quotes_a_secret_is_redacted() {
+    fn message_that_quotes_a_secret_is_redacted() {
         let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
         let token = UserToken::parse("token-value").unwrap();
         let message = redact_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_or_the_family_covers_all_challenges() {
+    fn star_or_the_family_covers_all_challenges() {
         for covering in [
             json!({ "notificationTypes": ["*"], "restricted": false }),
             json!({ "notificationTypes": ["transactions.*", "challenges.*"], "restricted": true }),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_compared_as_a_url() {
+    fn endpoint_is_compared_as_a_url() {
         let endpoint = Url::parse("https://api.example.com/webhooks/circle").unwrap();
         for (own, same) in [
             (json!("https://api.example.com/webhooks/circle"), true),

@@ -148,7 +148,7 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn a_lock_holds_until_its_end() {
+    fn lock_holds_until_its_end() {
         let user: EndUser = serde_json::from_str(
             r#"{"pinStatus":"LOCKED","pinDetails":{"lockedExpiryDate":"2026-01-01T12:30:00Z"},
                 "securityQuestionStatus":"LOCKED"}"#,
@@ -162,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_does_not_exist_in_utc_is_ignored() {
+    fn date_that_does_not_exist_in_utc_is_ignored() {
         let details = r#"{"lockedExpiryDate":"9999-12-31T23:59:59-01:00"}"#;
         assert_eq!(serde_json::from_str::<LockDetails>(details).unwrap(), LockDetails::default());
     }
 
     #[test]
-    fn a_user_is_read_if_members_are_missing_or_unknown() {
+    fn user_is_read_if_members_are_missing_or_unknown() {
         let user: EndUser = serde_json::from_str("{}").unwrap();
         assert_eq!(user, EndUser::default());
         let user: EndUser = serde_json::from_str(

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_challenge_is_an_error_that_names_the_field() {
+    fn unreadable_challenge_is_an_error_that_names_the_field() {
         for (notification, field) in [
             (json!({ "type": "CHANGE_PIN", "status": "COMPLETE" }), "id"),
             (json!({ "id": "x", "type": "CHANGE_PIN", "status": "COMPLETE" }), "id"),

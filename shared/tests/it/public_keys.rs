@@ -67,7 +67,7 @@ async fn start() -> (FakeServer, PublicKeys, AdjustableClock) {
 }
 
 #[tokio::test]
-async fn a_signature_of_circles_is_valid_and_its_key_is_fetched_once() {
+async fn signature_of_circles_is_valid_and_its_key_is_fetched_once() {
     let (server, keys, _) = start().await;
     let key = TestKey::new(1);
     server.replies([key.reply("ECDSA_SHA_256")]);
@@ -78,7 +78,7 @@ async fn a_signature_of_circles_is_valid_and_its_key_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_circle_did_not_sign_is_rejected() {
+async fn body_that_circle_did_not_sign_is_rejected() {
     let (server, keys, _) = start().await;
     let (key, other) = (TestKey::new(1), TestKey::new(2));
     server.replies([key.reply("ECDSA_SHA_256")]);
@@ -130,7 +130,7 @@ async fn only_ecdsa_p256_is_accepted() {
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_remembered_for_60_seconds() {
+async fn unknown_id_is_remembered_for_60_seconds() {
     let (server, keys, clock) = start().await;
     let id = Uuid::from_u128(1);
     server.replies([unknown(), unknown()]);
@@ -144,7 +144,7 @@ async fn an_unknown_id_is_remembered_for_60_seconds() {
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_ids_neither_evicts_a_key_nor_floods_circle() {
+async fn flood_of_unknown_ids_neither_evicts_a_key_nor_floods_circle() {
     let (server, keys, clock) = start().await;
     let key = TestKey::new(1);
     server.replies([key.reply("ECDSA_SHA_256")]);
@@ -203,7 +203,7 @@ async fn concurrent_misses_of_a_key_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn an_abandoned_fetch_is_started_again() {
+async fn abandoned_fetch_is_started_again() {
     let (server, keys, _) = start().await;
     let key = TestKey::new(1);
     let leaving = tokio::spawn({
@@ -219,7 +219,7 @@ async fn an_abandoned_fetch_is_started_again() {
 }
 
 #[tokio::test]
-async fn a_fetch_takes_at_most_two_seconds_and_can_be_retried() {
+async fn fetch_takes_at_most_two_seconds_and_can_be_retried() {
     let (server, keys, clock) = start().await;
     let key = TestKey::new(1);
     let asking = tokio::spawn({

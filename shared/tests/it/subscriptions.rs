@@ -43,7 +43,7 @@ async fn subscriptions_are_read_if_members_are_missing_or_unknown() {
 }
 
 #[tokio::test]
-async fn a_creation_that_may_have_taken_effect_is_not_retried() {
+async fn creation_that_may_have_taken_effect_is_not_retried() {
     let server = FakeServer::start().await;
     let clock = AdjustableClock::running();
     let circle = server.circle(&clock).await;
@@ -64,7 +64,7 @@ async fn a_creation_that_may_have_taken_effect_is_not_retried() {
 }
 
 #[tokio::test]
-async fn a_subscription_is_enabled_with_its_name_and_deleted_without_a_body() {
+async fn subscription_is_enabled_with_its_name_and_deleted_without_a_body() {
     let server = FakeServer::start().await;
     let clock = AdjustableClock::running();
     let circle = server.circle(&clock).await;
