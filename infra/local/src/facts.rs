@@ -2,7 +2,7 @@
 //! JSON.
 
 use serde_json::{Value, json};
-use shared::challenge::{ChallengeType, ReportSource, Status};
+use shared::challenge::{ChallengeType, Status};
 use shared::config::SETTINGS;
 use shared::failure::FailureReason;
 use shared::metric::Metric;
@@ -41,7 +41,6 @@ pub fn facts() -> Value {
         "failureReasons": FailureReason::iter().map(FailureReason::as_str).collect::<Vec<_>>(),
         "challengeTypes": ChallengeType::iter().map(ChallengeType::as_str).collect::<Vec<_>>(),
         "challengeStatuses": statuses.map(|status| status.as_str().to_owned()).collect::<Vec<_>>(),
-        "reportSources": ReportSource::iter().map(ReportSource::as_str).collect::<Vec<_>>(),
         "settings": SETTINGS,
         "metrics": Metric::iter().map(Metric::as_str).collect::<Vec<_>>(),
         "tables": table_definitions(),
