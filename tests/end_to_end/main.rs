@@ -1,11 +1,16 @@
 //! The service end to end: each test starts its own local stack on free ports and calls it over HTTP.
 
 mod authentication; // who may call the API, and what protects it
+mod call_limits; // how often one user's requests reach Circle
+mod challenge_list; // the list of a user's challenges
 mod circle_errors; // Circle rejects calls, fails, is slow, or sends something unreadable
+mod clock_jumps; // the wall clock jumps during a request
+mod complete_after_failure; // reports of different endings
 mod documentation; // the lists in docs/api.md, and the tests that SECURITY.md names
 mod early_webhooks; // webhooks that arrive before their challenge is recorded
 mod failure_reasons; // why a challenge failed, as callers see it
 mod flow; // sessions, a changed and a restored PIN, and tokens that expire
+mod freshness; // how up to date a status is, and when to ask again
 mod idempotency; // retried requests
 mod ineligible_users; // users for whom no challenge can be created
 mod invalid_requests; // mistakes in a request
@@ -13,6 +18,8 @@ mod key_rotation; // keys that are replaced while requests are under way
 mod local_stack; // the stack that the tests run on
 mod lost_responses; // DynamoDB makes a change, and its response is lost
 mod misconfiguration; // a wrong secret, a wrong setting, and AWS services that fail
+mod one_user_against_many; // a flood of requests by one user, while others change their PIN
+mod operator_switches; // a user is blocked, or new challenges are stopped
 mod outages; // what happens during an outage, and how the service recovers
 mod pin; // the state of a PIN, as apps see it
 mod polling; // status requests that ask Circle

@@ -1,7 +1,7 @@
 use local::circle_simulator::{FactorStatus, PinEntry, UserChange, UserStatus};
 use serde_json::{Value, json};
 
-use crate::support::{App, MINUTE, with};
+use crate::support::{App, MINUTE, challenge_id, with};
 
 #[tokio::test]
 async fn pin_is_shown_as_circle_has_it() {
@@ -27,6 +27,30 @@ async fn pin_is_shown_as_circle_has_it() {
     });
     let unset = json!({ "pinStatus": "UNSET", "securityQuestionStatus": "UNSET" });
     assert_eq!(pin().await, with(usable, unset));
+}
+
+#[tokio::test]
+async fn locked_security_questions_show_when_their_lock_opens() {
+    let app = App::at_noon().await.without_webhooks();
+    let id = challenge_id(app.post_challenge().restore().send().await.is(201));
+    for _ in 0..3 {
+        app.circle.answer_security_questions(id, false, None).unwrap();
+    }
+    let locked = json!({
+        "pinStatus": "ENABLED",
+        "failedAttempts": 0,
+        "securityQuestionStatus": "LOCKED",
+        "securityQuestionsLockedUntil": "2026-01-01T12:30:00Z",
+        "securityQuestionsFailedAttempts": 3,
+    });
+    assert_eq!(app.get_pin().send().await.is(200), &locked);
+    app.advance(30 * MINUTE);
+    let usable = json!({
+        "securityQuestionStatus": "ENABLED",
+        "securityQuestionsLockedUntil": null,
+        "securityQuestionsFailedAttempts": 0,
+    });
+    assert_eq!(app.get_pin().send().await.is(200), &with(locked, usable));
 }
 
 #[tokio::test]

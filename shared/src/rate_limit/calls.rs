@@ -12,8 +12,9 @@ use super::{RateLimits, digest_of};
 use crate::dynamodb::{Item, StoreError, Written, milliseconds, number, text, unavailable, unreadable};
 use crate::user_id::UserId;
 
-/// How far ahead of now a TAT may be beyond the burst. A larger one comes from a clock that was ahead, and is reset.
-const CLOCK_ERROR: Duration = Duration::from_secs(15 * 60);
+/// How far ahead of now a TAT may be beyond the burst. A larger one comes from a clock that was ahead, and is reset. A user
+/// waits for this time at most because of such a clock, and no two clocks that work differ by as much.
+const CLOCK_ERROR: Duration = Duration::from_secs(60);
 
 /// How long an item is kept after its last request: longer than reconciliation defers a user's checks.
 const RETENTION: Duration = Duration::from_secs(4 * 3600);

@@ -3,6 +3,8 @@
 use local::circle_simulator::Fault;
 use uuid::Uuid;
 
+use super::App;
+
 pub(crate) const CREATE_SESSION: &str = "POST /v1/w3s/users/token";
 pub(crate) const GET_USER_BY_ID: &str = "GET /v1/w3s/users/{userId}";
 pub(crate) const GET_USER_BY_TOKEN: &str = "GET /v1/w3s/user";
@@ -10,6 +12,14 @@ pub(crate) const CREATE_CHANGE_PIN: &str = "PUT /v1/w3s/user/pin";
 pub(crate) const CREATE_RESTORE_PIN: &str = "POST /v1/w3s/user/pin/restore";
 pub(crate) const GET_CHALLENGE: &str = "GET /v1/w3s/user/challenges/{id}";
 pub(crate) const GET_PUBLIC_KEY: &str = "GET /v2/notifications/publicKey/{keyId}";
+
+impl App {
+    /// How often Circle was called for callers and for reconciliation: with everything but webhooks.
+    pub(crate) fn caller_calls(&self) -> u64 {
+        let calls = self.circle.call_counts();
+        calls.iter().filter(|(call, _)| call.contains("/v1/w3s/")).map(|(_, count)| count).sum()
+    }
+}
 
 /// A fault of the next such call, and of calls whose path only starts the same. The test says what goes wrong.
 pub(crate) fn fault_of(call: &str) -> Fault {

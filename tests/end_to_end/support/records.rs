@@ -21,23 +21,32 @@ impl App {
         found.item.map_or(Value::Null, |item| plain(&AttributeValue::M(item)))
     }
 
-    /// Puts an item of strings and numbers into the table, even if the service would not write it.
+    /// Puts a record of strings and numbers into the table, even if the service would not write it.
     pub(crate) async fn put_record(&self, item: Value) {
+        self.put_item(CHALLENGES_TABLE, item).await;
+    }
+
+    /// Puts an item of strings and numbers into a table.
+    pub(crate) async fn put_item(&self, table: &str, item: Value) {
         let attribute = |value: &Value| match value {
             Value::String(text) => AttributeValue::S(text.clone()),
             number => AttributeValue::N(number.to_string()),
         };
         let item = item.as_object().unwrap().iter();
         let item = item.map(|(name, value)| (name.clone(), attribute(value))).collect();
-        let put = self.dynamodb().put_item().table_name(CHALLENGES_TABLE).set_item(Some(item));
+        let put = self.dynamodb().put_item().table_name(table).set_item(Some(item));
         in_time(put.send()).await.unwrap();
     }
 
     /// Deletes a record, as if it had never been written.
     pub(crate) async fn delete_record(&self, id: Uuid) {
-        let id = AttributeValue::S(id.to_string());
-        let delete = self.dynamodb().delete_item().table_name(CHALLENGES_TABLE).key("challengeId", id);
-        in_time(delete.send()).await.unwrap();
+        self.delete_item(CHALLENGES_TABLE, "challengeId", &id.to_string()).await;
+    }
+
+    /// Deletes the item with this key.
+    pub(crate) async fn delete_item(&self, table: &str, name: &str, key: &str) {
+        let key = AttributeValue::S(key.to_owned());
+        in_time(self.dynamodb().delete_item().table_name(table).key(name, key).send()).await.unwrap();
     }
 
     /// How many challenges have a record.
@@ -45,7 +54,7 @@ impl App {
         self.table_items(CHALLENGES_TABLE).await.len()
     }
 
-    /// The items that count challenge requests.
+    /// The items that limit users.
     pub(crate) async fn rate_limit_items(&self) -> Vec<Value> {
         self.table_items(RATE_LIMITS_TABLE).await
     }
