@@ -130,7 +130,7 @@ async fn complete_of_a_poll_replaces_a_failure_of_a_webhook_in_the_meantime() {
     assert_eq!(polled.is(200)["status"], "COMPLETE");
     assert_eq!(polled.body.get("failure"), None);
     let record = app.record(id).await;
-    let values = ["status", "settledBy", "errorCode", "errorMessage", "reason"].map(|name| &record[name]);
+    let values = ["status", "settledBy", "circleCode", "circleMessage", "reason"].map(|name| &record[name]);
     assert_eq!(json!(values), json!(["COMPLETE", "poll", null, null, null]));
     assert_eq!(log.metrics(), ["complete_after_failure"]);
 }

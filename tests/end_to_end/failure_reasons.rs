@@ -56,7 +56,7 @@ async fn failure_without_a_code_has_the_reason_other() {
     let failure = &app.challenge(id).await["failure"];
     assert_eq!(failure, &json!({ "reason": "other", "message": text(failure, "message") }));
     let record = app.record(id).await;
-    assert_eq!((record.get("errorCode"), record.get("errorMessage")), (None, None));
+    assert_eq!((record.get("circleCode"), record.get("circleMessage")), (None, None));
     assert_eq!(record["reason"], "other");
 }
 
@@ -71,7 +71,7 @@ async fn expired_challenge_has_the_reason_expired() {
     let failure = json!({ "failure": { "reason": "expired", "message": message } });
     assert_eq!(shown, with(expected_challenge(id, "EXPIRED"), failure));
     let record = app.record(id).await;
-    let values = ["rank", "errorCode", "reason"].map(|name| &record[name]);
+    let values = ["rank", "circleCode", "reason"].map(|name| &record[name]);
     assert_eq!(json!(values), json!([2, null, "expired"]));
 }
 
@@ -94,6 +94,6 @@ async fn has_failed(app: &App, id: Uuid, code: i32, reason: &str) {
     let circles_message = app.circle.challenge(id).unwrap().error_message;
     assert!(!message.is_empty() && Some(message) != circles_message.as_deref(), "{message}");
     let values =
-        ["status", "rank", "errorCode", "errorMessage", "reason", "settledBy"].map(|name| &record[name]);
+        ["status", "rank", "circleCode", "circleMessage", "reason", "settledBy"].map(|name| &record[name]);
     assert_eq!(json!(values), json!(["FAILED", 2, code, circles_message, reason, "webhook"]));
 }

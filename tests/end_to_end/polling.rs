@@ -75,7 +75,7 @@ async fn poll_learns_why_a_challenge_failed() {
     assert_eq!(polled.body, with(expected_challenge(id, "FAILED"), json!({ "failure": failure })));
     let record = app.record(id).await;
     let circles_message = app.circle.challenge(id).unwrap().error_message;
-    let values = ["settledBy", "errorCode", "errorMessage"].map(|name| &record[name]);
+    let values = ["settledBy", "circleCode", "circleMessage"].map(|name| &record[name]);
     assert_eq!(json!(values), json!(["poll", 155_701, circles_message]));
 }
 

@@ -28,8 +28,8 @@ async fn run_records_what_lost_webhooks_would_have_reported() {
     assert!(Uuid::parse_str(text(&record, "claimedBy")).is_ok());
     let reported = json!({
         "reason": "incorrect_pin",
-        "errorCode": 155_112,
-        "errorMessage": "The PIN is wrong",
+        "circleCode": 155_112,
+        "circleMessage": "The PIN is wrong",
         "updatedAt": "2026-01-01T12:13:00Z",
         "expiresAt": expires_at(13 * 60),
         "claimedBy": record["claimedBy"],

@@ -178,7 +178,7 @@ async fn assert_records_match_circle(app: &App) {
         assert!(!["PENDING", "IN_PROGRESS"].contains(&challenge.status), "{challenge:?}");
         let record = app.record(challenge.id).await;
         assert_eq!(record["status"], challenge.status, "{record}");
-        assert_eq!(record["errorCode"].as_i64(), challenge.error_code.map(i64::from), "{record}");
+        assert_eq!(record["circleCode"].as_i64(), challenge.error_code.map(i64::from), "{record}");
         assert!(record.get("nextCheckAt").is_none(), "{record}");
     }
 }

@@ -142,7 +142,7 @@ pub(crate) fn table_definitions() -> [Value; 2] {
                 { "AttributeName": "requestedAtMs", "KeyType": "RANGE" },
             ],
             "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": [
-                "type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "errorCode",
+                "type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "circleCode",
             ] },
         }],
         "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },

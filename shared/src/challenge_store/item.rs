@@ -7,7 +7,7 @@ use crate::dynamodb::{Item, StoreError, instant, unreadable};
 /// Reads a record.
 pub(crate) fn challenge(item: &Item) -> Result<Challenge, StoreError> {
     let text = |attribute| item.get(attribute).and_then(|value| value.as_s().ok()).map(String::as_str);
-    let error_code = item.get("errorCode").and_then(|value| value.as_n().ok());
+    let error_code = item.get("circleCode").and_then(|value| value.as_n().ok());
     Ok(Challenge {
         id: text("challengeId").and_then(|id| id.parse().ok()).ok_or(unreadable("challengeId"))?,
         user_id: text("userId").and_then(|user_id| user_id.parse().ok()),

@@ -129,12 +129,12 @@ impl ChallengeStore {
         }
         // These belong to the status that they came with.
         update = match report.error_code {
-            Some(code) => update.set("errorCode = :errorCode", ":errorCode", number(code)),
-            None => update.remove(&["errorCode"]),
+            Some(code) => update.set("circleCode = :circleCode", ":circleCode", number(code)),
+            None => update.remove(&["circleCode"]),
         };
         update = match &report.error_message {
-            Some(message) => update.set("errorMessage = :errorMessage", ":errorMessage", text(message)),
-            None => update.remove(&["errorMessage"]),
+            Some(message) => update.set("circleMessage = :circleMessage", ":circleMessage", text(message)),
+            None => update.remove(&["circleMessage"]),
         };
         update = match report.status.failure_reason(report.error_code) {
             Some(reason) => update.set("reason = :reason", ":reason", text(reason.as_str())),

@@ -181,8 +181,8 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
             ("expiresAt", &(noon + 60 + 90 * DAY).to_string()),
             ("settledBy", "webhook"),
             ("notificationId", "n-FAILED"),
-            ("errorCode", "155112"),
-            ("errorMessage", "it failed"),
+            ("circleCode", "155112"),
+            ("circleMessage", "it failed"),
             ("correlationIds", "L([S(\"a\")])"),
         ])
     );
@@ -308,7 +308,7 @@ async fn complete_replaces_an_earlier_ending_and_its_failure() {
         assert_eq!((record.status, record.error_code), (Status::Complete, None));
         assert_eq!(record.previous_status, Some(status));
         let stored = table.item(id).await;
-        for attribute in ["reason", "errorCode", "errorMessage"] {
+        for attribute in ["reason", "circleCode", "circleMessage"] {
             assert!(!stored.contains_key(attribute), "{attribute} belongs to the status before");
         }
         let late = table.store.apply(&ended).await.unwrap();

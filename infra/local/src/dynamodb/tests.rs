@@ -88,7 +88,7 @@ async fn challenges_table_is_as_in_the_cloud() {
     assert_eq!(by_user.key_schema(), [key("userId", KeyType::Hash), key("requestedAtMs", KeyType::Range)]);
     assert_eq!(
         by_user.projection().unwrap().non_key_attributes(),
-        ["type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "errorCode"]
+        ["type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "circleCode"]
     );
     let expiry = client.describe_time_to_live().table_name(CHALLENGES_TABLE).send().await.unwrap();
     let expiry = expiry.time_to_live_description.unwrap();
