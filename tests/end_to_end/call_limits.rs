@@ -168,7 +168,7 @@ async fn poll_whose_limit_cannot_be_checked_returns_the_record() {
 /// Neither the client nor, in the second case, the service receives a response.
 #[tokio::test]
 async fn client_that_loses_ten_responses_in_a_minute_succeeds_with_the_same_challenge() {
-    for wait in [SECOND * 0, 6 * SECOND] {
+    for wait in [Duration::ZERO, 6 * SECOND] {
         for circles_are_lost in [false, true] {
             let app = App::at_noon().await.without_webhooks();
             app.user_token().await;

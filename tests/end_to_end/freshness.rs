@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use local::circle_simulator::PinEntry;
 use serde_json::json;
 
@@ -101,7 +103,7 @@ async fn clients_are_told_to_ask_less_often_the_older_an_open_challenge_is() {
     let created = app.post_challenge().key(KEY).send().await;
     let id = text(created.is(201), "challengeId").to_owned();
     assert_eq!(created.retry_after(), 3);
-    let mut age = SECOND * 0;
+    let mut age = Duration::ZERO;
     for (next, seconds) in [
         (MINUTE, 3),
         (2 * MINUTE, 6),
