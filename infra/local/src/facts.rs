@@ -73,7 +73,7 @@ mod tests {
                 "{names:?}"
             );
         }
-        for list in ["failureReasons", "challengeTypes", "challengeStatuses", "reportSources", "metrics"] {
+        for list in ["failureReasons", "challengeTypes", "challengeStatuses", "metrics"] {
             let entries = facts[list].as_array().unwrap();
             let is_identifier = |entry: &Value| entry.as_str().is_some_and(|text| !text.is_empty());
             assert!(!entries.is_empty() && entries.iter().all(is_identifier), "{list}");
