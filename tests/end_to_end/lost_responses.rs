@@ -89,7 +89,11 @@ async fn claimed_check_is_made_and_a_challenge_is_abandoned_once() {
     app.advance(8 * DAY);
     let (summary, updates) = lose_responses(&app, &proxy, reconciler.run()).await;
     assert_eq!((summary.checks, summary.settled, summary.abandoned, summary.failed), (2, 1, 1, 0));
-    assert_eq!(updates.len(), 8, "{updates:?}");
+    assert_eq!(
+        updates.len(),
+        10,
+        "two claims, a report, a confirmation, an abandonment, each twice: {updates:?}"
+    );
     assert_eq!(app.record(settled).await["settledBy"], "reconcile");
     assert_eq!(app.record(open).await["abandonedReason"], "age");
 }

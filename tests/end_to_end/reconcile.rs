@@ -8,8 +8,8 @@ use shared::clock::Clock;
 use uuid::Uuid;
 
 use crate::support::{
-    App, CREATE_SESSION, DAY, FIRST_CHECK, GET_CHALLENGE, HOUR, Log, MINUTE, Reconciler, SECOND,
-    challenge_id, error_of, expected_record, expires_at, in_time, not_found_at_circle, text, with,
+    App, CREATE_SESSION, DAY, FIRST_CHECK, GET_CHALLENGE, HOUR, KEY, Log, MINUTE, NOON, Reconciler, SECOND,
+    challenge_id, error_of, expected_record, expires_at, not_found_at_circle, text, with,
 };
 
 #[tokio::test]
@@ -30,8 +30,9 @@ async fn run_records_what_lost_webhooks_would_have_reported() {
         "reason": "incorrect_pin",
         "circleCode": 155_112,
         "circleMessage": "The PIN is wrong",
-        "updatedAt": "2026-01-01T12:13:00Z",
-        "expiresAt": expires_at(13 * 60),
+        "updatedAt": "2026-01-01T13:02:00.25Z",
+        "checkedAt": "2026-01-01T13:02:00.25Z",
+        "expiresAt": expires_at(62 * 60),
         "claimedBy": record["claimedBy"],
         "settledBy": "reconcile",
     });
@@ -63,7 +64,10 @@ async fn checks_of_an_open_challenge_become_less_frequent() {
         age += wait;
     }
     assert!(checks < 12, "{checks}");
-    assert_eq!(app.record(id).await["status"], "IN_PROGRESS");
+    let record = app.record(id).await;
+    assert_eq!(record["status"], "IN_PROGRESS");
+    assert!(text(&record, "updatedAt").starts_with("2026-01-01T13:01:00"), "{record}");
+    assert!(text(&record, "checkedAt") > "2026-01-02", "each check is recorded: {record}");
 }
 
 #[tokio::test]
@@ -97,12 +101,15 @@ async fn user_with_many_challenges_has_one_session_in_a_run() {
 }
 
 #[tokio::test]
-async fn pin_entry_in_its_first_ten_minutes_is_not_interrupted() {
+async fn pin_entry_in_its_first_hour_is_not_interrupted() {
     let (app, reconciler) = Reconciler::start([]).await;
     let circle = &app.circle;
     circle.set_knobs(|knobs| knobs.new_token_ends_old = true);
     let old = app.create_challenge().await;
     app.advance(FIRST_CHECK);
+    assert_eq!(reconciler.run().await.open, 1);
+    // The next check of the old challenge is due.
+    app.advance(70 * MINUTE);
 
     let created = app.post_challenge().send().await;
     let id = challenge_id(created.is(201));
@@ -112,21 +119,113 @@ async fn pin_entry_in_its_first_ten_minutes_is_not_interrupted() {
     let poll = async |status: &str| {
         assert_eq!(app.get_challenge(id).token(token).send().await.is(200)["status"], status);
     };
+    let mut deferred = 0;
     for _ in 0..10 {
         let summary = reconciler.run().await;
-        assert_eq!((summary.deferred, summary.checks), (1, 0), "the older challenge is deferred");
+        assert_eq!((summary.due, summary.checks), (summary.deferred, 0), "{summary:?}");
+        deferred += summary.deferred;
         poll("IN_PROGRESS").await;
-        app.advance(59 * SECOND);
+        app.advance(5 * MINUTE);
     }
+    assert_eq!(deferred, 2, "the old and the new challenge are deferred, once each");
     assert_eq!(circle.call_count(CREATE_SESSION), 0);
     assert_eq!(circle.call_count(GET_CHALLENGE), 10, "the token of the PIN entry is still valid");
     circle.enter_pin(id, PinEntry::right()).unwrap();
     poll("COMPLETE").await;
 
     circle.cancel_challenge(old).unwrap();
-    app.advance(2 * MINUTE);
+    app.advance(15 * MINUTE);
     assert_eq!(reconciler.run().await.settled, 1);
     assert_eq!(app.record(old).await["settledBy"], "reconcile");
+}
+
+#[tokio::test]
+async fn session_without_a_challenge_defers_checks_too() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let id = app.create_challenge().await;
+    app.advance(55 * MINUTE);
+    app.user_token().await;
+    app.advance(6 * MINUTE);
+    let deferred = Summary { due: 1, deferred: 1, ..Summary::default() };
+    assert_eq!(reconciler.run().await, deferred);
+    let record = app.record(id).await;
+    let times = ["dueAt", "nextCheckAt"].map(|name| record[name].as_i64().unwrap() - NOON.unix_timestamp());
+    assert_eq!(
+        times,
+        [10 * 60, 75 * 60],
+        "65 minutes after it was due, although the session lives for longer"
+    );
+    assert_eq!(
+        reconciler.run().await,
+        Summary::default(),
+        "a deferred check is not read again before its time"
+    );
+
+    app.advance(14 * MINUTE);
+    assert_eq!(reconciler.run().await.open, 1);
+    assert!(app.record(id).await.get("dueAt").is_none());
+}
+
+#[tokio::test]
+async fn check_that_failed_is_deferred_from_the_time_it_was_first_due() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    app.create_challenge().await;
+    app.advance(FIRST_CHECK);
+    app.circle.add_fault(Fault { status: Some(503), times: 1000, ..Fault::default() });
+    assert_eq!(reconciler.run().await.failed, 1);
+    app.circle.clear_faults();
+    app.user_token().await;
+    app.advance(6 * MINUTE);
+    assert_eq!(reconciler.run().await.deferred, 1);
+    app.advance(8 * MINUTE);
+    assert_eq!(reconciler.run().await.open, 1, "75 minutes have passed");
+}
+
+#[tokio::test]
+async fn deferred_checks_do_not_keep_others_from_theirs() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let restless = app.add_user("user-restless");
+    for _ in 0..9 {
+        app.post_challenge().bearer(&restless).send().await.is(201);
+    }
+    for id in app.create_challenges(3).await {
+        app.circle.cancel_challenge(id).unwrap();
+    }
+    app.advance(59 * MINUTE);
+    app.post_session_token().bearer(&restless).send().await.is(201);
+    app.advance(2 * MINUTE);
+    let summary = reconciler.run().await;
+    assert_eq!((summary.due, summary.deferred, summary.settled), (12, 9, 3));
+    app.advance(5 * MINUTE);
+    assert_eq!(reconciler.run().await, Summary::default());
+    app.advance(9 * MINUTE);
+    let summary = reconciler.run().await;
+    assert_eq!((summary.open, summary.circle_calls), (9, 10), "one session is enough for all of them");
+}
+
+#[tokio::test]
+async fn thief_who_starts_session_after_session_cannot_hold_off_the_check() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let steal = || app.post_challenge().key(KEY).send();
+    let id = challenge_id(steal().await.is(201));
+    app.circle.enter_pin(id, PinEntry::right()).unwrap();
+    let mut minutes = 0;
+    while app.record(id).await["status"] == "PENDING" {
+        assert!(minutes < 90, "nobody is told that the PIN was changed");
+        app.advance(MINUTE);
+        minutes += 1;
+        if minutes % 9 == 0 {
+            steal().await.is(200);
+        }
+        if minutes % 5 == 0 {
+            reconciler.run().await;
+        }
+    }
+    println!("the PIN change is recorded {minutes} minutes after it was made");
+    let record = app.record(id).await;
+    let change = ["previousStatus", "status", "settledBy"].map(|name| text(&record, name));
+    assert_eq!(change, ["PENDING", "COMPLETE", "reconcile"]);
+    assert!(record["requestedAt"].is_string(), "so consumers are told: {record}");
 }
 
 #[tokio::test]
@@ -143,7 +242,7 @@ async fn challenge_is_abandoned_after_a_week_and_can_still_be_settled() {
     assert_eq!(log.metrics(), ["challenge_abandoned"]);
     let record = app.record(id).await;
     let values = ["abandonedAt", "abandonedReason", "nextCheckAt", "openShard"].map(|name| &record[name]);
-    assert_eq!(json!(values), json!(["2026-01-08T18:59:00Z", "age", null, null]));
+    assert_eq!(json!(values), json!(["2026-01-08T18:59:00.5Z", "age", null, null]));
     app.advance(DAY);
     assert_eq!(reconciler.run().await, Summary::default());
 
@@ -185,7 +284,7 @@ async fn challenge_that_circle_finds_again_is_not_abandoned() {
     app.advance(FIRST_CHECK);
     reconciler.run().await;
     assert_eq!(app.record(id).await["notFoundAt"].as_array().unwrap().len(), 1);
-    app.advance(HOUR);
+    app.advance(2 * HOUR);
     assert_eq!(reconciler.run().await.open, 2);
     assert!(app.record(id).await.get("notFoundAt").is_none());
 }
@@ -208,22 +307,33 @@ async fn no_challenge_is_abandoned_while_circle_finds_hardly_any() {
 }
 
 #[tokio::test]
-async fn run_keeps_its_budget_and_the_next_run_continues() {
-    let (app, reconciler) = Reconciler::start([("CIRCLE_CALLS_PER_RUN", "20")]).await;
+async fn run_keeps_its_pace_and_the_next_run_continues() {
+    let (app, reconciler) = Reconciler::start([("CIRCLE_CALLS_PER_SECOND", "3")]).await;
     for id in app.create_challenges(25).await {
         app.circle.cancel_challenge(id).unwrap();
     }
     app.advance(FIRST_CHECK);
-    let mut settled = Vec::new();
-    for _ in 0..3 {
-        app.circle.reset_call_counts();
-        let summary = reconciler.run().await;
-        let calls: u64 = app.circle.call_counts().values().sum();
-        assert_eq!(u64::from(summary.circle_calls), calls);
-        assert!(calls <= 20);
-        settled.push((summary.settled, summary.stopped));
+    // Retries keep the pace too.
+    app.circle.add_fault(Fault { status: Some(503), times: 2, ..Fault::default() });
+    app.circle.reset_call_counts();
+    let (mut settled, mut stopped, mut calls) = (0, Vec::new(), Vec::new());
+    while settled < 25 {
+        let count = async || {
+            calls.push((app.clock.monotonic(), app.circle.call_counts().values().sum::<u64>()));
+        };
+        let summary = reconciler.run_beside(10 * SECOND, Duration::from_millis(50), count).await;
+        settled += summary.settled;
+        stopped.push(summary.stopped);
+        // A check that the end of the run cut short is due again.
+        app.advance(6 * MINUTE);
     }
-    assert_eq!(settled, [(10, Some(StopReason::Calls)), (10, Some(StopReason::Calls)), (5, None)]);
+    for (time, count) in &calls {
+        let second_before = calls.iter().rfind(|(earlier, _)| *earlier + SECOND <= *time);
+        assert!(count - second_before.map_or(0, |(_, count)| *count) <= 3, "at {time:?}: {calls:?}");
+    }
+    assert!(stopped.len() > 2, "{stopped:?}");
+    assert_eq!(stopped.pop(), Some(None));
+    assert!(stopped.iter().all(|reason| *reason == Some(StopReason::Time)), "{stopped:?}");
 }
 
 #[tokio::test]
@@ -250,11 +360,7 @@ async fn local_stack_reconciles_on_a_schedule() {
     let id = app.create_challenge().await;
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.advance(FIRST_CHECK);
-    in_time(async {
-        while app.challenge(id).await["status"] != "COMPLETE" {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    app.let_run_work(10 * SECOND).await;
+    assert_eq!(app.challenge(id).await["status"], "COMPLETE");
     assert_eq!(app.record(id).await["settledBy"], "reconcile");
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::support::{
     App, CREATE_SESSION, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, HOUR, Log, MINUTE, Reconciler,
-    SECOND, error_of, fault_of_challenge,
+    SECOND, challenge_id, error_of, fault_of_challenge, text,
 };
 
 /// A response of Circle's with this status to every call.
@@ -165,10 +165,31 @@ async fn user_without_a_session_costs_one_call_and_raises_no_alarm() {
 }
 
 #[tokio::test]
-async fn challenge_whose_checks_all_fail_is_abandoned_a_day_later() {
+async fn challenge_whose_checks_all_fail_is_checked_until_circle_responds() {
     let (app, reconciler) = Reconciler::start([]).await;
     let id = app.create_challenge().await;
     app.circle.add_fault(Fault { status: Some(500), times: 1000, ..fault_of_challenge(id) });
+    app.advance(7 * DAY + HOUR);
+    assert_eq!(reconciler.run().await.abandoned, 0);
+    for _ in 0..5 {
+        app.advance(DAY);
+        let summary = reconciler.run().await;
+        assert_eq!((summary.checks, summary.failed, summary.abandoned), (1, 1, 0));
+        app.advance(HOUR);
+        assert_eq!(reconciler.run().await, Summary::default(), "an old challenge is checked less often");
+    }
+    app.circle.clear_faults();
+    app.advance(DAY);
+    let summary = reconciler.run().await;
+    assert_eq!((summary.open, summary.abandoned), (1, 1), "{summary:?}");
+    assert_eq!(app.record(id).await["abandonedReason"], "age");
+}
+
+#[tokio::test]
+async fn challenge_that_circle_rejects_to_return_is_abandoned_a_day_later() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let id = app.create_challenge().await;
+    app.circle.add_fault(Fault { times: 1000, ..error_of(CREATE_SESSION, 403, 155_109) });
     app.advance(7 * DAY + HOUR);
     assert_eq!(reconciler.run().await.abandoned, 0);
     app.advance(DAY);
@@ -182,7 +203,7 @@ async fn check_that_the_deadline_cuts_short_abandons_nothing() {
     let id = app.create_challenge().await;
     app.advance(9 * DAY);
     app.circle.add_fault(Fault { delay_ms: 3_600_000, times: 1000, ..Fault::default() });
-    let summary = reconciler.run_within(7 * SECOND).await.unwrap();
+    let summary = reconciler.run_within(9 * SECOND).await.unwrap();
     assert_eq!((summary.checks, summary.abandoned, summary.failed), (1, 0, 0), "{summary:?}");
     app.circle.clear_faults();
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
@@ -212,16 +233,55 @@ async fn run_without_an_api_key_calls_nobody_and_logs_why() {
 }
 
 #[tokio::test]
-async fn challenge_of_a_user_who_is_always_deferred_is_abandoned() {
+async fn challenge_of_a_user_who_never_rests_is_checked_before_it_is_abandoned() {
     let (app, reconciler) = Reconciler::start([]).await;
-    let old = app.create_challenge_of("user-restless").await;
-    app.advance(8 * DAY);
+    let changed = app.create_challenge_of("user-restless").await;
+    let open = app.create_challenge_of("user-restless").await;
+    app.circle.enter_pin(changed, PinEntry::right()).unwrap();
+    app.advance(9 * DAY);
     let new = app.create_challenge_of("user-restless").await;
-    app.circle.reset_call_counts();
     let summary = reconciler.run().await;
-    assert_eq!((summary.deferred, summary.abandoned, summary.circle_calls), (1, 1, 0), "{summary:?}");
-    assert_eq!(app.record(old).await["abandonedReason"], "age");
+    assert_eq!((summary.deferred, summary.settled, summary.abandoned), (0, 1, 1), "{summary:?}");
+    assert_eq!(app.record(changed).await["status"], "COMPLETE");
+    let record = app.record(open).await;
+    assert_eq!((&record["abandonedReason"], &record["abandonedAt"]), (&json!("age"), &record["checkedAt"]));
     assert!(app.record(new).await.get("nextCheckAt").is_some());
+}
+
+#[tokio::test]
+async fn error_code_of_an_expired_challenge_settles_it() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    for (user, status) in [("user-one", 400), ("user-two", 404), ("user-three", 410)] {
+        let id = app.create_challenge_of(user).await;
+        app.circle.add_fault(Fault { status: Some(status), code: Some(155_121), ..fault_of_challenge(id) });
+        app.advance(FIRST_CHECK);
+        let summary = reconciler.run().await;
+        assert_eq!((summary.settled, summary.failed), (1, 0), "{status}: {summary:?}");
+        let record = app.record(id).await;
+        let ending = ["status", "reason", "settledBy"].map(|name| text(&record, name));
+        assert_eq!(ending, ["EXPIRED", "expired", "reconcile"]);
+        assert_eq!(record["circleCode"], 155_121);
+    }
+
+    let created = app.post_challenge().send().await;
+    let id = challenge_id(created.is(201));
+    let token = text(&created.body["session"], "userToken");
+    app.circle.add_fault(Fault { status: Some(410), code: Some(155_121), ..fault_of_challenge(id) });
+    let polled = app.get_challenge(id).token(token).send().await;
+    assert_eq!(polled.is(200)["failure"]["reason"], "expired");
+    assert_eq!(app.record(id).await["settledBy"], "poll");
+}
+
+#[tokio::test]
+async fn invalid_challenge_id_means_that_circle_does_not_know_the_challenge() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let id = app.create_challenge().await;
+    app.create_challenge_of("user-one").await;
+    app.circle.add_fault(Fault { status: Some(400), code: Some(155_122), ..fault_of_challenge(id) });
+    app.advance(FIRST_CHECK);
+    let summary = reconciler.run().await;
+    assert_eq!((summary.not_found, summary.open, summary.failed), (1, 1, 0), "{summary:?}");
+    assert_eq!(app.record(id).await["notFoundAt"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -27,6 +27,10 @@ use crate::summary::{StopReason, Summary};
 /// Time reserved for the writes after the last calls to Circle. One call to the table takes 4 seconds at most.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 
+/// A check takes this long as a rule, the waits for its two turns included. One that begins later than this before the end
+/// would probably be cut short, and its session made for nothing.
+const CHECK_TIME: Duration = Duration::from_secs(3);
+
 /// The longest that Circle may take to return a challenge, the wait for its turn and retries included.
 const CHALLENGE_LIMIT: Duration = Duration::from_secs(8);
 
@@ -316,8 +320,9 @@ impl Run<'_> {
         }
     }
 
+    /// Whether nothing more is begun.
     fn has_stopped(&self) -> bool {
-        if self.is_out_of_time() {
+        if self.deadline.earlier(CHECK_TIME).remaining(&*self.function.clock).is_zero() {
             self.ledger().stop(StopReason::Time);
         }
         self.ledger().summary().stopped.is_some()

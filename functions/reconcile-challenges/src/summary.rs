@@ -33,7 +33,7 @@ pub struct Summary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The time of the invocation is used up.
+    /// The time of the invocation is used up, or there is too little left for another check.
     Time,
     /// Circle accepts no more calls from the account for now.
     RateLimited,

@@ -16,7 +16,7 @@ pub(crate) use self::circle_calls::*;
 pub(crate) use self::deployment::{Deployment, STACK_ID, SUBSCRIPTIONS};
 pub(crate) use self::dynamodb_proxy::DynamoDbProxy;
 pub(crate) use self::log::Log;
-pub(crate) use self::reconciler::{FIRST_CHECK, Reconciler};
+pub(crate) use self::reconciler::{FIRST_CHECK, Reconciler, TURN};
 pub(crate) use self::records::*;
 pub(crate) use self::request::{Request, Response};
 pub(crate) use self::waiting::{in_time, wait_until};

@@ -4,18 +4,29 @@ use std::time::Duration;
 
 use local::stack::StackOptions;
 use reconcile_challenges::{ReconcileChallenges, RunError, Summary, reconcile};
-use shared::clock::{AdjustableClock, Deadline};
+use shared::clock::{AdjustableClock, Clock, Deadline};
 
-use super::waiting::{STEP, let_time_pass_by};
-use super::{App, MINUTE, noon, owned};
+use super::waiting::{STEP, let_time_pass_by, run_ready_tasks};
+use super::{App, MINUTE, in_time, noon, owned};
 
-/// After this time the first check of a new challenge is due, and its user is no longer deferred.
-pub(crate) const FIRST_CHECK: Duration = Duration::from_secs(12 * 60);
+/// After this time the first check of a new challenge is due, and its user's session has expired, so that the check is not
+/// deferred.
+pub(crate) const FIRST_CHECK: Duration = Duration::from_secs(61 * 60);
+
+/// A step of the clock in which reconciliation makes one call to Circle, at its default pace.
+pub(crate) const TURN: Duration = Duration::from_millis(250);
 
 /// The function that reconciles challenges. What it remembers lasts from one run to the next.
 pub(crate) struct Reconciler {
     function: ReconcileChallenges,
     clock: AdjustableClock,
+}
+
+impl App {
+    /// Lets this much time pass, slowly enough for a run to make its calls.
+    pub(crate) async fn let_run_work(&self, time: Duration) {
+        let_time_pass_by(TURN, &self.clock, self.clock.sleep(time)).await;
+    }
 }
 
 impl Reconciler {
@@ -40,6 +51,30 @@ impl Reconciler {
     /// One run, with time that passes while it waits.
     pub(crate) async fn run_within(&self, limit: Duration) -> Result<Summary, RunError> {
         let_time_pass_by(STEP, &self.clock, self.reconcile(limit)).await
+    }
+
+    /// One run of at most `limit`, during which time passes in such steps. Before each step, the test does something else.
+    pub(crate) async fn run_beside(
+        &self,
+        limit: Duration,
+        step: Duration,
+        mut beside: impl AsyncFnMut(),
+    ) -> Summary {
+        let mut run = Box::pin(self.reconcile(limit));
+        in_time(async {
+            loop {
+                let beside = async {
+                    run_ready_tasks().await;
+                    beside().await;
+                };
+                tokio::select! {
+                    biased;
+                    summary = &mut run => return summary.unwrap(),
+                    () = beside => self.clock.advance(step),
+                }
+            }
+        })
+        .await
     }
 
     /// One run for which the test has to move the clock.

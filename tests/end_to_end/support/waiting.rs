@@ -51,7 +51,8 @@ pub(crate) async fn let_time_pass_by<T>(
     .await
 }
 
-async fn run_ready_tasks() {
+/// Runs every ready task, several times.
+pub(super) async fn run_ready_tasks() {
     for _ in 0..ROUNDS {
         tokio::task::yield_now().await;
     }
