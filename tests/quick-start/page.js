@@ -68,7 +68,10 @@ export function setTimeout(callback, milliseconds) {
   page.pendingWait = { callback, seconds: milliseconds / 1000 }
 }
 
-/** Lets the page's waits pass, and moves the stack's clock by as much, until the promise is settled. */
+/**
+ * Lets the page's waits pass, and moves the stack's clock by as much, until the promise is settled. Adds the waits to
+ * `waited`, in seconds.
+ */
 export async function whileTimePasses(promise, waited = []) {
   let isSettled = false
   const settled = () => { isSettled = true }
@@ -77,6 +80,7 @@ export async function whileTimePasses(promise, waited = []) {
     const { callback, seconds } = page.pendingWait
     page.pendingWait = null
     waited.push(seconds)
+    assert.ok(waited.length < 300, 'the page waits without end')
     await control('POST', '/clock/advance', { seconds })
     callback()
   }

@@ -61,6 +61,7 @@ test('the right PIN completes the challenge', limits, async () => {
   await recorded(created.challengeId, 'COMPLETE')
   frame.complete()
   // No time passes: the SDK's callback ends the wait.
+  await until(() => page.requests.length === 2)
   const challenge = await result
   assert.equal(challenge.status, 'COMPLETE')
   assert.equal(challenge.challengeId, created.challengeId)
