@@ -1,5 +1,5 @@
-// A stand-in for the page of Circle's that the Web SDK shows in a frame. It speaks the protocol of the SDK 1.1.11, and passes
-// what the user does on to the simulator. How Circle's own page behaves beyond that is not documented.
+// A stand-in for Circle's page in the Web SDK's frame. It speaks the protocol of the SDK 1.1.11, and tells the
+// simulator what the user does. Circle does not document how its own page behaves beyond that.
 
 import { control, until, window } from './page.js'
 

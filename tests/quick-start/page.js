@@ -1,5 +1,5 @@
-// A web page in jsdom, for the quick start: the variables that it expects of an app, `fetch` with CORS, and a clock that
-// moves only when a test says so.
+// A web page in jsdom, for the quick start: the variables that an app has to provide, `fetch` with CORS, and a clock
+// that moves only if a test says so.
 
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -16,7 +16,7 @@ writeFileSync(
   generated,
   `import { API_URL, CIRCLE_APP_ID, bearerToken, fetch, setTimeout } from '../page.js'\n${blocks[0]}`,
 )
-const { changePin } = await import(generated)
+const { changePin, resume } = await import(generated)
 
 const PIN = stack.pin
 const NEW_PIN = '445566'
@@ -112,7 +112,7 @@ test('a key whose challenge has ended opens no frame', limits, async () => {
   const { challengeId } = await whileTimePasses(first)
 
   page.requests = []
-  const again = await changePin(key)
+  const again = await whileTimePasses(changePin(key))
   assert.equal(again.challengeId, challengeId)
   assert.equal(again.status, 'COMPLETE')
   assert.equal(again.session, undefined)
@@ -131,6 +131,26 @@ test('a key whose challenge is open runs the same challenge', limits, async () =
   assert.equal(frame.task.challenge.challengeId, challengeId)
   await frame.enterPin(PIN, NEW_PIN)
   assert.equal((await whileTimePasses(result)).status, 'COMPLETE')
+})
+
+test('a challenge goes on after a reload, with a new session', limits, async () => {
+  const headers = { authorization: `Bearer ${stack.bearerToken}` }
+  const before = await fetch(`${API_URL}/challenges`, { method: 'POST', headers })
+  const { challengeId, session } = await before.json()
+
+  const result = resume(challengeId)
+  const frame = await openFrame()
+  assert.deepEqual(sent().slice(0, 2), ['POST /session-tokens', `GET /challenges/${challengeId}`])
+  assert.equal(frame.task.challenge.challengeId, challengeId)
+  const { userToken, encryptionKey } = await page.requests[0].response.json()
+  assert.deepEqual(frame.task.auth, { userToken, encryptionKey })
+  assert.notEqual(userToken, session.userToken)
+  await frame.enterPin(PIN, NEW_PIN)
+  assert.equal((await whileTimePasses(result)).status, 'COMPLETE')
+
+  // Once it has ended, there is nothing to go on with.
+  assert.equal((await whileTimePasses(resume(challengeId))).status, 'COMPLETE')
+  assert.equal(frames.length, 1)
 })
 
 test('a locked PIN is an error with a text for the user', limits, async () => {
