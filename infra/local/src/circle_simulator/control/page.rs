@@ -115,7 +115,12 @@ const OPERATIONS: [Operation; 36] = [
     ),
     ("POST", "/api-key/rotate", "", "replace the API key; Circle rejects the old one (401, code 4)"),
     ("GET", "/clock", "", "the simulator's time"),
-    ("POST", "/clock/advance", r#"{"seconds":1800}"#, "move the clock forward"),
+    (
+        "POST",
+        "/clock/advance",
+        r#"{"seconds":1800}"#,
+        "move the clock of the whole stack forward; countdowns in a browser still go by the browser's clock",
+    ),
     ("GET", "", "", "this page"),
 ];
 
