@@ -318,10 +318,10 @@ async fn run_keeps_its_pace_and_the_next_run_continues() {
     app.circle.reset_call_counts();
     let (mut settled, mut stopped, mut calls) = (0, Vec::new(), Vec::new());
     while settled < 25 {
-        let count = async || {
-            calls.push((app.clock.monotonic(), app.circle.call_counts().values().sum::<u64>()));
-        };
-        let summary = reconciler.run_beside(10 * SECOND, Duration::from_millis(50), count).await;
+        let mut count =
+            || calls.push((app.clock.monotonic(), app.circle.call_counts().values().sum::<u64>()));
+        let summary = reconciler.run_beside(10 * SECOND, Duration::from_millis(50), async || count()).await;
+        count();
         settled += summary.settled;
         stopped.push(summary.stopped);
         // A check that the end of the run cut short is due again.
