@@ -93,9 +93,8 @@ async fn user_id_is_the_configured_claim_as_the_gateway_writes_it() {
     };
     create_session(USER.into()).await.is(201);
     create_session(1_234_567.into()).await.is(201);
-    // A list with one name is not that name: the gateway writes `[alice]`, and Circle does not know that user.
-    let of_list = create_session(json!([USER])).await;
-    of_list.is_problem_with(404, "user_not_found", json!({ "circleCode": 155_102 }));
+    // A list with one name is not that name. The gateway writes it as `[alice]`.
+    create_session(json!([USER])).await.is_problem(403, "invalid_user_id");
 }
 
 #[tokio::test]

@@ -15,12 +15,14 @@ type CircleCodes = &'static [(i32, &'static [u16])];
 
 /// Every code in Circle's table of errors, with the status and the code of the problem that callers receive. The
 /// rows differ in their `detail`.
-const ERRORS: [(u16, &str, CircleCodes); 15] = [
+const ERRORS: [(u16, &str, CircleCodes); 16] = [
     // Without a reason.
     (502, "circle_error", &[(-1, &[400])]),
     // A malformed request.
     (502, "circle_error", &[(1, &[400]), (2, &[400, 404])]),
-    (500, "misconfigured", &[(3, &[403]), (4, &[401]), (401, &[401])]),
+    // A permission that the API key does not have, and a key that Circle rejects.
+    (500, "misconfigured", &[(3, &[403])]),
+    (500, "misconfigured", &[(4, &[401]), (401, &[401])]),
     // Something that exists already.
     (502, "circle_error", &[(155_101, &[409]), (155_106, &[409]), (155_107, &[409])]),
     (404, "user_not_found", &[(155_102, &[404])]),
@@ -62,7 +64,11 @@ async fn each_circle_error_has_its_problem() {
             ] {
                 for circle_status in *circle_statuses {
                     let message = Some("Circle's own words".into());
-                    app.circle.add_fault(Fault { message, ..error_of(call, *circle_status, *circle_code) });
+                    // A token that Circle no longer accepts is replaced once.
+                    let is_replaced = [155_103, 155_104].contains(circle_code) && call == CREATE_CHANGE_PIN;
+                    let times = if is_replaced { 2 } else { 1 };
+                    let error = error_of(call, *circle_status, *circle_code);
+                    app.circle.add_fault(Fault { message, times, ..error });
                     let response = app.let_time_pass(app.request(route).send()).await;
                     response.is_problem_with(status, code, numbers.clone());
                     row_details.insert(response.body["detail"].to_string());
@@ -85,8 +91,9 @@ async fn error_without_a_code_becomes_a_problem_by_its_status() {
     for (circle_status, status, code) in [
         (302, 502, "circle_error"),
         (400, 502, "circle_error"),
-        (401, 500, "misconfigured"),
-        (403, 502, "circle_error"),
+        // Circle rejects the user token: the API key was good enough for the calls before.
+        (401, 400, "invalid_user_token"),
+        (403, 500, "misconfigured"),
         (404, 502, "circle_error"),
         (429, 503, "circle_rate_limited"),
         (500, 503, "circle_unavailable"),
@@ -103,7 +110,7 @@ async fn error_without_a_code_becomes_a_problem_by_its_status() {
             ..fault_of(CREATE_CHANGE_PIN)
         });
         let response = app.let_time_pass(app.post_challenge().send()).await;
-        let numbers = if status == 500 { json!({}) } else { json!({ "retryAfterSeconds": 2 }) };
+        let numbers = if status <= 500 { json!({}) } else { json!({ "retryAfterSeconds": 2 }) };
         response.is_problem_with(status, code, numbers);
         app.circle.clear_faults();
     }

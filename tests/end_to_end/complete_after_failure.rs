@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
-    App, GET_CHALLENGE, KEY, Log, MINUTE, SECOND, challenge_id, expected_challenge, expected_record,
+    App, GET_CHALLENGE, KEY, Log, MINUTE, SECOND, USER, challenge_id, expected_challenge, expected_record,
     expires_at, fault_of, wait_until, with,
 };
 
@@ -13,10 +13,17 @@ fn failed(app: &App, id: Uuid, code: i32) -> Value {
     with(app.message(id, "FAILED"), error)
 }
 
+/// An app whose webhooks are lost from now on, and what is logged from now on.
+async fn start() -> (App, Log) {
+    let app = App::at_noon().await;
+    app.wait_for_webhooks(1).await;
+    app.lose_webhooks();
+    (app, Log::start())
+}
+
 #[tokio::test]
 async fn complete_replaces_a_failure() {
-    let log = Log::start();
-    let app = App::at_noon().await.without_webhooks();
+    let (app, log) = start().await;
     for (first, reason) in [("FAILED", "incorrect_pin"), ("EXPIRED", "expired")] {
         let status = json!({ "notification": { "status": first } });
         let id = app.create_challenge().await;
@@ -28,6 +35,7 @@ async fn complete_replaces_a_failure() {
         assert_eq!(app.post_webhook(&complete).await.outcome(), "applied");
         assert_eq!(app.challenge(id).await, expected_challenge(id, "COMPLETE"));
         let replaced = json!({
+            "namedUserId": USER,
             "previousStatus": first,
             "notificationId": complete["notificationId"],
             "settledBy": "webhook",
@@ -41,8 +49,7 @@ async fn complete_replaces_a_failure() {
 
 #[tokio::test]
 async fn failure_does_not_replace_complete() {
-    let log = Log::start();
-    let app = App::at_noon().await.without_webhooks();
+    let (app, log) = start().await;
     let id = app.create_challenge().await;
     let complete = app.message(id, "COMPLETE");
     assert_eq!(app.post_webhook(&complete).await.outcome(), "applied");
@@ -86,8 +93,7 @@ async fn creation_adopts_a_complete_that_replaced_a_failure() {
 /// Circle reports an expired challenge as EXPIRED when asked, and as FAILED with 155121 in its webhook.
 #[tokio::test]
 async fn two_reports_of_the_same_expiry_do_not_conflict() {
-    let log = Log::start();
-    let app = App::at_noon().await.without_webhooks();
+    let (app, log) = start().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.expire_challenge(id, Expiry::Expired).unwrap();
     let polled = app.get_challenge(id).token(&token).send().await;
@@ -115,8 +121,7 @@ async fn two_reports_of_the_same_expiry_do_not_conflict() {
 /// A poll that has read the open record meets a webhook that says something else.
 #[tokio::test]
 async fn complete_of_a_poll_replaces_a_failure_of_a_webhook_in_the_meantime() {
-    let log = Log::start();
-    let app = App::at_noon().await.without_webhooks();
+    let (app, log) = start().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     let delayed = Fault { delay_ms: 1000, ..fault_of(GET_CHALLENGE) };

@@ -56,6 +56,7 @@ async fn creation_adopts_the_record_of_an_earlier_webhook() {
         "requestedAtMs": (NOON.unix_timestamp() + 60) * 1000,
         "expiresAt": expires_at(60),
         "nextCheckAt": NOON.unix_timestamp() + 60 + 600,
+        "namedUserId": USER,
         "notificationId": record["notificationId"],
     });
     assert_eq!(app.record(id).await, with(expected_record(id, "IN_PROGRESS"), adopted));
@@ -78,6 +79,7 @@ async fn creation_adopts_the_record_of_an_earlier_final_webhook() {
         "requestedAt": "2026-01-01T12:01:00Z",
         "requestedAtMs": (NOON.unix_timestamp() + 60) * 1000,
         "expiresAt": expires_at(60),
+        "namedUserId": USER,
         "notificationId": record["notificationId"],
     });
     let record = with(with(expected_record(id, "COMPLETE"), settled), adopted);
@@ -121,7 +123,7 @@ async fn challenge_of_another_app_on_the_same_account_is_hidden() {
         assert_eq!(app.circle.send_notification("challenges.changePin", &notification, None), 1);
         app.wait_for_webhook(id, status, 200).await;
         let settled_by = if status == "COMPLETE" { json!("webhook") } else { Value::Null };
-        let expected = json!({ "userId": user, "settledBy": settled_by });
+        let expected = json!({ "userId": user, "namedUserId": user, "settledBy": settled_by });
         assert_eq!(app.record(id).await, with(unrequested_record(&app, id, status), expected));
         is_hidden(&app, id).await;
     }
@@ -175,6 +177,7 @@ fn unrequested_record(app: &App, id: Uuid, status: &str) -> Value {
         "openShard": null,
         "nextCheckAt": null,
         "expiresAt": NOON.unix_timestamp() + 7 * 86_400,
+        "namedUserId": USER,
         "notificationId": app.last_notification(),
     });
     with(expected_record(id, status), unrequested)

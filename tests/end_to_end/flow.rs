@@ -81,6 +81,7 @@ async fn is_reported(app: &App, id: Uuid, record: Value, updated_at: &str, secon
         "updatedAt": updated_at,
         "checkedAt": updated_at,
         "expiresAt": expires_at(seconds),
+        "namedUserId": USER,
         "notificationId": app.last_notification(),
     });
     assert_eq!(app.record(id).await, with(record, stored));

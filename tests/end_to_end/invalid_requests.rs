@@ -152,9 +152,13 @@ async fn user_token_that_circle_rejects_is_rejected() {
     let forged = format!("{signed}.{}", "A".repeat(342));
     let response = app.post_challenge().token(&forged).send().await;
     response.is_problem_with(400, "invalid_user_token", json!({ "circleCode": 155_105 }));
+    assert!(app.circle.challenges().is_empty());
+    let polled = app.get_challenge(app.create_challenge().await).token(&forged).send().await;
+    assert_eq!(polled.is(200)["checkError"]["code"], "invalid_user_token");
+    // A token that Circle no longer knows has expired. It is replaced.
     app.circle.forget_user_tokens(USER);
-    let response = app.post_challenge().token(&token).send().await;
-    response.is_problem_with(400, "invalid_user_token", json!({ "circleCode": 155_103 }));
+    let created = app.post_challenge().token(&token).send().await;
+    assert_ne!(text(&created.is(201)["session"], "userToken"), token);
 }
 
 #[tokio::test]

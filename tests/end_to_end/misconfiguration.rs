@@ -108,8 +108,10 @@ async fn api_key_of_the_other_environment_is_never_used() {
     for route in ROUTES {
         app.request(route).send().await.is_problem(500, "misconfigured");
     }
-    let named = log.count(&["misconfigured", API_KEY_SECRET, "CIRCLE_ENVIRONMENT", "TEST", "LIVE"]);
-    assert_eq!(named, 3, "{}", log.text());
+    // The test message of the subscription needs the key too, and Circle sends it again.
+    let texts = ["misconfigured", API_KEY_SECRET, "CIRCLE_ENVIRONMENT", "TEST", "LIVE"];
+    let of_webhooks = log.count(&[&texts[..], &["public key"]].concat());
+    assert_eq!(log.count(&texts) - of_webhooks, 3, "{}", log.text());
     assert_eq!(log.count(&[app.circle.api_key().rsplit(':').next().unwrap()]), 0);
     assert_eq!([CREATE_SESSION, GET_USER_BY_ID].map(|call| app.circle.call_count(call)), [0, 0]);
 }
