@@ -345,6 +345,18 @@ def test_throttling_and_access_logs(deployed):
     assert not any(re.search("header|claims|path|userAgent|query", name, re.IGNORECASE) for name in logged)
 
 
+def test_default_throttles_are_those_of_the_local_api(template, facts):
+    http_api = template["Resources"]["HttpApi"]["Properties"]
+
+    def default(value):
+        return template["Parameters"][value["Ref"]]["Default"] if isinstance(value, dict) else value
+
+    for throttle in facts["throttles"]:
+        settings = http_api["RouteSettings"].get(throttle["routeKey"], http_api["DefaultRouteSettings"])
+        found = [default(settings[f"Throttling{name}Limit"]) for name in ["Rate", "Burst"]]
+        assert found == [throttle["rate"], throttle["burst"]], throttle["routeKey"]
+
+
 def test_only_the_schedule_repeats_a_reconciliation_run(deployed):
     schedule = deployed["ReconcileChallengesFunctionEveryFiveMinutes"]["Properties"]
     assert schedule["ScheduleExpression"] == "rate(5 minutes)"
