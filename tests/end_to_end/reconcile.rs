@@ -328,8 +328,12 @@ async fn run_keeps_its_pace_and_the_next_run_continues() {
         app.advance(6 * MINUTE);
     }
     for (time, count) in &calls {
-        let second_before = calls.iter().rfind(|(earlier, _)| *earlier + SECOND <= *time);
-        assert!(count - second_before.map_or(0, |(_, count)| *count) <= 3, "at {time:?}: {calls:?}");
+        for seconds in [1, 3] {
+            let before = calls.iter().rfind(|(earlier, _)| *earlier + seconds * SECOND <= *time);
+            let made = count - before.map_or(0, |(_, count)| *count);
+            // On a busy machine, a call may arrive a step of the clock later than it was sent.
+            assert!(made <= u64::from(3 * seconds + 1), "{made} calls in {seconds} s at {time:?}: {calls:?}");
+        }
     }
     assert!(stopped.len() > 2, "{stopped:?}");
     assert_eq!(stopped.pop(), Some(None));
