@@ -79,6 +79,10 @@ async fn get_challenge(
     let mut next_poll = None;
     let (record, problem) = match token.filter(|_| !record.status.is_final()) {
         None => (record, None),
+        // An expired token would only use up the user's limit, and the claim that lets other callers ask.
+        Some(token) if token.expires_at().is_some_and(|at| at <= now) => {
+            (record, Some(Problem::new(Cause::UserTokenExpired)))
+        }
         Some(token) => match function.api.admit_poll(&user).await {
             Ok(None) => poll(function, record, &token, deadline).await,
             Ok(at) => {
@@ -134,10 +138,6 @@ async fn poll(
     deadline: Deadline,
 ) -> (Challenge, Option<Problem>) {
     let clock = &*function.api.clock;
-    // An expired token would only use up the claim, and so keep other callers from asking.
-    if token.expires_at().is_some_and(|at| at <= clock.now()) {
-        return (record, Some(Problem::new(Cause::UserTokenExpired)));
-    }
     let asked = timeout(clock, POLL_TIMEOUT, ask_circle(function, &record, token, deadline)).await;
     match asked.unwrap_or_else(|late| Err(late.into())) {
         Ok(newer) => (newer.unwrap_or(record), None),

@@ -41,6 +41,9 @@ pub const FIRST_CHECK: Duration = Duration::from_secs(10 * 60);
 /// The least time between two calls to Circle about one challenge by polling callers.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
+/// How far ahead of now the last poll may be. A later one comes from a clock that was ahead, and is ignored.
+const CLOCK_ERROR: Duration = Duration::from_secs(60);
+
 /// Partitions of the sparse index. It cannot change, because records carry their shard.
 pub const OPEN_SHARDS: u8 = 8;
 
@@ -245,7 +248,10 @@ impl ChallengeStore {
             .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .value(":before", number(milliseconds(now - POLL_INTERVAL)))
-            .condition("#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before)");
+            .value(":ahead", number(milliseconds(now + CLOCK_ERROR)))
+            .condition(
+                "#rank < :final AND (attribute_not_exists(polledAt) OR polledAt <= :before OR polledAt > :ahead)",
+            );
         Ok(match self.claim(claim).await? {
             Written::Yes(_) => PollClaim::Granted,
             Written::No(item) if item.is_empty() => PollClaim::Denied(None),

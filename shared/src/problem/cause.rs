@@ -245,11 +245,11 @@ impl Cause {
             ),
             Self::StorageUnavailable => (
                 Code::StorageUnavailable,
-                "The challenge's record cannot be reached. Retry, with the same Idempotency-Key if there was one.",
+                "A table of the service cannot be reached. Retry, with the same Idempotency-Key if there was one.",
             ),
             Self::RecordUnreadable => (
                 Code::Internal,
-                "The challenge's record cannot be read. The service's operator finds the cause in the log.",
+                "An item of a table cannot be read. The service's operator finds the cause in the log.",
             ),
             Self::ApiKeyUnavailable => (
                 Code::ApiKeyUnavailable,
