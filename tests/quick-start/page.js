@@ -43,7 +43,7 @@ export async function control(method, path, body) {
 }
 
 /** `fetch` through jsdom's XMLHttpRequest, because that obeys CORS, while the `fetch` of Node.js does not. */
-export async function fetch(url, { method, headers }) {
+export async function fetch(url, { method, headers, body }) {
   if (page.isOffline) throw new TypeError('Failed to fetch')
   const request = new window.XMLHttpRequest()
   request.open(method, url)
@@ -51,7 +51,7 @@ export async function fetch(url, { method, headers }) {
   await new Promise((resolve, reject) => {
     request.onload = resolve
     request.onerror = () => reject(new TypeError('Failed to fetch'))
-    request.send()
+    request.send(body)
   })
   const lines = request.getAllResponseHeaders().trim().split('\r\n')
   const response = new Response(request.response, {
