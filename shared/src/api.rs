@@ -85,7 +85,8 @@ impl Api {
         }
     }
 
-    /// Counts a poll of the user that will call Circle. Returns when the next poll will be allowed if this one is not.
+    /// Counts a poll of the user that will call Circle. Returns `None` if the poll is allowed, else when the next one will
+    /// be.
     ///
     /// # Errors
     /// `user_blocked`, or if the table cannot be reached.

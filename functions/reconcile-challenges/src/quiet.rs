@@ -1,4 +1,4 @@
-//! The time for which Circle wants not to be called.
+//! The time during which Circle asks not to be called.
 
 use std::time::Duration;
 

@@ -27,8 +27,8 @@ use crate::summary::{StopReason, Summary};
 /// Time reserved for the writes after the last calls to Circle. One call to the table takes 4 seconds at most.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 
-/// A check takes this long as a rule, the waits for its two turns included. One that begins later than this before the end
-/// would probably be cut short, and its session made for nothing.
+/// How long a check usually takes, including the waits for its two turns. No check begins with less time left, because the
+/// end of the run would probably cut it short after it has created a session.
 const CHECK_TIME: Duration = Duration::from_secs(3);
 
 /// The longest that Circle may take to return a challenge, the wait for its turn and retries included.
@@ -46,11 +46,11 @@ pub struct ReconcileChallenges {
     rate_limits: RateLimits,
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<Random>,
-    /// How many users are checked at once, and how many unknown challenges are resolved at once: as many as the calls to
+    /// How many users are checked at once, and how many unknown challenges are resolved at once. It equals the calls to
     /// Circle in a second. More would only wait for their turn, and fewer could not keep the pace if a call takes a second.
     concurrency: usize,
     policy: Policy,
-    /// For how long Circle wants not to be called.
+    /// How long Circle asks not to be called.
     quiet: Mutex<Option<Quiet>>,
 }
 

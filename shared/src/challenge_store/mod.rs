@@ -259,7 +259,7 @@ impl ChallengeStore {
         })
     }
 
-    /// Records that Circle knows the challenge and still says what the record says. One call.
+    /// Records that Circle knows the challenge and says nothing newer than the record. One call.
     ///
     /// # Errors
     /// If the table cannot be reached.

@@ -22,7 +22,7 @@ impl Pace {
         Self { interval, next: Mutex::default() }
     }
 
-    /// Waits for the next turn. A wait that is given up takes no turn.
+    /// Waits for the next turn. A cancelled wait takes no turn.
     pub(super) async fn turn(&self, clock: &dyn Clock) {
         let mut next = self.next.lock().await;
         clock.sleep(next.saturating_sub(clock.monotonic())).await;

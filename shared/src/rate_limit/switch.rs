@@ -19,7 +19,7 @@ const LIFETIME: Duration = Duration::from_secs(30);
 pub struct Switch(Mutex<Option<(Moment, bool)>>);
 
 impl Switch {
-    /// Whether new challenges are stopped, as known for at most 30 seconds. One call at most.
+    /// Whether new challenges are stopped. The result may be up to 30 seconds old. One call at most.
     ///
     /// # Errors
     /// If the table cannot be reached.
