@@ -85,8 +85,8 @@ impl Api {
         }
     }
 
-    /// Counts a poll of the user that will call Circle. Returns `None` if the poll is allowed, else when the next one will
-    /// be.
+    /// Counts a poll of the user that will call Circle. Returns `None` if the poll is allowed, else the time of the next
+    /// one.
     ///
     /// # Errors
     /// `user_blocked`, or if the table cannot be reached.

@@ -81,7 +81,7 @@ pub(crate) enum NotFoundVerdict {
 }
 
 impl Ledger {
-    /// A new run. If Circle still wants not to be called, the run has stopped already.
+    /// A new run. If a wait that Circle asked for is not over, the run has stopped already.
     pub(crate) fn new(quiet: Option<Quiet>, clock: &dyn Clock) -> Self {
         let mut ledger = Self { quiet, ..Self::default() };
         if quiet.is_some_and(|quiet| !quiet.remaining(clock).is_zero()) {
@@ -195,7 +195,7 @@ impl Ledger {
         self.summary
     }
 
-    /// For how long Circle wants not to be called.
+    /// How long Circle asks not to be called.
     pub(crate) fn quiet(&self) -> Option<Quiet> {
         self.quiet
     }
