@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambda_http::{Body, Request, Response};
 use time::OffsetDateTime;
@@ -79,7 +80,8 @@ impl Api {
         match self.rate_limits.count_call(user, self.calls, hands_out_session).await? {
             RateLimit::Allowed => Ok(()),
             RateLimit::Exceeded { until } => {
-                Err(Problem::new(Cause::TooManyRequests).retry_at(until, self.clock.now()))
+                let wait = Duration::try_from(until - self.clock.now()).unwrap_or_default();
+                Err(Problem::new(Cause::TooManyRequests).retry_after(wait))
             }
             RateLimit::Blocked => Err(Problem::new(Cause::UserBlocked)),
         }

@@ -24,6 +24,11 @@ pub enum ChallengeType {
 }
 
 impl ChallengeType {
+    /// Reads Circle's name in any case; `None` for a type that this service does not create.
+    pub(crate) fn read(name: &str) -> Option<Self> {
+        name.to_ascii_uppercase().parse().ok()
+    }
+
     /// Circle's name.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -291,5 +296,7 @@ mod tests {
             assert_eq!(name.parse::<ChallengeType>().unwrap().as_str(), name);
         }
         assert!("SET_PIN".parse::<ChallengeType>().is_err());
+        assert_eq!(ChallengeType::read("Change_Pin"), Some(ChallengeType::ChangePin));
+        assert_eq!(ChallengeType::read("SET_PIN"), None);
     }
 }

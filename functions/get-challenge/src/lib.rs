@@ -158,7 +158,7 @@ async fn ask_circle(
         return Ok(record);
     }
     let report = function.api.circle.challenge(record, token, ReportSource::Poll, deadline).await?;
-    let Some(report) = report else { return Ok(None) };
+    let report = report.ok_or_else(|| Problem::new(Cause::CircleUnreadable))?;
     let newer = if report.status.rank() > record.status.rank() {
         function.challenges.apply(&report).await?.record
     } else {

@@ -64,7 +64,7 @@ impl ChallengeStore {
     /// consistent: a challenge may appear, or show a new status, a moment late. One call.
     ///
     /// # Errors
-    /// If the table cannot be reached, or a record is not readable.
+    /// If the table cannot be reached.
     pub async fn requested_by(
         &self,
         user: &UserId,
@@ -90,10 +90,20 @@ impl ChallengeStore {
             .limit(limit.into());
         let output = query.send().await.map_err(|error| unavailable("Query", error))?;
         Ok(Page {
-            challenges: output.items.unwrap_or_default().iter().map(challenge).collect::<Result<_, _>>()?,
+            challenges: output.items.unwrap_or_default().iter().filter_map(readable).collect(),
             next: output.last_evaluated_key.as_ref().map(cursor).transpose()?,
         })
     }
+}
+
+/// The record of an item. An item that cannot be read is logged, so that it does not hide the others.
+fn readable(item: &Item) -> Option<Challenge> {
+    let record = challenge(item);
+    if let Err(error) = &record {
+        let challenge_id = item.get("challengeId").and_then(|id| id.as_s().ok());
+        tracing::error!(challenge_id, %error, "a record of the list cannot be read");
+    }
+    record.ok()
 }
 
 fn cursor(key: &Item) -> Result<Cursor, StoreError> {

@@ -206,7 +206,7 @@ impl Circle {
         };
         let challenge_type = match found["type"].as_str() {
             None | Some("") => Some(challenge.challenge_type),
-            Some(name) => name.parse().ok(),
+            Some(name) => ChallengeType::read(name),
         };
         Ok(challenge_type
             .and_then(|challenge_type| Report::read(challenge.id, challenge_type, &found, source, None)))

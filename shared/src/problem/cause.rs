@@ -175,7 +175,7 @@ impl Cause {
             ),
             Self::TooManyChallenges => (
                 Code::TooManyChallenges,
-                "The user has created as many challenges as one user may in an hour. Wait until the next hour. Earlier requests can still be retried with their Idempotency-Key.",
+                "The user has created as many challenges as one user may in an hour. Wait until the next hour. Requests of this hour can still be retried with their Idempotency-Key.",
             ),
             Self::TooManyRequests => (
                 Code::TooManyRequests,
@@ -269,7 +269,7 @@ impl Cause {
             ),
             Self::AddressNotAllowed => (
                 Code::Misconfigured,
-                "Circle rejects the call without a reason. Its operator has to check the IP allowlist of the Circle API key.",
+                "Circle rejects the call without a reason. The service's operator has to check the IP allowlist of the Circle API key.",
             ),
             Self::Timeout => (
                 Code::Timeout,

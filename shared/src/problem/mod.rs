@@ -43,11 +43,16 @@ impl Problem {
         }
     }
 
+    /// The time after which a retry makes sense.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// The instant from which a retry makes sense.
     pub fn retry_at(mut self, instant: OffsetDateTime, now: OffsetDateTime) -> Self {
         self.retry_at = Some(instant);
-        self.retry_after = Some(Duration::try_from(instant - now).unwrap_or_default());
-        self
+        self.retry_after(Duration::try_from(instant - now).unwrap_or_default())
     }
 
     /// When a lock opens, which is also when a retry makes sense.

@@ -41,9 +41,9 @@ impl Notification {
             (None | Some(""), "changePin") => ChallengeType::ChangePin,
             (None | Some(""), "restorePin") => ChallengeType::RestorePin,
             (None | Some(""), _) => return Err(UnreadableNotification("type")),
-            (Some(name), _) => match name.parse() {
-                Ok(challenge_type) => challenge_type,
-                Err(_) => return Ok(Self::Other),
+            (Some(name), _) => match ChallengeType::read(name) {
+                Some(challenge_type) => challenge_type,
+                None => return Ok(Self::Other),
             },
         };
         let id = notification["id"]
@@ -118,6 +118,12 @@ mod tests {
         assert_eq!(read.status, Status::Complete);
         assert_eq!((read.user_id, read.error_code, read.error_message), (None, None, None));
         assert!(read.correlation_ids.is_empty());
+        let lower_case =
+            report(parse("challenges.x", json!({ "id": ID, "type": "change_pin", "status": "complete" })));
+        assert_eq!(
+            (lower_case.challenge_type, lower_case.status),
+            (ChallengeType::ChangePin, Status::Complete)
+        );
         let new = report(parse("challenges.changePin", json!({ "id": ID, "type": "", "status": "PAUSED" })));
         assert_eq!(new.status, Status::Unknown("PAUSED".into()));
     }
