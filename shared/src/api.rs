@@ -1,15 +1,14 @@
 //! What every function that callers reach shares.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_http::{Body, Request, Response};
+use lambda_http::Request;
 use time::OffsetDateTime;
 
 use crate::boundary::Boundary;
 use crate::circle::Circle;
-use crate::clock::{Clock, Deadline};
+use crate::clock::Clock;
 use crate::config::{self, CircleSettings, SettingError};
 use crate::identity;
 use crate::platform::Platform;
@@ -27,7 +26,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// The limits per user.
     pub rate_limits: RateLimits,
-    boundary: Boundary,
+    /// Turns the work on a request into a response.
+    pub boundary: Boundary,
     user_id_claim: String,
     calls: Bucket,
 }
@@ -98,20 +98,5 @@ impl Api {
             RateLimit::Exceeded { until } => Ok(Some(until)),
             RateLimit::Blocked => Err(Problem::new(Cause::UserBlocked)),
         }
-    }
-
-    /// Responds to a request, as [`Boundary::respond`] does.
-    ///
-    /// # Errors
-    /// Never: a failure is a response too.
-    pub async fn respond<W>(
-        &self,
-        request: &Request,
-        work: impl FnOnce(Deadline) -> W,
-    ) -> Result<Response<Body>, Infallible>
-    where
-        W: Future<Output = Result<Response<Body>, Problem>>,
-    {
-        self.boundary.respond(request, work).await
     }
 }

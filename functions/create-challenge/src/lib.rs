@@ -68,7 +68,7 @@ impl CreateChallenge {
 /// # Errors
 /// Never: a failure is a response too.
 pub async fn handle(function: &CreateChallenge, request: Request) -> Result<Response<Body>, Infallible> {
-    function.api.respond(&request, |deadline| create_challenge(function, &request, deadline)).await
+    function.api.boundary.respond(&request, |deadline| create_challenge(function, &request, deadline)).await
 }
 
 async fn create_challenge(

@@ -14,7 +14,7 @@ use shared::response;
 /// # Errors
 /// Never: a failure is a response too.
 pub async fn handle(api: &Api, request: Request) -> Result<Response<Body>, Infallible> {
-    api.respond(&request, |deadline| create_token(api, &request, deadline)).await
+    api.boundary.respond(&request, |deadline| create_token(api, &request, deadline)).await
 }
 
 async fn create_token(api: &Api, request: &Request, deadline: Deadline) -> Result<Response<Body>, Problem> {

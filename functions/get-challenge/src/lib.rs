@@ -54,6 +54,7 @@ impl GetChallenge {
 pub async fn handle(function: &GetChallenge, request: Request) -> Result<Response<Body>, Infallible> {
     function
         .api
+        .boundary
         .respond(&request, async |deadline| match request::path_parameter(&request, "challengeId") {
             Some(challenge_id) => get_challenge(function, &request, challenge_id, deadline).await,
             None => list::challenges(function, &request).await,

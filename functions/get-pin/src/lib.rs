@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 /// # Errors
 /// Never: a failure is a response too.
 pub async fn handle(api: &Api, request: Request) -> Result<Response<Body>, Infallible> {
-    api.respond(&request, |deadline| get_pin(api, &request, deadline)).await
+    api.boundary.respond(&request, |deadline| get_pin(api, &request, deadline)).await
 }
 
 async fn get_pin(api: &Api, request: &Request, deadline: Deadline) -> Result<Response<Body>, Problem> {

@@ -2,10 +2,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-};
-use dynoxide::Database;
+use aws_sdk_dynamodb::types::AttributeValue;
 use shared::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
 use shared::challenge_store::{ApplyOutcome, ChallengeStore, PollClaim};
 use shared::circle_code::CircleCode;
@@ -13,10 +10,9 @@ use shared::clock::AdjustableClock;
 use shared::dynamodb::StoreError;
 use shared::random::Random;
 use shared::user_id::UserId;
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::support::{NOON, platform};
+use crate::support::{NOON, platform, table};
 
 const TABLE: &str = "challenges";
 const DAY: i64 = 24 * 3600;
@@ -30,25 +26,8 @@ struct Table {
 
 impl Table {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
         let clock = AdjustableClock::frozen(NOON);
-        let platform = platform(&url, clock.clone()).await;
-        let client = Client::new(&platform.aws);
-        let key = KeySchemaElement::builder().attribute_name("challengeId").key_type(KeyType::Hash);
-        let attribute = AttributeDefinition::builder()
-            .attribute_name("challengeId")
-            .attribute_type(ScalarAttributeType::S);
-        client
-            .create_table()
-            .table_name(TABLE)
-            .billing_mode(BillingMode::PayPerRequest)
-            .key_schema(key.build().unwrap())
-            .attribute_definitions(attribute.build().unwrap())
-            .send()
-            .await
-            .unwrap();
+        let (platform, client) = table(TABLE, "challengeId", &clock).await;
         Self { store: ChallengeStore::new(&platform, TABLE.into()), client, clock }
     }
 

@@ -1,16 +1,12 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-};
-use dynoxide::Database;
+use aws_sdk_dynamodb::types::AttributeValue;
 use shared::clock::{AdjustableClock, Clock};
 use shared::rate_limit::{Bucket, RateLimit, RateLimits};
 use shared::user_id::UserId;
-use tokio::net::TcpListener;
 
-use crate::support::{NOON, platform};
+use crate::support::{NOON, table};
 
 const TABLE: &str = "rate-limits";
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,24 +19,8 @@ struct Table {
 
 impl Table {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
         let clock = AdjustableClock::frozen(NOON);
-        let platform = platform(&url, clock.clone()).await;
-        let client = Client::new(&platform.aws);
-        let key = KeySchemaElement::builder().attribute_name("limitKey").key_type(KeyType::Hash);
-        let attribute =
-            AttributeDefinition::builder().attribute_name("limitKey").attribute_type(ScalarAttributeType::S);
-        client
-            .create_table()
-            .table_name(TABLE)
-            .billing_mode(BillingMode::PayPerRequest)
-            .key_schema(key.build().unwrap())
-            .attribute_definitions(attribute.build().unwrap())
-            .send()
-            .await
-            .unwrap();
+        let (platform, client) = table(TABLE, "limitKey", &clock).await;
         Self { limits: RateLimits::new(&platform, TABLE.into()), client, clock }
     }
 

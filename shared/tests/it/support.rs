@@ -2,11 +2,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use aws_config::Region;
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use dynoxide::Database;
 use serde_json::{Value, json};
 use shared::circle::Circle;
 use shared::clock::{AdjustableClock, Clock, Deadline};
@@ -145,4 +150,25 @@ async fn respond(
 /// The deadline that functions give a request.
 pub(crate) fn deadline(clock: &AdjustableClock) -> Deadline {
     Deadline::after(clock, std::time::Duration::from_secs(8))
+}
+
+/// A new table in an embedded DynamoDB, with a partition key of text, and a platform that reaches it.
+pub(crate) async fn table(name: &str, key: &str, clock: &AdjustableClock) -> (Platform, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
+    let platform = platform(&url, clock.clone()).await;
+    let client = Client::new(&platform.aws);
+    let attribute = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S);
+    let key = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash);
+    client
+        .create_table()
+        .table_name(name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(key.build().unwrap())
+        .attribute_definitions(attribute.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    (platform, client)
 }
