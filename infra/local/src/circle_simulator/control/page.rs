@@ -10,7 +10,7 @@ use crate::circle_simulator::dates::timestamp;
 /// Method, path below `/control`, example body, and effect.
 type Operation = (&'static str, &'static str, &'static str, &'static str);
 
-const OPERATIONS: [Operation; 36] = [
+const OPERATIONS: [Operation; 38] = [
     ("GET", "/users", "", "all users"),
     ("GET", "/users/USER", "", "one user"),
     (
@@ -54,6 +54,12 @@ const OPERATIONS: [Operation; 36] = [
     (
         "PATCH",
         "/knobs",
+        r#"{"loseWebhooks":50}"#,
+        "lose the next webhooks; a challenge sends one when it is created and one for each change of its status",
+    ),
+    (
+        "PATCH",
+        "/knobs",
         r#"{"rateLimits":"SHARED","rateLimitsRetryAfter":true}"#,
         "reject calls beyond Circle's published rate limits (429); PER_CALL counts each call by itself, OFF ends it",
     ),
@@ -70,6 +76,12 @@ const OPERATIONS: [Operation; 36] = [
         "/faults",
         r#"{"method":"PUT","path":"/v1/w3s/user/pin","times":2,"status":429,"retryAfter":"1"}"#,
         "a fault for the next matching calls: status, code, message, body, headers, retryAfter, delayMs, drop, reset, cutAfterBytes, afterEffect",
+    ),
+    (
+        "POST",
+        "/faults",
+        r#"{"status":503,"times":1000}"#,
+        "Circle is down until the faults are removed; without a path and a method, a fault matches every call",
     ),
     (
         "POST",
@@ -119,7 +131,7 @@ const OPERATIONS: [Operation; 36] = [
         "POST",
         "/clock/advance",
         r#"{"seconds":1800}"#,
-        "move the clock of the whole stack forward; countdowns in a browser still go by the browser's clock",
+        "move the clock of the whole stack forward; countdowns in a browser still go by the browser's clock; reconciliation checks a challenge whose webhook was lost once the user's last session is an hour old",
     ),
     ("GET", "", "", "this page"),
 ];
