@@ -89,12 +89,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_that_is_given_up_takes_no_turn() {
+    async fn a_cancelled_wait_takes_no_turn() {
         let (pace, clock) = (Pace::per_second(4), clock());
         pace.turn(&clock).await;
-        let mut given_up = pace.turn(&clock).boxed();
-        assert!(poll!(&mut given_up).is_pending());
-        drop(given_up);
+        let mut cancelled = pace.turn(&clock).boxed();
+        assert!(poll!(&mut cancelled).is_pending());
+        drop(cancelled);
         clock.advance(250 * MILLISECOND);
         assert!(poll!(pace.turn(&clock).boxed()).is_ready());
     }
