@@ -1,6 +1,10 @@
-//! Who is calling: from the verified claim to the Circle user id.
+//! Who is calling, and when they signed in: from the verified claims.
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use lambda_http::Request;
+use time::OffsetDateTime;
 
 use crate::problem::{Cause, Problem};
 use crate::request;
@@ -14,14 +18,37 @@ use crate::user_id::UserId;
 /// `unauthenticated` if the event has no verified claims, `invalid_user_id` if the claim is missing or cannot be a Circle
 /// user id.
 pub fn caller(request: &Request, claim: &str) -> Result<UserId, Problem> {
-    let authorizer = request::context(request).and_then(|context| context.authorizer.as_ref());
-    let jwt = authorizer.and_then(|authorizer| authorizer.jwt.as_ref());
-    let jwt = jwt.ok_or_else(|| Problem::new(Cause::Unauthenticated))?;
+    let claims = claims(request).ok_or_else(|| Problem::new(Cause::Unauthenticated))?;
     // API Gateway writes a claim that is a list as `[a b]`, which names no single user.
     let is_list = |value: &&String| value.starts_with('[') && value.ends_with(']');
-    let value = jwt.claims.get(claim).filter(|value| !is_list(value));
+    let value = claims.get(claim).filter(|value| !is_list(value));
     let user_id = value.and_then(|value| value.parse().ok());
     user_id.ok_or_else(|| Problem::new(Cause::InvalidUserId))
+}
+
+/// How far the issuer's clock may be from this one.
+const CLOCK_ERROR: Duration = Duration::from_secs(30);
+
+/// Checks that the user signed in at most `max_age` ago. The claim `auth_time` says when that was, in seconds since the
+/// epoch (OpenID Connect Core 1.0, section 2).
+///
+/// # Errors
+/// `sign_in_required` if the sign-in is older or in the future, or if the claim is missing or not a number.
+pub fn check_sign_in(request: &Request, max_age: Duration, now: OffsetDateTime) -> Result<(), Problem> {
+    let claim = claims(request).and_then(|claims| claims.get("auth_time"));
+    // It may have a fraction, like every time in a JWT (RFC 7519, section 2).
+    let signed_in_at = claim.and_then(|seconds| seconds.parse::<f64>().ok());
+    let age = signed_in_at.map(|at| now.unix_timestamp_nanos() as f64 / 1e9 - at);
+    let allowed = -CLOCK_ERROR.as_secs_f64()..=(max_age + CLOCK_ERROR).as_secs_f64();
+    if age.is_some_and(|age| allowed.contains(&age)) {
+        return Ok(());
+    }
+    Err(Problem::new(Cause::SignInRequired).max_sign_in_age(max_age))
+}
+
+/// The claims that API Gateway's JWT authorizer verified.
+fn claims(request: &Request) -> Option<&HashMap<String, String>> {
+    Some(&request::context(request)?.authorizer.as_ref()?.jwt.as_ref()?.claims)
 }
 
 /// The caller's own `X-User-Token`, if one was sent.

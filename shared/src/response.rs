@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Response};
 use serde::Serialize;
@@ -70,6 +70,10 @@ pub fn problem(problem: &Problem, request_id: &str, now: OffsetDateTime) -> Resp
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if let Some(seconds) = retry_after_seconds {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(challenge) = problem.www_authenticate() {
+        let challenge = HeaderValue::try_from(challenge).expect("the challenge is printable ASCII");
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     response
 }

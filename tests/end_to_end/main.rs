@@ -24,6 +24,7 @@ mod outages; // what happens during an outage, and how the service recovers
 mod pin; // the state of a PIN, as apps see it
 mod polling; // status requests that ask Circle
 mod rate_limit; // how many challenges a user can create
+mod recent_sign_in; // how long ago a user who restores a PIN may have signed in
 mod reconcile; // what a reconciliation run checks, stores and abandons
 mod reconcile_failures; // runs during an outage, at a rate limit, or with challenges that cannot be checked
 mod reconcile_scale; // runs with many challenges

@@ -13,7 +13,7 @@ use lambda_http::http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::api::{Api, Sessions};
-use shared::challenge::Challenge;
+use shared::challenge::{Challenge, ChallengeType};
 use shared::challenge_store::ChallengeStore;
 use shared::challenge_view::{self, ChallengeView};
 use shared::circle::{CircleIdempotencyKey, IdempotencyKey, Session};
@@ -37,6 +37,7 @@ pub struct CreateChallenge {
     switch: Switch,
     challenges_per_hour: u32,
     retention: Duration,
+    restore_max_sign_in_age: Option<Duration>,
     random: Arc<Random>,
 }
 
@@ -53,6 +54,7 @@ impl CreateChallenge {
             switch: Switch::default(),
             challenges_per_hour: config::challenges_per_hour(environment)?,
             retention: config::challenge_retention(environment)?,
+            restore_max_sign_in_age: config::restore_max_sign_in_age(environment)?,
             random: Arc::clone(&platform.random),
         })
     }
@@ -80,6 +82,9 @@ async fn create_challenge(
     let challenge_type = body::challenge_type(request)?;
     let callers_key = idempotency_key(request)?;
     let callers_token = identity::user_token(request, &user)?;
+    if let (ChallengeType::RestorePin, Some(max_age)) = (challenge_type, function.restore_max_sign_in_age) {
+        identity::check_sign_in(request, max_age, function.api.clock.now())?;
+    }
 
     let key = match callers_key {
         Some(callers_key) => CircleIdempotencyKey::derive(&user, challenge_type, callers_key),

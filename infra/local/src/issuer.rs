@@ -113,6 +113,7 @@ impl Signer {
             "sub": subject,
             "aud": audience,
             "iat": now.unix_timestamp(),
+            "auth_time": now.unix_timestamp(),
             "exp": (now + expires_in).unix_timestamp(),
         })
     }
@@ -228,6 +229,7 @@ mod tests {
                 "sub": "user-12345",
                 "aud": "app",
                 "iat": 1767268800,
+                "auth_time": 1767268800,
                 "exp": 1767272400,
             })
         );

@@ -44,6 +44,8 @@ const CIRCLE_ENVIRONMENT: Setting =
     text("CIRCLE_ENVIRONMENT", "TEST or LIVE, or unset to accept an API key for either");
 const USER_ID_CLAIM: Setting =
     Setting { default: Some("sub"), ..text("USER_ID_CLAIM", "the name of a claim") };
+const RESTORE_MAX_SIGN_IN_AGE_MINUTES: Setting =
+    number("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "number of minutes", "0", 0..=1440);
 /// The default is the list of source addresses in Circle's documentation of webhook notifications
 /// (`https://developers.circle.com/wallets/webhook-notifications`).
 const CIRCLE_SOURCE_IPS: Setting = Setting {
@@ -63,13 +65,14 @@ const CIRCLE_CALLS_PER_SECOND: Setting = number("CIRCLE_CALLS_PER_SECOND", "numb
 const ABANDON_AFTER_DAYS: Setting = number("ABANDON_AFTER_DAYS", "number of days", "7", 1..=13);
 
 /// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 15] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
     CIRCLE_API_KEY_SECRET_ID,
     CIRCLE_BASE_URL,
     CIRCLE_ENVIRONMENT,
     USER_ID_CLAIM,
+    RESTORE_MAX_SIGN_IN_AGE_MINUTES,
     CIRCLE_SOURCE_IPS,
     CHALLENGE_RETENTION_DAYS,
     CHALLENGES_PER_HOUR,
@@ -259,6 +262,16 @@ pub fn user_id_claim(environment: &Environment) -> String {
     environment.get(USER_ID_CLAIM.name).or(USER_ID_CLAIM.default).unwrap_or_default().to_owned()
 }
 
+/// `RESTORE_MAX_SIGN_IN_AGE_MINUTES`, by default 0: how long ago a user who restores a PIN may have signed in. `None` for 0,
+/// which turns the check off.
+///
+/// # Errors
+/// If it is not a number within its range.
+pub fn restore_max_sign_in_age(environment: &Environment) -> Result<Option<Duration>, SettingError> {
+    let minutes = RESTORE_MAX_SIGN_IN_AGE_MINUTES.number(environment)?;
+    Ok((minutes > 0).then(|| Duration::from_secs(60 * u64::from(minutes))))
+}
+
 /// `CIRCLE_SOURCE_IPS`: comma-separated addresses that webhooks may come from, by default those that Circle documents.
 /// `None` if it is set to nothing, which turns the check off.
 ///
@@ -298,6 +311,7 @@ mod tests {
         assert_eq!(challenge_retention(&environment).unwrap(), DAY * 90);
         assert_eq!(request_timeout(&environment).unwrap().as_secs(), 8);
         assert_eq!(user_id_claim(&environment), "sub");
+        assert_eq!(restore_max_sign_in_age(&environment).unwrap(), None);
         assert_eq!(circle_source_ips(&environment).unwrap().unwrap().len(), 4);
         assert_eq!(environment.log_level(), LevelFilter::INFO);
     }
@@ -434,6 +448,21 @@ mod tests {
             assert_eq!(
                 read(bad).unwrap_err().to_string(),
                 "REQUEST_TIMEOUT_SECONDS must be a whole number of seconds from 3 to 9"
+            );
+        }
+    }
+
+    #[test]
+    fn the_age_of_a_sign_in_is_at_most_a_day() {
+        let read = |minutes| {
+            restore_max_sign_in_age(&Environment::from([("RESTORE_MAX_SIGN_IN_AGE_MINUTES", minutes)]))
+        };
+        assert_eq!(read("0").unwrap(), None);
+        assert_eq!((read("1").unwrap(), read("1440").unwrap()), (Some(DAY / 1440), Some(DAY)));
+        for bad in ["1441", "-1", "1.5", "off"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "RESTORE_MAX_SIGN_IN_AGE_MINUTES must be a whole number of minutes from 0 to 1440"
             );
         }
     }

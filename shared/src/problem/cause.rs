@@ -24,6 +24,7 @@ pub enum Cause {
     UserTokenMismatch,
     MethodNotAllowed,
     Unauthenticated,
+    SignInRequired,
     InvalidUserId,
     UserDisabled,
     UserNotFound,
@@ -141,6 +142,10 @@ impl Cause {
             Self::Unauthenticated => (
                 Code::Unauthenticated,
                 "The request has no verified claims. Call this route through the HTTP API and its JWT authorizer.",
+            ),
+            Self::SignInRequired => (
+                Code::SignInRequired,
+                "Restoring a PIN needs a recent sign-in, and the token's claim auth_time is missing or too old. Let the user sign in again, then repeat the request with the new token.",
             ),
             Self::InvalidUserId => (
                 Code::InvalidUserId,

@@ -26,6 +26,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The request has no verified claims.
     Unauthenticated,
+    /// The user signed in too long ago for this request.
+    SignInRequired,
     /// The user id claim is missing or cannot be a Circle user id.
     InvalidUserId,
     /// `X-User-Token` belongs to another user.
@@ -108,6 +110,7 @@ impl Code {
             Self::InvalidUserToken => (StatusCode::BAD_REQUEST, "Invalid user token"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "Not authenticated"),
+            Self::SignInRequired => (StatusCode::UNAUTHORIZED, "Recent sign-in required"),
             Self::InvalidUserId => (StatusCode::FORBIDDEN, "Invalid user id"),
             Self::UserTokenMismatch => (StatusCode::FORBIDDEN, "User token of another user"),
             Self::UserDisabled => (StatusCode::FORBIDDEN, "User disabled"),

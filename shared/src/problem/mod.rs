@@ -27,6 +27,7 @@ pub struct Problem {
     retry_after: Option<Duration>,
     retry_at: Option<OffsetDateTime>,
     locked_until: Option<OffsetDateTime>,
+    max_sign_in_age: Option<Duration>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -39,6 +40,7 @@ impl Problem {
             retry_after: cause.retry_after(),
             retry_at: None,
             locked_until: None,
+            max_sign_in_age: None,
             source: None,
         }
     }
@@ -59,6 +61,12 @@ impl Problem {
     pub fn locked_until(mut self, until: OffsetDateTime, now: OffsetDateTime) -> Self {
         self.locked_until = Some(until);
         self.retry_at(until, now)
+    }
+
+    /// How long ago the user may have signed in.
+    pub fn max_sign_in_age(mut self, age: Duration) -> Self {
+        self.max_sign_in_age = Some(age);
+        self
     }
 
     /// The source of the problem, for the log.
@@ -91,6 +99,13 @@ impl Problem {
     /// When a lock opens.
     pub(crate) fn lock_opens_at(&self) -> Option<OffsetDateTime> {
         self.locked_until
+    }
+
+    /// The value of the header `WWW-Authenticate`, if the user has to sign in again (RFC 9470, section 3).
+    pub(crate) fn www_authenticate(&self) -> Option<String> {
+        self.max_sign_in_age.map(|age| {
+            format!(r#"Bearer error="insufficient_user_authentication", max_age="{}""#, age.as_secs())
+        })
     }
 
     /// What the app shows to its user, at `now`; `None` for errors that only webhook senders receive.

@@ -29,6 +29,7 @@ pub fn user_message(code: Code, retry_at: Option<OffsetDateTime>, now: OffsetDat
             "This session belongs to a different account. Please sign out, sign in again and start over.".into()
         }
         Code::Unauthenticated => "You're not signed in. Please sign in and try again.".into(),
+        Code::SignInRequired => "To reset your PIN, please sign in again first.".into(),
         Code::InvalidUserId => "Your account can't be used with a wallet. Please contact support.".into(),
         Code::UserDisabled => "Your wallet is disabled. Please contact support.".into(),
         Code::UserNotFound => {
