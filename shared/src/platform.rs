@@ -6,7 +6,10 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
+use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
 use reqwest::redirect::Policy;
+use serde_json::Value;
 
 use crate::clock::{self, Clock, SystemClock};
 use crate::config::Environment;
@@ -34,6 +37,44 @@ impl Platform {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let aws = aws_defaults(Arc::clone(&clock)).load().await;
         Self { environment, aws, clock, random: Arc::new(Random::from_system()) }
+    }
+
+    /// A client for DynamoDB.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let config = aws_sdk_dynamodb::config::Builder::from(&self.aws).retry_classifier(RejectedSignature);
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
+    /// A client for Secrets Manager.
+    pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
+        let config =
+            aws_sdk_secretsmanager::config::Builder::from(&self.aws).retry_classifier(RejectedSignature);
+        aws_sdk_secretsmanager::Client::from_conf(config.build())
+    }
+}
+
+/// Retries a call if AWS rejected its signature, as it does if the time in it is wrong.
+///
+/// The SDK learns from every response how wrong the clock is, and signs the next attempt with the right time. By itself
+/// it retries only if the clock was wrong when the response came (aws-runtime 1.10, `service_clock_skew`). If the clock was
+/// wrong before and has been set right since, it signs one attempt with the old correction, and does not retry that.
+#[derive(Debug)]
+struct RejectedSignature;
+
+impl ClassifyRetry for RejectedSignature {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let response = context.response().filter(|response| response.status().is_client_error());
+        let body = response.and_then(|response| response.body().bytes()).unwrap_or_default();
+        let error: Value = serde_json::from_slice(body).unwrap_or_default();
+        let code = error["__type"].as_str().unwrap_or_default();
+        if code.ends_with("InvalidSignatureException") || code.ends_with("RequestTimeTooSkewed") {
+            return RetryAction::server_error();
+        }
+        RetryAction::NoActionIndicated
+    }
+
+    fn name(&self) -> &'static str {
+        "RejectedSignature"
     }
 }
 

@@ -90,7 +90,7 @@ impl ChallengeStore {
     /// A store on this table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self {
-            client: Client::new(&platform.aws),
+            client: platform.dynamodb(),
             table,
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),

@@ -82,13 +82,12 @@ pub struct CreatedChallenge {
 impl Circle {
     /// A client for these settings. It sends nothing and reads no secret yet.
     pub fn new(platform: &Platform, settings: CircleSettings) -> Self {
-        let secrets = aws_sdk_secretsmanager::Client::new(&platform.aws);
         Self {
             base_url: settings.base_url,
             http: http_client(),
             unpooled_http: OnceLock::new(),
             api_key: ApiKeySecret::new(
-                secrets,
+                platform.secrets_manager(),
                 settings.api_key_secret_id,
                 settings.environment,
                 Arc::clone(&platform.clock),

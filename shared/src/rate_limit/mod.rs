@@ -36,7 +36,7 @@ impl RateLimits {
     /// Limits that are counted in this table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self {
-            client: Client::new(&platform.aws),
+            client: platform.dynamodb(),
             table,
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),

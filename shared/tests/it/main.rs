@@ -4,6 +4,8 @@
 mod challenge_store;
 /// The Circle client, against a server whose replies a test chooses.
 mod circle;
+/// Signatures that AWS rejects because of their time.
+mod clock_skew;
 /// Connections that the server closes, and clocks that jump.
 mod connections;
 /// Lambda's events, ordinary and odd.
