@@ -1,5 +1,6 @@
 """Tools that check the template and the description as a whole."""
 
+import re
 import subprocess
 
 import jsonschema
@@ -17,6 +18,17 @@ def run(*command):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
+
+
+def test_a_build_is_tested_with_the_tools_of_a_deployment():
+    def pins(path):
+        return dict(re.findall(r"^([\w-]+)==([\w.]+)", path.read_text(), re.MULTILINE))
+
+    tested = pins(ROOT / "tests/harness/requirements/lambda.txt")
+    tools = pins(ROOT / "infra/requirements.in")
+    assert set(tools) == {"aws-sam-cli", "cargo-lambda", "ziglang"}
+    assert tools.items() <= pins(ROOT / "infra/requirements.txt").items()
+    assert all(tested[name] == tools[name] for name in ["cargo-lambda", "ziglang"])
 
 
 def test_cfn_lint_finds_nothing():
