@@ -1,5 +1,6 @@
 """Properties of the template whose absence no deployment would report."""
 
+import json
 import re
 
 import pytest
@@ -43,6 +44,7 @@ FUNCTIONS = {
         | {
             "CHALLENGES_PER_HOUR": {"Ref": "ChallengesPerHour"},
             "CHALLENGE_RETENTION_DAYS": {"Ref": "ChallengeRetentionDays"},
+            "RESTORE_MAX_SIGN_IN_AGE_MINUTES": {"Ref": "RestoreMaxSignInAgeMinutes"},
         },
     ),
     "get-challenge": (
@@ -118,6 +120,8 @@ def grants(deployed):
         for document in documents:
             assert set(document) <= {"Version", "Statement"}
             for statement in document["Statement"]:
+                if statement.get("Effect") == "Deny":
+                    continue
                 if "Fn::If" in statement:
                     condition, statement, otherwise = statement["Fn::If"]
                     assert otherwise == {"Ref": "AWS::NoValue"}
@@ -164,6 +168,7 @@ def expected_grants():
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
     queue = {"Fn::GetAtt": ["PinChangedQueue", "Arn"]}
     expected["PinChangedQueuePolicy"] = [(repr({"Service": "events.amazonaws.com"}), "sqs:SendMessage", queue, changed)]
+    expected["UndeliveredEventsQueuePolicy"] = []
     return {name: sorted(granted, key=repr) for name, granted in expected.items()}
 
 
@@ -339,8 +344,13 @@ def test_throttling_and_access_logs(deployed):
         "ThrottlingRateLimit": {"Ref": "WebhookThrottleRate"},
         "ThrottlingBurstLimit": {"Ref": "WebhookThrottleBurst"},
     }
-    logged = re.findall(r"\$context\.([\w.]+)", stage["AccessLogSettings"]["Format"])
+    line = stage["AccessLogSettings"]["Format"]
+    logged = re.findall(r"\$context\.([\w.]+)", line)
     assert {"requestId", "routeKey", "status", "authorizer.error", "integrationErrorMessage"} <= set(logged)
+    # API Gateway writes a hyphen for a value that is missing.
+    assert set(json.loads(re.sub(r"\$context\.[\w.]+", "-", line)).values()) == {"-"}
+    # A quote in an error message would break the line.
+    assert "error.message" not in logged
     # No header and no claim is logged. The path is not logged either, because it has the challenge's id.
     assert not any(re.search("header|claims|path|userAgent|query", name, re.IGNORECASE) for name in logged)
 
@@ -406,9 +416,34 @@ def test_a_first_deployment_reserves_no_concurrency(template):
 
 
 def test_queues(template):
-    for name in ["UndeliveredEventsQueue", "PinChangedQueue"]:
-        properties = template["Resources"][name]["Properties"]
+    resources = template["Resources"]
+    queues = {name for name, resource in resources.items() if resource["Type"] == "AWS::SQS::Queue"}
+    assert queues == {"UndeliveredEventsQueue", "PinChangedQueue"}
+    for name in queues:
+        properties = resources[name]["Properties"]
         assert properties == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
+        policy = resources[f"{name}Policy"]["Properties"]
+        assert policy["Queues"] == [{"Ref": name}]
+        assert {
+            "Sid": "RequireTls",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sqs:*",
+            "Resource": {"Fn::GetAtt": [name, "Arn"]},
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        } in policy["PolicyDocument"]["Statement"]
+
+
+def test_only_the_pipes_publish_events(template):
+    policy = template["Resources"]["EventBusPolicy"]["Properties"]
+    assert policy["EventBusName"] == {"Ref": "EventBus"}
+    assert policy["Statement"] == {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "events:PutEvents",
+        "Resource": {"Fn::GetAtt": ["EventBus", "Arn"]},
+        "Condition": {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["PipeRole", "Arn"]}}},
+    }
 
 
 def test_the_example_consumer_is_off_by_default(template):
@@ -521,7 +556,20 @@ def test_parameters_have_a_description_limits_and_a_valid_default(template):
 @pytest.mark.parametrize(
     ("parameter", "good", "bad"),
     [
-        ("AllowedOrigins", ["https://a.example.com,http://localhost:3000"], ["*", "https://*", "https://example.com/"]),
+        (
+            "AllowedOrigins",
+            ["", "https://a.example.com:8443,http://localhost:3000,http://127.0.0.1"],
+            [
+                "*",
+                "https://*",
+                "https://example.com/",
+                "http://example.com",
+                "https://example.com,http://example.com",
+                "http://localhost.example.com",
+                "http://127.0.0.10",
+                "https://a.example.com, https://b.example.com",
+            ],
+        ),
         ("CircleBaseUrl", ["http://127.0.0.1:9"], ["http://example.com", "https://a@b.c", "https://api.circle.com/v1"]),
         ("JwtIssuer", ["https://auth.example.com/"], ["http://auth.example.com", "auth.example.com"]),
         ("JwtAudience", ["a,b"], ["", "a, b", "a,"]),
