@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import uuid
 
 import pytest
 
@@ -151,6 +152,50 @@ def test_receive_webhook_needs_to_write_records_and_circle_retries(user, circle,
     assert "storage_unavailable" in metrics()
 
 
+def test_receive_webhook_needs_to_store_the_id_of_a_new_key(aws, service, circle, without):
+    """Without it, webhooks are still accepted."""
+
+    def new_key():
+        circle.control("POST", "/signing-key/rotate")
+        challenge_id = str(uuid.uuid4())
+        notification = {"id": challenge_id, "type": "CHANGE_PIN", "status": "COMPLETE"}
+        circle.control("POST", "/webhooks", {"notificationType": "challenges.changePin", "notification": notification})
+        until("Circle has delivered the webhook", lambda: circle.deliveries(service.webhook_url, challenge_id))
+        [delivery] = circle.deliveries(service.webhook_url, challenge_id)
+        assert (delivery["attempt"], delivery["status"]) == (1, 200)
+
+    def stored():
+        table = service.resource("RateLimitsTable")
+        item = aws.client("dynamodb").get_item(TableName=table, Key={"limitKey": {"S": "public-keys"}}).get("Item", {})
+        return set(item.get("keyIds", {"SS": []})["SS"])
+
+    before = stored()
+    with without("ReceiveWebhook", "dynamodb:UpdateItem", "RateLimitsTable"):
+        new_key()
+        assert stored() == before
+    new_key()
+    assert len(stored()) == len(before) + 1
+
+
+def test_receive_webhook_needs_to_read_the_ids_of_keys_in_a_flood(aws, service, without):
+    """It reads them once a process has used up its fetches for ids that it does not know."""
+
+    def failed_reads():
+        restart(aws, service.resource("ReceiveWebhookFunction"))
+        begin = len(service.log())
+        for _ in range(100):
+            headers = {"X-Circle-Key-Id": str(uuid.uuid4()), "X-Circle-Signature": "MAYCAQECAQE="}
+            if service.call("POST", "/webhooks/circle", None, b"{}", headers).status == 503:
+                break
+        else:
+            pytest.fail("the fetches are not limited")
+        return sum("the ids of Circle's keys could not be read" in line for _, _, line in service.log()[begin:])
+
+    with without("ReceiveWebhook", "dynamodb:GetItem", "RateLimitsTable"):
+        assert failed_reads() == 1
+    assert failed_reads() == 0
+
+
 def invoked(aws, function):
     response = aws.client("lambda").invoke(FunctionName=function, Payload=b"{}")
     return response.get("FunctionError"), json.loads(response["Payload"].read())
@@ -281,7 +326,11 @@ def test_each_permission_is_tested_above(aws, service):
             ("dynamodb:UpdateItem", "rate limits"),
         },
         "GetPin": {("dynamodb:UpdateItem", "rate limits")},
-        "ReceiveWebhook": {("dynamodb:UpdateItem", "challenges")},
+        "ReceiveWebhook": {
+            ("dynamodb:UpdateItem", "challenges"),
+            ("dynamodb:GetItem", "rate limits"),
+            ("dynamodb:UpdateItem", "rate limits"),
+        },
         "ReconcileChallenges": {
             ("dynamodb:Query", "open-challenges"),
             ("dynamodb:UpdateItem", "challenges"),

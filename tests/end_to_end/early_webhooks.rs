@@ -6,7 +6,7 @@ use shared::user_id::UserId;
 use uuid::Uuid;
 
 use crate::support::{
-    App, CREATE_CHANGE_PIN, KEY, MINUTE, NOON, Response, SECOND, USER, challenge_id, expected_challenge,
+    App, CREATE_CHANGE_PIN, KEY, Log, MINUTE, NOON, Response, SECOND, USER, challenge_id, expected_challenge,
     expected_record, expires_at, fault_of, wait_until, with,
 };
 
@@ -127,6 +127,33 @@ async fn challenge_of_another_app_on_the_same_account_is_hidden() {
         assert_eq!(app.record(id).await, with(unrequested_record(&app, id, status), expected));
         is_hidden(&app, id).await;
     }
+}
+
+#[tokio::test]
+async fn webhooks_that_nobody_asked_for_are_counted_and_name_their_subscription() {
+    let log = Log::start();
+    let app = App::at_noon().await;
+    app.wait_for_webhooks(1).await;
+    let app = app.without_webhooks();
+    let counted = |metric: &str, subscription: Uuid| {
+        log.count(&[&format!(r#""metric":"{metric}""#), &format!(r#""subscription_id":"{subscription}""#)])
+    };
+    assert_eq!(log.metrics(), ["webhook_ignored"], "the test message");
+    let requested = app.create_challenge().await;
+    let foreign = Uuid::from_u128(7);
+    let message = |id, changes| with(app.message(id, "COMPLETE"), changes);
+    for (message, outcome) in [
+        (message(requested, json!({})), "applied"),
+        (message(Uuid::from_u128(1), json!({ "subscriptionId": foreign })), "applied"),
+        (
+            message(requested, json!({ "subscriptionId": foreign, "notificationType": "wallets.new" })),
+            "ignored",
+        ),
+    ] {
+        assert_eq!(app.post_webhook(&message).await.outcome(), outcome);
+    }
+    assert_eq!(log.metrics(), ["webhook_ignored", "unrequested_challenge", "webhook_ignored"]);
+    assert_eq!((counted("unrequested_challenge", foreign), counted("webhook_ignored", foreign)), (1, 1));
 }
 
 #[tokio::test]

@@ -1,13 +1,20 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use local::circle_simulator::{CircleOptions, CircleSimulator};
+use local::dynamodb::RATE_LIMITS_TABLE;
+use local::stack::StackOptions;
+use receive_webhook::{ReceiveWebhook, handle};
 use serde_json::{Value, json};
 use shared::random::Random;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::support::{App, GET_PUBLIC_KEY, MINUTE, Response, SECOND};
+use crate::support::{App, DynamoDbProxy, GET_PUBLIC_KEY, MINUTE, NOON, Response, SECOND, noon, owned};
+
+/// The form of a signature: two numbers, 1 and 1.
+const A_SIGNATURE: &str = "MAYCAQECAQE=";
 
 #[tokio::test]
 async fn forger_with_a_key_of_the_same_kind_is_rejected() {
@@ -70,7 +77,7 @@ async fn invented_key_ids_do_not_flood_circle() {
     let circle = &app.circle;
     app.wait_for_webhooks(1).await;
     circle.reset_call_counts();
-    let post_invented = async |id: u128| app.webhook(Uuid::from_u128(id), "AAAA", b"{}").send().await;
+    let post_invented = async |id: u128| app.webhook(Uuid::from_u128(id), A_SIGNATURE, b"{}").send().await;
     let mut rejected = 0;
     for id in 0..30 {
         let response = post_invented(id).await;
@@ -96,6 +103,74 @@ async fn invented_key_ids_do_not_flood_circle() {
     app.advance(MINUTE);
     post_invented(0).await.is_problem(401, "invalid_signature");
     assert_eq!(circle.call_count(GET_PUBLIC_KEY), 25, "an unknown id is remembered for a limited time");
+}
+
+#[tokio::test]
+async fn genuine_webhooks_get_through_to_a_cold_instance_in_a_flood_of_forged_ones() {
+    let settings = owned([("CIRCLE_SOURCE_IPS", "")]);
+    let (app, proxy) = DynamoDbProxy::start(StackOptions { settings, ..noon() }).await;
+    // One instance has verified the test message.
+    app.wait_for_webhooks(1).await;
+    app.lose_webhooks();
+    app.circle.reset_call_counts();
+    let cold = ReceiveWebhook::new(&app.stack.platform).unwrap();
+    let post = async |key_id: Uuid, signature: &str, body: &[u8]| {
+        let Ok(response) = handle(&cold, webhook_event(key_id, signature, body)).await;
+        Response::of_function(&response, "request-1")
+    };
+    let mut invented = (1000..).map(Uuid::from_u128);
+    let mut forged = async |count: usize| {
+        let mut statuses = BTreeMap::new();
+        for id in invented.by_ref().take(count) {
+            *statuses.entry(post(id, A_SIGNATURE, b"{}").await.status).or_insert(0) += 1;
+        }
+        statuses
+    };
+    let flood = async { assert_eq!(forged(200).await, [(401, 20), (503, 180)].into()) };
+    assert_eq!(
+        proxy.operations_of(flood).await,
+        ["GetItem rate-limits"],
+        "a flood costs one read in a second"
+    );
+    for second in 1..=10 {
+        let body = app.message(Uuid::from_u128(second), "COMPLETE").to_string();
+        let (key_id, signature) = app.circle.sign(body.as_bytes());
+        assert_eq!(post(key_id, &signature, body.as_bytes()).await.outcome(), "applied");
+        app.advance(SECOND);
+        assert_eq!(forged(100).await, [(401, 5), (503, 95)].into());
+    }
+    assert_eq!(app.circle.call_count(GET_PUBLIC_KEY), 20 + 1 + 10 * 5);
+    assert_eq!(app.record_count().await, 10);
+    let ids = [app.circle.sign(b"").0.to_string()];
+    assert_eq!(
+        app.table_items(RATE_LIMITS_TABLE).await,
+        [json!({
+            "limitKey": "public-keys", "keyIds": ids, "expiresAt": NOON.unix_timestamp() + 7 * 86_400,
+        })]
+    );
+}
+
+/// An event of API Gateway with a webhook.
+fn webhook_event(key_id: Uuid, signature: &str, body: &[u8]) -> lambda_http::Request {
+    let event = json!({
+        "version": "2.0",
+        "routeKey": "POST /webhooks/circle",
+        "rawPath": "/webhooks/circle",
+        "rawQueryString": "",
+        "headers": { "x-circle-key-id": key_id, "x-circle-signature": signature },
+        "requestContext": {
+            "http": {
+                "method": "POST", "path": "/webhooks/circle", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1",
+                "userAgent": "",
+            },
+            "requestId": "request-1",
+            "stage": "$default",
+            "timeEpoch": 0,
+        },
+        "body": std::str::from_utf8(body).unwrap(),
+        "isBase64Encoded": false,
+    });
+    lambda_http::request::from_str(&event.to_string()).unwrap()
 }
 
 #[track_caller]

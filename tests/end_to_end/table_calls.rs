@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use local::circle_simulator::{Fault, PinEntry};
@@ -11,6 +12,7 @@ use crate::support::{
 const CHECK_RATE_LIMIT: &str = "UpdateItem rate-limits";
 const COUNT_CHALLENGE: &str = CHECK_RATE_LIMIT;
 const REMEMBER_KEY: &str = CHECK_RATE_LIMIT;
+const CONFIRM_KEY: &str = CHECK_RATE_LIMIT;
 const READ_SWITCH: &str = "GetItem rate-limits";
 const READ_RECORD: &str = "GetItem challenges";
 /// These write different things with the same call.
@@ -20,7 +22,7 @@ const CLAIM_POLL: &str = WRITE_CREATION;
 const CONFIRM: &str = WRITE_CREATION;
 
 #[tokio::test]
-async fn webhook_calls_the_table_at_most_once() {
+async fn webhook_calls_the_table_at_most_once_unless_its_key_is_new() {
     let (app, proxy) = start().await;
     let id = app.create_challenge().await;
     let complete = app.message(id, "COMPLETE");
@@ -39,10 +41,16 @@ async fn webhook_calls_the_table_at_most_once() {
         assert_eq!(app.post_webhook(&message).await.outcome(), "ignored");
         assert_eq!(app.post_signed(b"{}").await.status, 422);
         let (key_id, _) = app.circle.sign(b"");
-        assert_eq!(app.webhook(key_id, "AAAA", b"{}").send().await.status, 401);
+        assert_eq!(app.webhook(key_id, "MAYCAQECAQE=", b"{}").send().await.status, 401);
         assert_eq!(app.request("HEAD /webhooks/circle").anonymous().send().await.status, 200);
     };
     assert_eq!(proxy.operations_of(without_effect).await, [""; 0]);
+    app.circle.rotate_signing_key();
+    let with_new_key = async {
+        assert_eq!(app.post_webhook(&app.message(id, "COMPLETE")).await.outcome(), "stale");
+    };
+    let operations: BTreeSet<_> = proxy.operations_of(with_new_key).await.into_iter().collect();
+    assert_eq!(operations, [APPLY_REPORT, CONFIRM_KEY].map(str::to_owned).into());
 }
 
 /// Everything but the limit of the user's calls, which takes two updates while the user is busy.

@@ -28,8 +28,10 @@ CALLERS = RATE_LIMITS | {
     "CALL_INTERVAL_SECONDS": {"Ref": "CallIntervalSeconds"},
 }
 COUNT_CALLS = ("dynamodb:UpdateItem", RATE_LIMITS_ARN)
+PUBLIC_KEYS_ONLY = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["public-keys"]}}
 
-# For each function, its permissions besides reading the API key and writing its log, and its settings besides Circle's.
+# For each function, its permissions besides reading the API key and writing its log (actions, resources and conditions),
+# and its settings besides Circle's.
 FUNCTIONS = {
     "create-token": ([COUNT_CALLS], CALLERS),
     "create-challenge": (
@@ -58,8 +60,12 @@ FUNCTIONS = {
     ),
     "get-pin": ([COUNT_CALLS], CALLERS),
     "receive-webhook": (
-        [("dynamodb:UpdateItem", CHALLENGES_ARN)],
-        CHALLENGES | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}},
+        [
+            ("dynamodb:UpdateItem", CHALLENGES_ARN),
+            ("dynamodb:GetItem", RATE_LIMITS_ARN, PUBLIC_KEYS_ONLY),
+            ("dynamodb:UpdateItem", RATE_LIMITS_ARN, PUBLIC_KEYS_ONLY),
+        ],
+        CHALLENGES | RATE_LIMITS | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}},
     ),
     "reconcile-challenges": (
         [
@@ -142,7 +148,7 @@ def expected_grants():
         name = logical(function)
         log = {"Fn::GetAtt": [f"{name}LogGroup", "Arn"]}
         expected[f"{name}Role"] = [("attached", "FunctionPolicy", None)]
-        expected[f"{name}Role"] += [(*action, None) for action in actions]
+        expected[f"{name}Role"] += [(*action, None)[:3] for action in actions]
         expected[f"{name}Role"] += [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
     through_secrets_manager = {
         "StringEquals": {

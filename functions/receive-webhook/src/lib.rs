@@ -5,13 +5,11 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::boundary::Boundary;
-use shared::challenge::Report;
 use shared::challenge_store::{ApplyOutcome, ChallengeStore};
 use shared::circle::Circle;
 use shared::config::{self, CircleSettings, SettingError};
@@ -43,7 +41,7 @@ impl ReceiveWebhook {
         Ok(Self {
             boundary: Boundary::new(platform)?,
             challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
-            public_keys: PublicKeys::new(Arc::new(circle), Arc::clone(&platform.clock)),
+            public_keys: PublicKeys::new(platform, circle, config::rate_limits_table(environment)?),
             source_ips: config::circle_source_ips(environment)?,
         })
     }
@@ -92,17 +90,9 @@ async fn receive_webhook(function: &ReceiveWebhook, request: &Request) -> Result
     if body.len() > BODY_LIMIT {
         return Err(Problem::new(Cause::WebhookBodyTooLarge));
     }
-    webhook::verify(&function.public_keys, request.headers(), body).await?;
-
-    let notification = Notification::parse(body)
-        .map_err(|error| Problem::new(Cause::UnreadableNotification).because(error))?;
-    let outcome = match notification {
-        Notification::Challenge(report) => apply(function, &report).await?,
-        Notification::Other => {
-            tracing::info!(metric = Metric::WebhookIgnored.as_str(), "webhook ignored");
-            Outcome::Ignored
-        }
-    };
+    let key_id = webhook::verify(&function.public_keys, request.headers(), body).await?;
+    let (outcome, ()) = tokio::join!(process(function, body), function.public_keys.confirm(key_id));
+    let outcome = outcome?;
 
     #[derive(Serialize)]
     struct Received {
@@ -120,11 +110,21 @@ fn check_source(function: &ReceiveWebhook, request: &Request) -> Result<(), Prob
     Err(Problem::new(Cause::SourceNotAllowed))
 }
 
-async fn apply(function: &ReceiveWebhook, report: &Report) -> Result<Outcome, Problem> {
+/// Reads and applies a body that Circle signed.
+async fn process(function: &ReceiveWebhook, body: &[u8]) -> Result<Outcome, Problem> {
+    let notification = Notification::parse(body)
+        .map_err(|error| Problem::new(Cause::UnreadableNotification).because(error))?;
+    // Whose webhook it is, if it is about something that nobody asked for here: other apps of the Circle account cause such
+    // webhooks, and so can anybody who subscribes the endpoint at Circle.
+    let subscription_id = notification.subscription_id.map(tracing::field::display);
+    let Some(report) = &notification.report else {
+        tracing::info!(metric = Metric::WebhookIgnored.as_str(), subscription_id, "webhook ignored");
+        return Ok(Outcome::Ignored);
+    };
     let applied = function.challenges.apply(report).await?;
     let (challenge_id, outcome) = (report.challenge_id, applied.outcome);
-    // Other apps of the Circle account cause these, and so can anybody who subscribes the endpoint at Circle.
     let metric = applied.record.requested_at.is_none().then_some(Metric::UnrequestedChallenge.as_str());
-    tracing::info!(metric, %challenge_id, status = report.status.as_str(), ?outcome, "webhook processed");
+    let status = report.status.as_str();
+    tracing::info!(metric, %challenge_id, status, ?outcome, subscription_id, "webhook processed");
     Ok(outcome.into())
 }

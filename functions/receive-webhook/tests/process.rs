@@ -93,6 +93,7 @@ async fn an_odd_event_gets_a_response_and_the_process_goes_on() {
         .env("CHALLENGES_TABLE", "challenges")
         .env("CIRCLE_API_KEY_SECRET_ID", "circle-api-key")
         .env("CIRCLE_SOURCE_IPS", "")
+        .env("RATE_LIMITS_TABLE", "rate-limits")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);

@@ -1,10 +1,12 @@
 //! The public keys that verify Circle's webhook signatures, fetched on demand.
 //!
-//! The key behind an id never changes, so a known key is kept for the life of the process. Ids that Circle does not know
-//! are remembered separately and briefly: a flood of forged ids can neither evict a known key nor become a flood of calls
-//! to Circle. No table holds the keys: the root of trust is Circle's response over TLS.
+//! The key behind an id never changes, so a known key is kept for a day. Then it is fetched again, so that a key that Circle
+//! has withdrawn is no longer trusted. Ids that Circle does not know are remembered separately and briefly: a flood of forged
+//! ids can neither evict a known key nor become a flood of calls to Circle. Nor can it keep an instance from a key that has
+//! verified a webhook before ([`ConfirmedIds`]). No table holds the keys: the root of trust is Circle's response over TLS.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +15,17 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use uuid::Uuid;
 
+use super::confirmed::ConfirmedIds;
 use crate::circle::{Circle, CircleError};
 use crate::clock::{Clock, Deadline, Moment};
+use crate::platform::Platform;
 
-/// How many known keys are kept; Circle has a handful. The oldest is evicted first.
-const KNOWN_LIMIT: usize = 32;
+/// How many known keys are kept, of some 600 bytes each. Circle does not document how many keys it signs with. The oldest is
+/// evicted first.
+const KNOWN_LIMIT: usize = 1024;
+
+/// How long a known key is trusted.
+const KNOWN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// How many unknown ids are remembered. The rate of fetches keeps their number well below this.
 const UNKNOWN_LIMIT: usize = 512;
@@ -28,8 +36,8 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 /// The longest that fetching a key from Circle may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many fetches may start at once, and how long it takes until another may. A sister product of Circle's signs each
-/// webhook with another key; five of them a second must get through.
+/// How many fetches may start at once, and how long it takes until another may, for confirmed ids and for all others alike.
+/// A sister product of Circle's signs each webhook with another key; five of them a second must get through.
 const FETCH_BURST: u32 = 20;
 const FETCH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -38,23 +46,40 @@ const FETCH_INTERVAL: Duration = Duration::from_millis(200);
 pub struct PublicKeys {
     circle: Arc<Circle>,
     clock: Arc<dyn Clock>,
+    confirmed: Arc<ConfirmedIds>,
     state: Arc<Mutex<State>>,
 }
 
 struct State {
     /// Oldest first.
-    known: VecDeque<(Uuid, ParsedPublicKey)>,
+    known: VecDeque<KnownKey>,
     /// Ids that Circle does not know, each with the moment when it said so.
     unknown: VecDeque<(Uuid, Moment)>,
     /// One fetch for all requests that miss the same key at the same time. It ends when the last of them does.
     fetches: HashMap<Uuid, WeakShared<Fetch>>,
-    fetch_budget: FetchBudget,
+    /// For any id.
+    budget: FetchBudget,
+    /// For ids that are confirmed, once `budget` is used up.
+    confirmed_budget: FetchBudget,
+}
+
+struct KnownKey {
+    id: Uuid,
+    key: ParsedPublicKey,
+    since: Moment,
+    /// Whether a webhook has been verified with it here.
+    is_confirmed: bool,
 }
 
 /// A token bucket: fetches that may start now, and since when more have been earned.
 struct FetchBudget {
     left: u32,
     since: Moment,
+}
+
+enum Found {
+    Remembered(Option<ParsedPublicKey>),
+    Fetching(Shared<Fetch>),
 }
 
 type Fetch = BoxFuture<'static, Result<Option<ParsedPublicKey>, KeyError>>;
@@ -74,15 +99,23 @@ pub enum KeyError {
 }
 
 impl PublicKeys {
-    /// Keys of this Circle. Nothing is fetched yet.
-    pub fn new(circle: Arc<Circle>, clock: Arc<dyn Clock>) -> Self {
+    /// Keys of this Circle. Nothing is fetched yet. `table` is the table of rate limits.
+    pub fn new(platform: &Platform, circle: Circle, table: String) -> Self {
+        let clock = Arc::clone(&platform.clock);
+        let budget = || FetchBudget { left: FETCH_BURST, since: Moment::now(&*clock) };
         let state = State {
             known: VecDeque::new(),
             unknown: VecDeque::new(),
             fetches: HashMap::new(),
-            fetch_budget: FetchBudget { left: FETCH_BURST, since: Moment::now(&*clock) },
+            budget: budget(),
+            confirmed_budget: budget(),
         };
-        Self { circle, clock, state: Arc::new(Mutex::new(state)) }
+        Self {
+            circle: Arc::new(circle),
+            confirmed: Arc::new(ConfirmedIds::new(platform, table)),
+            state: Arc::new(Mutex::new(state)),
+            clock,
+        }
     }
 
     /// The key with that id; `None` if Circle responds that there is none.
@@ -90,28 +123,46 @@ impl PublicKeys {
     /// # Errors
     /// If the key is unavailable.
     pub async fn get(&self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
-        let fetch = {
-            let mut state = self.state();
-            let clock = &*self.clock;
-            if let Some((_, key)) = state.known.iter().find(|(known, _)| *known == id) {
-                return Ok(Some(key.clone()));
-            }
-            state.unknown.retain(|(_, since)| since.age(clock) < UNKNOWN_LIFETIME);
-            if state.unknown.iter().any(|(unknown, _)| *unknown == id) {
-                return Ok(None);
-            }
-            match state.fetches.get(&id).and_then(WeakShared::upgrade) {
-                Some(fetch) => fetch,
-                None => {
-                    state.fetch_budget.take(clock)?;
-                    let fetch: Shared<Fetch> = self.clone().fetch(id).boxed().shared();
-                    state.fetches.retain(|_, fetch| fetch.upgrade().is_some());
-                    state.fetches.extend(fetch.downgrade().map(|weak| (id, weak)));
-                    fetch
-                }
-            }
-        };
-        fetch.await
+        let mut found = self.find(id, |state| &mut state.budget);
+        if found.is_err() && self.confirmed.contains(id).await {
+            found = self.find(id, |state| &mut state.confirmed_budget);
+        }
+        match found? {
+            Found::Remembered(key) => Ok(key),
+            Found::Fetching(fetch) => fetch.await,
+        }
+    }
+
+    /// Confirms a key that has just verified a webhook, so that other instances can rely on its id. The first time after a
+    /// fetch of the key this takes one call, otherwise none.
+    pub async fn confirm(&self, id: Uuid) {
+        let is_new = |key: &mut KnownKey| key.id == id && !mem::replace(&mut key.is_confirmed, true);
+        let is_new = self.state().known.iter_mut().any(is_new);
+        if is_new {
+            self.confirmed.add(id).await;
+        }
+    }
+
+    /// What is remembered about the id, or a fetch that `budget` pays for unless it has begun already.
+    fn find(&self, id: Uuid, budget: impl FnOnce(&mut State) -> &mut FetchBudget) -> Result<Found, KeyError> {
+        let mut state = self.state();
+        let clock = &*self.clock;
+        state.known.retain(|key| key.id != id || key.since.age(clock) < KNOWN_LIFETIME);
+        if let Some(known) = state.known.iter().find(|known| known.id == id) {
+            return Ok(Found::Remembered(Some(known.key.clone())));
+        }
+        state.unknown.retain(|(_, since)| since.age(clock) < UNKNOWN_LIFETIME);
+        if state.unknown.iter().any(|(unknown, _)| *unknown == id) {
+            return Ok(Found::Remembered(None));
+        }
+        if let Some(fetch) = state.fetches.get(&id).and_then(WeakShared::upgrade) {
+            return Ok(Found::Fetching(fetch));
+        }
+        budget(&mut state).take(clock)?;
+        let fetch: Shared<Fetch> = self.clone().fetch(id).boxed().shared();
+        state.fetches.retain(|_, fetch| fetch.upgrade().is_some());
+        state.fetches.extend(fetch.downgrade().map(|weak| (id, weak)));
+        Ok(Found::Fetching(fetch))
     }
 
     async fn fetch(self, id: Uuid) -> Result<Option<ParsedPublicKey>, KeyError> {
@@ -129,7 +180,8 @@ impl PublicKeys {
         match fetched {
             Ok(Some(key)) => {
                 let key = super::parse_key(&key).ok_or(KeyError::Unsupported)?;
-                state.keep_known(id, key.clone());
+                let since = Moment::now(&*self.clock);
+                state.keep_known(KnownKey { id, key: key.clone(), since, is_confirmed: false });
                 Ok(Some(key))
             }
             Ok(None) => {
@@ -158,11 +210,11 @@ impl FetchBudget {
 }
 
 impl State {
-    fn keep_known(&mut self, id: Uuid, key: ParsedPublicKey) {
+    fn keep_known(&mut self, key: KnownKey) {
         if self.known.len() == KNOWN_LIMIT {
             self.known.pop_front();
         }
-        self.known.push_back((id, key));
+        self.known.push_back(key);
     }
 
     fn keep_unknown(&mut self, id: Uuid, since: Moment) {

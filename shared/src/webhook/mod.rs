@@ -3,12 +3,15 @@
 //! Facts about webhooks are from Circle's documentation of webhook notifications, version 2
 //! (`https://developers.circle.com/wallets/webhook-notifications`).
 
+mod confirmed;
 mod keys;
 mod notification;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use der::Decode;
+use der::asn1::UintRef;
 use http::HeaderMap;
 use uuid::Uuid;
 
@@ -38,17 +41,26 @@ pub enum VerifyError {
     Key(#[from] KeyError),
 }
 
-/// Checks that Circle signed exactly these bytes.
+/// Checks that Circle signed exactly these bytes. Returns the id of the key, for [`PublicKeys::confirm`].
 ///
 /// # Errors
 /// A [`VerifyError`].
-pub async fn verify(keys: &PublicKeys, headers: &HeaderMap, body: &[u8]) -> Result<(), VerifyError> {
+pub async fn verify(keys: &PublicKeys, headers: &HeaderMap, body: &[u8]) -> Result<Uuid, VerifyError> {
     let key_id = header(headers, KEY_ID).and_then(|id| Uuid::try_parse(id).ok());
     let key_id = key_id.ok_or(VerifyError::Header(KEY_ID))?;
     let signature = header(headers, SIGNATURE).and_then(|signature| STANDARD.decode(signature).ok());
+    // A key is fetched only for what can be a signature.
+    let signature = signature.filter(|signature| is_der_signature(signature));
     let signature = signature.ok_or(VerifyError::Header(SIGNATURE))?;
     let key = keys.get(key_id).await?.ok_or(VerifyError::UnknownKey(key_id))?;
-    key.verify_sig(body, &signature).map_err(|_| VerifyError::WrongSignature)
+    key.verify_sig(body, &signature).map_err(|_| VerifyError::WrongSignature)?;
+    Ok(key_id)
+}
+
+/// Whether the bytes are a sequence of two numbers of at most 256 bits.
+fn is_der_signature(bytes: &[u8]) -> bool {
+    Vec::<UintRef<'_>>::from_der(bytes)
+        .is_ok_and(|numbers| numbers.len() == 2 && numbers.iter().all(|number| number.as_bytes().len() <= 32))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -5,13 +5,15 @@ use uuid::Uuid;
 
 use crate::challenge::{ChallengeType, Report, ReportSource};
 
-/// What a webhook is about.
+/// What a webhook says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notification {
-    /// A challenge of a type that this service creates.
-    Challenge(Report),
-    /// Anything else: other families, other challenge types, Circle's test message.
-    Other,
+pub struct Notification {
+    /// The subscription that Circle sent it for, if it is a UUID. It is only logged: it may be the subscription of another
+    /// Circle account, and it is not known before the subscription has been created.
+    pub subscription_id: Option<Uuid>,
+    /// What it reports about a challenge of a type that this service creates. `None` for anything else: other families,
+    /// other challenge types, Circle's test message.
+    pub report: Option<Report>,
 }
 
 /// A webhook about a challenge without an id, a type or a status. The message names the missing field and holds nothing
@@ -33,8 +35,10 @@ impl Notification {
         let message: Map<String, Value> =
             serde_json::from_slice(body).map_err(|_| UnreadableNotification("JSON"))?;
         let text = |member| message.get(member).and_then(Value::as_str);
+        let subscription_id = text("subscriptionId").and_then(|id| Uuid::try_parse(id).ok());
+        let about = |report| Self { subscription_id, report };
         let family = text("notificationType").ok_or(UnreadableNotification("notificationType"))?;
-        let Some(event) = family.strip_prefix("challenges.") else { return Ok(Self::Other) };
+        let Some(event) = family.strip_prefix("challenges.") else { return Ok(about(None)) };
 
         let notification = message.get("notification").unwrap_or(&Value::Null);
         let challenge_type = match (notification["type"].as_str(), event) {
@@ -43,7 +47,7 @@ impl Notification {
             (None | Some(""), _) => return Err(UnreadableNotification("type")),
             (Some(name), _) => match ChallengeType::read(name) {
                 Some(challenge_type) => challenge_type,
-                None => return Ok(Self::Other),
+                None => return Ok(about(None)),
             },
         };
         let id = notification["id"]
@@ -51,7 +55,7 @@ impl Notification {
             .and_then(|id| Uuid::try_parse(id).ok())
             .ok_or(UnreadableNotification("id"))?;
         Report::read(id, challenge_type, notification, ReportSource::Webhook, text("notificationId"))
-            .map(Self::Challenge)
+            .map(|report| about(Some(report)))
             .ok_or(UnreadableNotification("status"))
     }
 }
@@ -81,10 +85,7 @@ mod tests {
     }
 
     fn report(parsed: Result<Notification, UnreadableNotification>) -> Report {
-        match parsed.unwrap() {
-            Notification::Challenge(report) => report,
-            Notification::Other => panic!("not a challenge"),
-        }
+        parsed.unwrap().report.expect("a challenge")
     }
 
     #[test]
@@ -137,7 +138,17 @@ mod tests {
             ("challenges.changePin", json!({ "id": ID, "type": "SET_PIN", "status": "COMPLETE" })),
             ("somethingNew", json!(null)),
         ] {
-            assert_eq!(parse(family, notification), Ok(Notification::Other), "{family}");
+            let expected = Notification { subscription_id: Some(Uuid::nil()), report: None };
+            assert_eq!(parse(family, notification), Ok(expected), "{family}");
+        }
+    }
+
+    #[test]
+    fn odd_subscription_is_ignored() {
+        for id in [json!(null), json!(7), json!("no-uuid"), json!(" ")] {
+            let message = json!({ "subscriptionId": id, "notificationType": "webhooks.test" });
+            let expected = Notification { subscription_id: None, report: None };
+            assert_eq!(Notification::parse(message.to_string().as_bytes()), Ok(expected), "{id}");
         }
     }
 

@@ -56,7 +56,9 @@ impl App {
 
     /// The items that limit users.
     pub(crate) async fn rate_limit_items(&self) -> Vec<Value> {
-        self.table_items(RATE_LIMITS_TABLE).await
+        let mut items = self.table_items(RATE_LIMITS_TABLE).await;
+        items.retain(|item| item["limitKey"] != "public-keys");
+        items
     }
 
     /// Every item of a small table.

@@ -1,0 +1,88 @@
+//! The ids of Circle's keys that have verified a webhook. All instances of the function share them, in one item of the table
+//! of rate limits.
+//!
+//! An instance that has just started knows no key. A flood of forged webhooks with invented key ids uses up its fetches,
+//! and before a fetch it cannot tell such an id from one of Circle's. This item lets it. It holds ids only: a key itself
+//! always comes from Circle.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::clock::{Clock, Moment};
+use crate::dynamodb::{StoreError, Update, number, text, unavailable};
+use crate::platform::Platform;
+use crate::telemetry::Chain;
+
+/// The key of the item. The template allows the webhook function this item of the table only.
+const KEY: &str = "public-keys";
+
+/// The most ids that the item holds. A Circle that signs with more keys does not make it larger.
+const LIMIT: usize = 64;
+
+/// How long the item is kept after a write. Instances fetch each key again after a day, so it stays while it is in use. A
+/// full item that no longer has the ids of Circle's keys is not written, and makes room.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long an instance does not read the item again.
+const LIFETIME: Duration = Duration::from_secs(1);
+
+pub(super) struct ConfirmedIds {
+    client: Client,
+    table: String,
+    clock: Arc<dyn Clock>,
+    /// What the item held when it was last read, and when that was.
+    read: Mutex<Option<(Moment, HashSet<Uuid>)>>,
+}
+
+impl ConfirmedIds {
+    pub(super) fn new(platform: &Platform, table: String) -> Self {
+        let client = Client::new(&platform.aws);
+        Self { client, table, clock: Arc::clone(&platform.clock), read: Mutex::default() }
+    }
+
+    /// Whether a webhook has been verified with the key, as far as is known. One call at most, and at most one in a second.
+    pub(super) async fn contains(&self, id: Uuid) -> bool {
+        let mut read = self.read.lock().await;
+        match &*read {
+            Some((read_at, ids)) if read_at.age(&*self.clock) < LIFETIME => ids.contains(&id),
+            _ => {
+                let read_at = Moment::now(&*self.clock);
+                let ids = self.load().await.unwrap_or_else(|error| {
+                    tracing::warn!(error = %Chain(&error), "the ids of Circle's keys could not be read");
+                    HashSet::new()
+                });
+                read.insert((read_at, ids)).1.contains(&id)
+            }
+        }
+    }
+
+    /// Adds the id of a key that has verified a webhook. One call. If it fails, that is logged only: another instance or the
+    /// next fetch of the key adds the id.
+    pub(super) async fn add(&self, id: Uuid) {
+        let expires_at = (self.clock.now() + RETENTION).unix_timestamp();
+        let item = self.client.update_item().table_name(&self.table).key("limitKey", text(KEY));
+        let update = Update::new(item)
+            .set("expiresAt = :expires", ":expires", number(expires_at))
+            .add("keyIds :ids")
+            .value(":id", text(&id.to_string()))
+            .value(":ids", AttributeValue::Ss(vec![id.to_string()]))
+            .value(":limit", number(LIMIT))
+            .condition("attribute_not_exists(keyIds) OR contains(keyIds, :id) OR size(keyIds) < :limit");
+        if let Err(error) = update.send().await {
+            tracing::warn!(error = %Chain(&error), "the id of Circle's key could not be stored");
+        }
+    }
+
+    async fn load(&self) -> Result<HashSet<Uuid>, StoreError> {
+        let get = self.client.get_item().table_name(&self.table).key("limitKey", text(KEY));
+        let found = get.send().await.map_err(|error| unavailable("GetItem", error))?;
+        let ids = found.item.as_ref().and_then(|item| item.get("keyIds")?.as_ss().ok());
+        Ok(ids.into_iter().flatten().filter_map(|id| Uuid::try_parse(id).ok()).collect())
+    }
+}
