@@ -485,11 +485,7 @@ def test_every_alarm_reaches_the_topic(template):
 
 def test_each_alarm_on_a_log_line_has_its_metric(template, facts, error_codes):
     """The alarms watch the metric of the filters, for values that the code logs."""
-    filters = [
-        resource["Properties"]
-        for resource in template["Resources"].values()
-        if resource["Type"] == "AWS::Logs::MetricFilter"
-    ]
+    filters = [one for one in metric_filters(template) if one["LogGroupName"] != {"Ref": "AccessLogGroup"}]
     assert [one["LogGroupName"] for one in filters] == [{"Ref": f"{logical(name)}LogGroup"} for name in FUNCTIONS]
     for one in filters:
         assert one["FilterPattern"] == '{ $.metric = "*" }'
@@ -508,6 +504,48 @@ def test_each_alarm_on_a_log_line_has_its_metric(template, facts, error_codes):
     assert watched == {name: (int(count), int(minutes)) for name, count, minutes in rows}
     logged = set(facts["metrics"]) | {code for code, _ in error_codes}
     assert watched.keys() <= logged, watched.keys() - logged
+
+
+def metric_filters(template):
+    return [
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Logs::MetricFilter"
+    ]
+
+
+def test_alarms_on_requests_that_the_gateway_rejects(template):
+    """They tell API Gateway's own 429 from that of a function, and the webhook route from the others."""
+    log_format = json.loads(template["Resources"]["HttpApi"]["Properties"]["AccessLogSettings"]["Format"])
+    filters = [one for one in metric_filters(template) if one["LogGroupName"] == {"Ref": "AccessLogGroup"}]
+    routes = set()
+    for one in filters:
+        assert set(re.findall(r"\$\.(\w+)", one["FilterPattern"])) <= set(log_format)
+        throttled, route = one["FilterPattern"].split(" && ($.routeKey ")
+        # Every value of the access log is a string.
+        assert throttled == '{ ($.status = "429") && ($.integrationStatus != "200")'
+        routes.add(route)
+    assert routes == {'= "*/webhooks/circle") }', '!= "*/webhooks/circle") }'}
+    watched = {}
+    for properties in alarms(template).values():
+        if properties.get("MetricName") in ("ThrottledWebhooks", "ThrottledRequests", "4xx"):
+            watched[properties["MetricName"]] = properties["Namespace"], properties.get("Dimensions")
+            row = rf"^\| `{properties['MetricName']}` \| .* \| (\d+) in (\d+) minutes \|$"
+            [documented] = re.findall(row, (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+            assert documented == (str(properties["Threshold"]), str(properties["Period"] // 60))
+    metrics = [one["MetricTransformations"][0] for one in filters]
+    assert watched == {one["MetricName"]: (one["MetricNamespace"], None) for one in metrics} | {
+        "4xx": ("AWS/ApiGateway", [{"Name": "ApiId", "Value": {"Ref": "HttpApi"}}])
+    }
+
+
+def test_other_apps_of_the_circle_account_do_not_ring_the_alarms_on_webhooks(template):
+    """Circle's default limit is 5 new challenges a second, with 3 webhooks each. The throttle is above the alarms."""
+    most_of_an_account = 5 * 3
+    throttle = template["Parameters"]["WebhookThrottleRate"]["Default"]
+    for name in ["UnrequestedChallengeAlarm", "WebhookIgnoredAlarm"]:
+        properties = alarms(template)[name]
+        assert most_of_an_account < properties["Threshold"] / properties["Period"] < throttle / 2
 
 
 def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
