@@ -63,6 +63,7 @@ async fn authorized_request_becomes_a_complete_event() {
                     "claims": {
                         "aud": "circle-pin-reset",
                         "email_verified": "true",
+                        "auth_time": "1767268800",
                         "exp": "1767272400",
                         "groups": "[admin beta]",
                         "iat": "1767268800",
