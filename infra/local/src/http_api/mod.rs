@@ -55,11 +55,9 @@ pub struct Throttle {
 /// The template's default for the routes of callers: `RouteThrottleRate` and `RouteThrottleBurst`.
 const CALLERS: Throttle = Throttle { rate: 50, burst: 100 };
 
-/// The template's default for webhooks: `WebhookThrottleRate` and `WebhookThrottleBurst`.
+/// The template's default for webhooks, and for the HEAD requests that Circle sends when a subscription is created or
+/// changed: `WebhookThrottleRate` and `WebhookThrottleBurst`.
 const WEBHOOKS: Throttle = Throttle { rate: 100, burst: 200 };
-
-/// The template's throttle for the HEAD requests that Circle sends when a subscription is created or changed.
-const PROBES: Throttle = Throttle { rate: 5, burst: 10 };
 
 /// A route of the API.
 #[derive(Debug)]
@@ -83,16 +81,22 @@ pub const ROUTES: &[Route] = &[
     for_callers(Method::GET, "/challenges", "get-challenge"),
     for_callers(Method::GET, "/challenges/{challengeId}", "get-challenge"),
     for_callers(Method::GET, "/pin", "get-pin"),
-    for_circle(Method::HEAD, PROBES),
-    for_circle(Method::POST, WEBHOOKS),
+    for_circle(Method::HEAD),
+    for_circle(Method::POST),
 ];
 
 const fn for_callers(method: Method, path: &'static str, function: &'static str) -> Route {
     Route { method, path, function, authorized: true, throttle: CALLERS }
 }
 
-const fn for_circle(method: Method, throttle: Throttle) -> Route {
-    Route { method, path: "/webhooks/circle", function: "receive-webhook", authorized: false, throttle }
+const fn for_circle(method: Method) -> Route {
+    Route {
+        method,
+        path: "/webhooks/circle",
+        function: "receive-webhook",
+        authorized: false,
+        throttle: WEBHOOKS,
+    }
 }
 
 /// The options of an HTTP API.
