@@ -170,7 +170,7 @@ def expected_grants():
         ("sqs:SendMessage", {"Fn::GetAtt": ["UndeliveredEventsQueue", "Arn"]}, None),
     ]
     reconcile = {"Fn::GetAtt": ["ReconcileChallengesFunction", "Arn"]}
-    expected["ReconcileChallengesFunctionEveryFiveMinutesRole"] = [("lambda:InvokeFunction", reconcile, None)]
+    expected["ReconcileScheduleRole"] = [("lambda:InvokeFunction", reconcile, None)]
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
     queue = {"Fn::GetAtt": ["PinChangedQueue", "Arn"]}
     expected["PinChangedQueuePolicy"] = [(repr({"Service": "events.amazonaws.com"}), "sqs:SendMessage", queue, changed)]
@@ -194,14 +194,15 @@ def test_only_its_service_can_assume_a_role(deployed):
         statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole", **conditions}
         return {"Version": "2012-10-17", "Statement": [statement]}
 
-    schedule = trusted.pop("ReconcileChallengesFunctionEveryFiveMinutesRole")
-    # SAM writes lists.
-    [statement] = schedule["Statement"]
-    assert statement == {
-        "Effect": "Allow",
-        "Principal": {"Service": ["scheduler.amazonaws.com"]},
-        "Action": ["sts:AssumeRole"],
-    }
+    # EventBridge Scheduler sends the ARN of the schedule's group.
+    group = {"Fn::Sub": "arn:${AWS::Partition}:scheduler:${AWS::Region}:${AWS::AccountId}:schedule-group/default"}
+    assert trusted.pop("ReconcileScheduleRole") == only(
+        "scheduler.amazonaws.com",
+        Condition={"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}, "aws:SourceArn": group}},
+    )
+    schedule = deployed["ReconcileChallengesFunctionEveryFiveMinutes"]["Properties"]
+    assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["ReconcileScheduleRole", "Arn"]}
+    assert "GroupName" not in schedule
     own_pipes = {"Fn::Sub": "arn:${AWS::Partition}:pipes:${AWS::Region}:${AWS::AccountId}:pipe/${AWS::StackName}-*"}
     assert trusted.pop("PipeRole") == only(
         "pipes.amazonaws.com",
