@@ -14,6 +14,7 @@ pub struct Retries<'a> {
     random: &'a Random,
     deadline: Deadline,
     backoff: Duration,
+    max_backoff: Duration,
     attempts_left: u32,
 }
 
@@ -27,7 +28,19 @@ impl<'a> Retries<'a> {
         backoff: Duration,
         max_attempts: u32,
     ) -> Self {
-        Self { clock, random, deadline, backoff, attempts_left: max_attempts.saturating_sub(1) }
+        let attempts_left = max_attempts.saturating_sub(1);
+        Self { clock, random, deadline, backoff, max_backoff: Duration::MAX, attempts_left }
+    }
+
+    /// An operation that is tried until the deadline. The backoff grows to `max_backoff` at most.
+    pub fn until_deadline(
+        clock: &'a dyn Clock,
+        random: &'a Random,
+        deadline: Deadline,
+        backoff: Duration,
+        max_backoff: Duration,
+    ) -> Self {
+        Self { max_backoff, ..Self::new(clock, random, deadline, backoff, u32::MAX) }
     }
 
     /// The wait before the next attempt, at least as long as the server asked for. `None` if no attempt is left, or the
@@ -35,7 +48,7 @@ impl<'a> Retries<'a> {
     pub fn next_wait(&mut self, asked_for: Option<Duration>) -> Option<Duration> {
         self.attempts_left = self.attempts_left.checked_sub(1)?;
         let wait = self.backoff / 2 + self.random.jitter(self.backoff / 2);
-        self.backoff *= 2;
+        self.backoff = self.backoff.saturating_mul(2).min(self.max_backoff);
         let wait = wait.max(asked_for.unwrap_or_default());
         (wait < self.deadline.remaining(self.clock)).then_some(wait)
     }
@@ -75,6 +88,19 @@ mod tests {
     fn servers_wait_counts_if_it_is_longer() {
         assert_eq!(waits(2, SECOND * 60, Some(SECOND * 30)), [SECOND * 30]);
         assert!(waits(2, SECOND * 60, Some(Duration::ZERO))[0] >= SECOND / 2);
+    }
+
+    #[test]
+    fn operation_is_tried_until_shortly_before_the_deadline() {
+        let clock = AdjustableClock::frozen(datetime!(2026-01-01 12:00 UTC));
+        let random = Random::from_seed(1);
+        let deadline = Deadline::after(&clock, SECOND * 100);
+        let mut retries = Retries::until_deadline(&clock, &random, deadline, SECOND, SECOND * 10);
+        while let Some(wait) = retries.next_wait(None) {
+            assert!(wait <= SECOND * 10, "{wait:?}");
+            clock.advance(wait);
+        }
+        assert!(deadline.remaining(&clock) <= SECOND * 10);
     }
 
     #[test]

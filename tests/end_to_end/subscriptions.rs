@@ -1,8 +1,9 @@
 use local::circle_simulator::Fault;
 use local::secrets_manager::InjectedError;
 use serde_json::{Value, json};
+use shared::clock::Clock;
 
-use crate::support::{App, Deployment, Response, STACK_ID, SUBSCRIPTIONS, in_time};
+use crate::support::{App, Deployment, Response, SECOND, STACK_ID, SUBSCRIPTIONS, in_time};
 
 /// The subscription with this id, as Circle has it.
 fn subscription(stack: &Deployment, id: &str) -> Value {
@@ -104,6 +105,22 @@ async fn new_endpoint_is_subscribed_before_the_old_subscription_is_deleted() {
     let back = stack.succeed("Update", Some(&new), &old_url).await;
     assert_eq!(stack.succeed("Delete", Some(&new), &new_url).await, new);
     assert_eq!((stack.subscribed(&old_url), stack.subscribed(&new_url)), (vec![back], vec![]));
+}
+
+#[tokio::test]
+async fn subscription_is_created_once_the_head_gets_through() {
+    let stack = Deployment::start().await;
+    let webhook = stack.new_webhook();
+    let rejected = Fault { status: Some(400), code: Some(2), times: 1000, ..Fault::default() };
+    stack.add_fault("POST", rejected);
+    let (clock, circle) = (stack.app.clock.clone(), stack.app.circle.clone());
+    tokio::spawn(async move {
+        clock.sleep(75 * SECOND).await;
+        circle.clear_faults();
+    });
+    let (id, took) = stack.timed(stack.succeed("Create", None, &webhook)).await;
+    assert_eq!(stack.subscribed(&webhook), [id]);
+    assert!(took >= 75 * SECOND && took < 90 * SECOND, "{took:?}");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use self::delivery::Sender;
 use self::subscription::Work;
 
 /// The longest that an invocation takes, unless Lambda ends it earlier.
-const INVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
+const INVOCATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Time reserved for delivering the response.
 const DELIVERY_TIME: Duration = Duration::from_secs(8);

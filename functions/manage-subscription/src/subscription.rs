@@ -15,8 +15,8 @@ use uuid::Uuid;
 /// yet, and a creation whose response was lost may still be in progress.
 const BACKOFF: Duration = Duration::from_secs(2);
 
-/// The maximum number of attempts.
-const MAX_ATTEMPTS: u32 = 5;
+/// The longest backoff. It can take a minute until a new API responds to Circle's `HEAD` everywhere.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// What the work on a subscription needs.
 pub(crate) struct Work<'a> {
@@ -58,7 +58,8 @@ impl Work<'_> {
     }
 
     async fn retry<T>(&self, attempt: impl AsyncFn() -> Result<T, CircleError>) -> Result<T, CircleError> {
-        let mut retries = Retries::new(self.clock, self.random, self.deadline, BACKOFF, MAX_ATTEMPTS);
+        let mut retries =
+            Retries::until_deadline(self.clock, self.random, self.deadline, BACKOFF, MAX_BACKOFF);
         loop {
             let error = match attempt().await {
                 Ok(done) => return Ok(done),

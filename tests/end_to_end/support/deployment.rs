@@ -70,7 +70,7 @@ impl Deployment {
         let router = Router::new().route("/response", put(receive)).with_state(Arc::clone(&bucket));
         tokio::spawn(async { axum::serve(listener, router).await });
         let function = ManageSubscription::new(&app.stack.platform);
-        Self { app, log, function, timeout: Duration::from_secs(60), response_url, bucket }
+        Self { app, log, function, timeout: Duration::from_secs(120), response_url, bucket }
     }
 
     /// Replaces the function's process by one with other settings.
