@@ -23,9 +23,9 @@ def outcome(event, status, physical_id, **members):
     return {"Status": status, "PhysicalResourceId": physical_id, **ids, **members}
 
 
-def test_an_endpoint_without_https_fails_the_deployment(invoke, changed):
-    event = changed("http://api.example.com/")
-    reason = Text(r".*Endpoint.*https.* CloudWatch log group .*")
+def test_another_endpoint_fails_the_deployment(invoke, changed):
+    event = changed("https://api.example.com/webhooks/circle")
+    reason = Text(r".*Endpoint.*WEBHOOK_URL.* CloudWatch log group .*")
     assert invoke("manage-subscription", event) == outcome(event, "FAILED", "not-created", Reason=reason)
 
 
@@ -36,18 +36,19 @@ def test_an_existing_subscription_is_kept(invoke, changed, circle, endpoint):
     assert circle.subscriptions(endpoint) == [existing]
 
 
-def test_a_subscription_is_created_and_deleted(invoke, changed, circle, endpoint):
-    event = changed(f"{endpoint}?new")
-    created = invoke("manage-subscription", event)
-    assert created == outcome(event, "SUCCESS", UUID)
-    assert [one["id"] for one in circle.subscriptions(f"{endpoint}?new")] == [created["PhysicalResourceId"]]
-
+def test_a_subscription_is_deleted_and_created(invoke, changed, circle, endpoint):
+    [existing] = circle.subscriptions(endpoint)
+    event = changed(endpoint)
     with Receiver() as receiver:
         response_url = f"{receiver.url}?X-Amz-Signature=pre-signed"
-        deletion = {**event, "RequestType": "Delete", "PhysicalResourceId": created["PhysicalResourceId"]}
+        deletion = {**event, "RequestType": "Delete", "PhysicalResourceId": existing["id"]}
         deleted = invoke("manage-subscription", {**deletion, "ResponseURL": response_url})
         headers, _, uploaded = receiver.next(lambda _: True)
-    assert deleted == outcome(event, "SUCCESS", created["PhysicalResourceId"])
+    assert deleted == outcome(event, "SUCCESS", existing["id"])
     # A pre-signed URL accepts no other content type.
     assert (headers["content-type"], uploaded) == ("", deleted)
-    assert circle.subscriptions(f"{endpoint}?new") == []
+    assert circle.subscriptions(endpoint) == []
+
+    created = invoke("manage-subscription", event)
+    assert created == outcome(event, "SUCCESS", UUID)
+    assert [one["id"] for one in circle.subscriptions(endpoint)] == [created["PhysicalResourceId"]]

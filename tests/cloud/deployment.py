@@ -70,6 +70,8 @@ def adapted(template, url):
         "Fn::Sub": f"{url}/_aws/execute-api/${{HttpApi}}/$default/webhooks/circle"
     }
     subscription["DependsOn"] += list(routes)
+    function = resources["ManageSubscriptionFunction"]["Properties"]
+    function["Environment"]["Variables"]["WEBHOOK_URL"] = subscription["Properties"]["Endpoint"]
     return template
 
 

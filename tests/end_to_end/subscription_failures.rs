@@ -14,6 +14,7 @@ fn error(status: u16, code: i32) -> Fault {
 #[tokio::test]
 async fn failed_deployment_says_what_to_do() {
     let mut stack = Deployment::start().await;
+    stack.timeout = 40 * SECOND;
     let webhook = stack.new_webhook();
     for (method, fault, reason) in [
         (
@@ -57,6 +58,26 @@ async fn failed_deployment_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn creation_that_may_have_taken_effect_is_reported_as_left_behind() {
+    let mut stack = Deployment::start().await;
+    stack.timeout = 40 * SECOND;
+    let webhook = stack.new_webhook();
+    let left_behind = [r#""metric":"subscription_left_behind""#, webhook.as_str()];
+    // A rejected creation has no effect.
+    stack.add_fault("POST", error(400, 2));
+    stack.fail("Update", Some("old"), &webhook).await;
+    assert_eq!(stack.log.count(&left_behind), 0, "{}", stack.log.text());
+    stack.app.circle.clear_faults();
+
+    // The response to the creation comes when the function has no time left.
+    stack.timeout = 25 * SECOND;
+    stack.add_fault("POST", Fault { delay_ms: 600_000, after_effect: true, ..Fault::default() });
+    stack.fail("Update", Some("old"), &webhook).await;
+    assert_eq!(stack.subscribed(&webhook).len(), 1);
+    assert_eq!(stack.log.count(&left_behind), 1, "{}", stack.log.text());
+}
+
+#[tokio::test]
 async fn unusable_setup_is_explained() {
     let mut stack = Deployment::start().await;
     let webhook = stack.new_webhook();
@@ -77,12 +98,21 @@ async fn unusable_setup_is_explained() {
             "The function's setting CIRCLE_API_KEY_SECRET_ID is not set: give the name or ARN of the Secrets Manager secret that holds the Circle API key. Set it and deploy again.",
         ),
     ] {
+        stack.timeout = 40 * SECOND;
         stack.restart_with(&[(name, value)]);
         let actual = stack.fail("Create", None, &webhook).await;
         let request_id = actual.split("(request id ").nth(1).and_then(|rest| rest.split(')').next());
         assert_eq!(actual.replace(request_id.unwrap_or("no request id"), "REQUEST-ID"), reason);
         stack.succeed("Delete", Some("not-created"), &webhook).await;
     }
+    // Without its URL, the function does not know that it runs on one machine, and sends nothing to a loopback address.
+    stack.restart_with(&[("WEBHOOK_URL", "")]);
+    let unsent = stack.run(stack.event("Create", None, &webhook)).await.unwrap_err();
+    assert!(unsent.contains("ResponseURL is not a URL of CloudFormation"), "{unsent}");
+    let result = stack.run(json!({ "RequestType": "Create" })).await.unwrap();
+    let reason = result["Reason"].as_str().unwrap();
+    assert!(reason.starts_with("The function's setting WEBHOOK_URL is not set"), "{reason}");
+
     stack.restart_with(&[]);
     stack.app.stack.secrets_manager.put(API_KEY_SECRET, "malformed");
     let reason = stack.fail("Create", None, &webhook).await;
@@ -90,15 +120,12 @@ async fn unusable_setup_is_explained() {
 }
 
 #[tokio::test]
-async fn invalid_endpoint_is_rejected() {
-    let stack = Deployment::start().await;
-    for endpoint in ["http://api.example.com/webhooks/circle", "api.example.com", ""] {
-        let reason = stack.fail("Create", None, endpoint).await;
-        assert_eq!(reason, "The property Endpoint must be the webhook's https URL.");
-    }
-    assert_eq!(stack.calls("GET"), 0);
+async fn endpoint_that_circle_cannot_use_is_rejected() {
+    let mut stack = Deployment::start().await;
     // This route exists, but does not respond to HEAD, as Circle demands.
     let elsewhere = format!("{}/pin", stack.app.stack.api.url());
+    stack.manage(&elsewhere);
+    stack.timeout = 40 * SECOND;
     assert_eq!(
         stack.fail("Create", None, &elsewhere).await,
         "Circle rejects the subscription (status 400, code 2). It must be able to reach the Endpoint, which responds to HEAD with 200."
@@ -112,6 +139,7 @@ async fn stack_can_be_deleted_despite_any_failure() {
     let webhook = stack.new_webhook();
     let id = stack.succeed("Create", None, &webhook).await;
     let unreachable = Fault { drop: true, times: 1000, ..Fault::default() };
+    stack.timeout = 40 * SECOND;
     let hanging = Fault { delay_ms: 3_600_000, times: 1000, ..Fault::default() };
     for fault in [unreachable, hanging, error(401, 4), error(403, 3)] {
         stack.add_fault("DELETE", fault);
@@ -179,19 +207,34 @@ async fn result_is_sent_before_lambda_ends_the_function() {
 #[tokio::test]
 async fn error_about_a_pre_signed_url_does_not_contain_it() {
     let stack = Deployment::start().await;
-    for url in ["http://127.0.0.1:1/?X-Amz-Signature=0123456789abcdef-pre-signed", "http://example.com/", "?"]
-    {
+    for url in [
+        "http://127.0.0.1:1/?X-Amz-Signature=0123456789abcdef-pre-signed",
+        "https://example.com/?X-Amz-Signature=0123456789abcdef-pre-signed",
+        "http://example.com/",
+        "?",
+    ] {
         let mut event = stack.event("Delete", None, "");
         event["ResponseURL"] = url.into();
         let error = stack.run(event).await.unwrap_err();
         assert!(error.contains("CloudFormation") && !error.contains("pre-signed"), "{error}");
     }
-    assert_eq!(stack.log.count(&[r#""level":"ERROR""#]), 3, "{}", stack.log.text());
+    assert_eq!(stack.log.count(&[r#""level":"ERROR""#]), 4, "{}", stack.log.text());
+}
+
+#[tokio::test]
+async fn response_is_sent_to_cloudformation_only() {
+    let mut stack = Deployment::start().await;
+    // On one machine a response may go to a loopback address. In the cloud it may not.
+    stack.manage("https://api.example.com/webhooks/circle");
+    let error = stack.run(stack.event("Delete", None, "")).await.unwrap_err();
+    assert!(error.contains("ResponseURL is not a URL of CloudFormation in this region"), "{error}");
+    assert!(stack.puts().is_empty());
 }
 
 #[tokio::test]
 async fn manual_invocation_returns_the_result() {
-    let stack = Deployment::start().await;
+    let mut stack = Deployment::start().await;
+    stack.manage(&stack.webhook());
     let event = json!({ "RequestType": "Create", "ResourceProperties": { "Endpoint": stack.webhook() } });
     let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
     let result = stack.run(event).await.unwrap();

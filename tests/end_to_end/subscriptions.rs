@@ -43,7 +43,8 @@ async fn repeated_event_changes_nothing() {
 
 #[tokio::test]
 async fn existing_subscription_is_used() {
-    let stack = Deployment::start().await;
+    let mut stack = Deployment::start().await;
+    stack.manage(&stack.webhook());
     let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
     assert_eq!(stack.succeed("Create", None, &stack.webhook()).await, *id);
     assert_eq!((stack.calls("GET"), stack.calls("POST"), stack.calls("PATCH")), (1, 0, 0));
@@ -94,17 +95,66 @@ async fn narrower_subscription_is_left_alone_and_logged() {
 
 #[tokio::test]
 async fn new_endpoint_is_subscribed_before_the_old_subscription_is_deleted() {
-    let stack = Deployment::start().await;
+    let mut stack = Deployment::start().await;
     let (old_url, new_url) = (stack.new_webhook(), format!("{}&er", stack.new_webhook()));
     let old = stack.succeed("Create", None, &old_url).await;
+    // The update of the API and that of the function come before the update of the subscription.
+    let [old_api, new_api] = ["a1b2", "c3d4"].map(api_gateway);
+    stack.manage(&new_url);
     let new = stack.succeed("Update", Some(&old), &new_url).await;
     assert_ne!(new, old);
-    assert_eq!(stack.succeed("Delete", Some(&old), &old_url).await, old);
+    delete_at_api_gateway(&mut stack, &new_api, &old, &old_api).await;
     assert_eq!((stack.subscribed(&old_url), stack.subscribed(&new_url)), (vec![], vec![new.clone()]));
     // A rollback after the deletion has to subscribe the old endpoint again.
+    stack.manage(&old_url);
     let back = stack.succeed("Update", Some(&new), &old_url).await;
-    assert_eq!(stack.succeed("Delete", Some(&new), &new_url).await, new);
+    delete_at_api_gateway(&mut stack, &old_api, &new, &new_api).await;
     assert_eq!((stack.subscribed(&old_url), stack.subscribed(&new_url)), (vec![back], vec![]));
+    assert_eq!(stack.log.count(&["subscription_left_behind"]), 0, "{}", stack.log.text());
+}
+
+#[tokio::test]
+async fn only_the_functions_own_webhook_is_subscribed() {
+    let stack = Deployment::start().await;
+    let (webhook, foreign) = (stack.new_webhook(), format!("{}&er", stack.new_webhook()));
+    let expected = format!(
+        "The property Endpoint must be the URL in the function's setting WEBHOOK_URL, {webhook}. The function manages only that one."
+    );
+    for endpoint in [foreign.as_str(), "https://attacker.example.com/webhooks/circle", "nonsense", ""] {
+        assert_eq!(stack.fail("Create", None, endpoint).await, expected);
+        assert_eq!(stack.fail("Update", Some("some-id"), endpoint).await, expected);
+    }
+    assert_eq!((stack.calls("GET"), stack.calls("POST")), (0, 0));
+}
+
+#[tokio::test]
+async fn only_a_subscription_of_an_own_webhook_is_deleted() {
+    let mut stack = Deployment::start().await;
+    let foreign_url = format!("{}&er", stack.new_webhook());
+    in_time(stack.app.circle.subscribe(&foreign_url, &["*"])).await.unwrap();
+    let [foreign] = &stack.subscribed(&foreign_url)[..] else { panic!() };
+    // The event is not believed, whatever endpoint it names.
+    for endpoint in [&foreign_url, &stack.new_webhook()] {
+        stack.succeed("Delete", Some(foreign), endpoint).await;
+    }
+    let other_region = "https://a1b2.execute-api.us-east-1.amazonaws.com/webhooks/circle";
+    delete_at_api_gateway(&mut stack, &api_gateway("c3d4"), foreign, other_region).await;
+    assert_eq!(stack.calls("DELETE"), 0);
+    assert_eq!(stack.subscribed(&foreign_url), [foreign.as_str()]);
+    assert_eq!(stack.log.count(&["subscription_left_behind", foreign]), 3, "{}", stack.log.text());
+}
+
+#[tokio::test]
+async fn subscription_of_another_account_is_reported_as_left_behind() {
+    let stack = Deployment::start().await;
+    let webhook = stack.new_webhook();
+    let id = stack.succeed("Create", None, &webhook).await;
+    // After an update to another account's key, CloudFormation deletes the old subscription with the new key.
+    let other_account = "9f0c3f3e-3aac-4ae1-ac07-7eb0d7892520";
+    stack.succeed("Delete", Some(other_account), &webhook).await;
+    assert_eq!(stack.subscribed(&webhook), [id]);
+    let warning = [r#""metric":"subscription_left_behind""#, other_account, "another account"];
+    assert_eq!(stack.log.count(&warning), 1, "{}", stack.log.text());
 }
 
 #[tokio::test]
@@ -138,12 +188,13 @@ async fn subscription_that_is_gone_is_deleted_or_created_again() {
 
 #[tokio::test]
 async fn subscription_of_an_unknown_resource_is_kept_and_logged() {
-    let stack = Deployment::start().await;
+    let mut stack = Deployment::start().await;
     assert_eq!(stack.succeed("Delete", Some("not-created"), &stack.new_webhook()).await, "not-created");
     assert_eq!(stack.succeed("Delete", None, &stack.new_webhook()).await, "not-created");
     assert_eq!(stack.log.count(&["subscription_left_behind"]), 0, "{}", stack.log.text());
 
     // CloudFormation makes up an id if the result of a creation did not reach it.
+    stack.manage(&stack.webhook());
     let made_up = "stack-CircleSubscription-1ABCDEFGHIJKL";
     assert_eq!(stack.succeed("Delete", Some(made_up), &stack.webhook()).await, made_up);
     let [id] = &stack.subscribed(&stack.webhook())[..] else { panic!() };
@@ -154,7 +205,7 @@ async fn subscription_of_an_unknown_resource_is_kept_and_logged() {
 
 #[tokio::test]
 async fn creation_whose_response_is_lost_is_not_retried() {
-    let stack = Deployment::start().await;
+    let mut stack = Deployment::start().await;
     let webhook = stack.new_webhook();
     let lost = Fault { after_effect: true, ..Fault::default() };
     for (lost, suffix) in [
@@ -164,6 +215,7 @@ async fn creation_whose_response_is_lost_is_not_retried() {
         (Fault { status: Some(200), body: Some("{".into()), ..lost }, "&unreadable"),
     ] {
         let webhook = format!("{webhook}{suffix}");
+        stack.manage(&webhook);
         stack.app.circle.reset_call_counts();
         stack.add_fault("POST", lost);
         let id = stack.succeed("Create", None, &webhook).await;
@@ -184,14 +236,16 @@ async fn deletion_whose_response_is_lost_succeeds() {
 
 #[tokio::test]
 async fn failed_call_to_circle_is_retried() {
-    let stack = Deployment::start().await;
+    let mut stack = Deployment::start().await;
     stack.add_fault("GET", Fault { drop: true, times: 4, ..Fault::default() });
     stack.add_fault("POST", Fault { status: Some(429), ..Fault::default() });
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
     assert_eq!(stack.subscribed(&stack.new_webhook()), [id.as_str()]);
     // The webhook of a new API may not be reachable yet.
     stack.add_fault("POST", Fault { status: Some(400), code: Some(2), times: 2, ..Fault::default() });
-    stack.succeed("Update", Some(&id), &stack.new_webhook().replace("new", "newer")).await;
+    let newer = stack.new_webhook().replace("new", "newer");
+    stack.manage(&newer);
+    stack.succeed("Update", Some(&id), &newer).await;
 }
 
 #[tokio::test]
@@ -209,6 +263,22 @@ async fn rotated_api_key_fails_no_deployment() {
     stack.app.circle.rotate_api_key();
     stack.succeed("Delete", Some(&id), &stack.new_webhook()).await;
     assert_eq!(stack.subscribed(&stack.new_webhook()), [""; 0]);
+}
+
+/// The webhook URL of an API at API Gateway.
+fn api_gateway(id: &str) -> String {
+    format!("https://{id}.execute-api.eu-central-1.amazonaws.com/webhooks/circle")
+}
+
+/// Lets the function of this webhook delete a subscription. Circle says that the subscription has this endpoint, which the
+/// simulator cannot reach. The event is sent by hand, because a function in the cloud does not respond to a loopback address.
+async fn delete_at_api_gateway(stack: &mut Deployment, webhook: &str, id: &str, endpoint: &str) {
+    stack.manage(webhook);
+    let body = json!({ "data": { "id": id, "endpoint": endpoint, "enabled": true } }).to_string();
+    stack.add_fault("GET", Fault { status: Some(200), body: Some(body), ..Fault::default() });
+    let mut event = stack.event("Delete", Some(id), endpoint);
+    event["ResponseURL"] = Value::Null;
+    assert_eq!(stack.run(event).await.unwrap()["Status"], "SUCCESS");
 }
 
 /// Changes a subscription at Circle.

@@ -10,6 +10,7 @@ from conftest import REQUIRED, ROOT
 SECRET = {"Ref": "CircleApiKeySecretArn"}
 CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
 RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
+WEBHOOK_URL = {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/webhooks/circle"}
 OPEN_CHALLENGES_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
 CHALLENGES_BY_USER_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/challenges-by-user"}
 
@@ -80,7 +81,7 @@ FUNCTIONS = {
             "ABANDON_AFTER_DAYS": {"Ref": "AbandonAfterDays"},
         },
     ),
-    "manage-subscription": ([], {}),
+    "manage-subscription": ([], {"WEBHOOK_URL": WEBHOOK_URL}),
 }
 
 
@@ -394,7 +395,8 @@ def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     # It also waits for the limits on retries of its own function.
     assert set(subscription["DependsOn"]) == webhook | stage | {"ManageSubscriptionFunctionEventInvokeConfig"}
     properties = subscription["Properties"]
-    assert properties["Endpoint"]["Fn::Sub"].endswith("/webhooks/circle")
+    # The function rejects any other endpoint than that of its setting.
+    assert properties["Endpoint"] == WEBHOOK_URL == template["Outputs"]["WebhookUrl"]["Value"]
     # These select the Circle account. CloudFormation invokes the function only if a property changes.
     for parameter in ["CircleApiKeySecretArn", "CircleEnvironment", "CircleBaseUrl"]:
         assert properties[parameter] == {"Ref": parameter}

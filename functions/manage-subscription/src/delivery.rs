@@ -19,11 +19,26 @@ const MAX_ATTEMPTS: u32 = 4;
 /// The backoff before the first retry.
 const BACKOFF: Duration = Duration::from_millis(200);
 
+/// What the names of the buckets for responses begin with. The region follows, without its hyphens (AWS CloudFormation
+/// user guide, "Access CloudFormation using an interface endpoint").
+const BUCKET: &str = "cloudformation-custom-resource-response-";
+
+/// The domains of AWS's partitions, as the AWS SDKs list them.
+const AWS_DOMAINS: [&str; 7] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "c2s.ic.gov",
+    "sc2s.sgov.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+];
+
 /// The response was not delivered. None of the messages holds the URL.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// The event has no usable URL.
-    #[error("ResponseURL is not an https URL, so no response can be sent to CloudFormation")]
+    /// The URL is not one of CloudFormation.
+    #[error("ResponseURL is not a URL of CloudFormation in this region, so no response is sent")]
     Url,
     /// CloudFormation rejects the URL, perhaps because it has expired.
     #[error("CloudFormation rejected the response with status {0}")]
@@ -52,6 +67,10 @@ pub(crate) struct Sender<'a> {
     pub(crate) http: &'a reqwest::Client,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) random: &'a Random,
+    /// The region of the function, which is that of its stack.
+    pub(crate) region: Option<&'a str>,
+    /// Whether the function runs on one machine with everything else. A response may then go to a loopback address.
+    pub(crate) is_local: bool,
 }
 
 impl Sender<'_> {
@@ -62,8 +81,8 @@ impl Sender<'_> {
         response: String,
         deadline: Deadline,
     ) -> Result<(), DeliveryError> {
-        let Self { http, clock, random } = self;
-        let url = Url::parse(url.expose_secret()).ok().filter(is_https_or_loopback);
+        let Self { http, clock, random, .. } = self;
+        let url = Url::parse(url.expose_secret()).ok().filter(|url| self.may_send_to(url));
         let url = url.ok_or(DeliveryError::Url)?;
         let mut retries = Retries::new(clock, random, deadline, BACKOFF, MAX_ATTEMPTS);
         loop {
@@ -77,6 +96,28 @@ impl Sender<'_> {
             clock.sleep(wait).await;
         }
     }
+
+    fn may_send_to(&self, url: &Url) -> bool {
+        match url.scheme() {
+            "https" => self.region.is_some_and(|region| is_response_bucket(url, region)),
+            _ => self.is_local && is_https_or_loopback(url),
+        }
+    }
+}
+
+/// Whether the URL leads to CloudFormation's bucket for the responses of a region, in each form that S3's hosts have:
+/// `BUCKET.s3.DOMAIN`, `BUCKET.s3-REGION.DOMAIN` and `BUCKET.s3.REGION.DOMAIN`.
+fn is_response_bucket(url: &Url, region: &str) -> bool {
+    let parts = || {
+        let (bucket, service) = url.host_str()?.split_once('.')?;
+        let domain = AWS_DOMAINS.iter().find_map(|domain| service.strip_suffix(domain)?.strip_suffix('.'));
+        Some((bucket.strip_prefix(BUCKET)?, domain?))
+    };
+    let without_hyphens = |text: &str| text.replace('-', "");
+    parts().is_some_and(|(bucket, service)| {
+        without_hyphens(bucket) == without_hyphens(region)
+            && (service == "s3" || service == format!("s3-{region}") || service == format!("s3.{region}"))
+    })
 }
 
 async fn put(http: &reqwest::Client, url: Url, response: String) -> Result<(), DeliveryError> {
@@ -84,4 +125,45 @@ async fn put(http: &reqwest::Client, url: Url, response: String) -> Result<(), D
     let sent = http.put(url).header(CONTENT_TYPE, "").body(response).send().await;
     let status = sent.map_err(|error| DeliveryError::Unreachable(error.without_url()))?.status();
     if status.is_success() { Ok(()) } else { Err(DeliveryError::Status(status)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn response_goes_to_cloudformations_bucket_in_the_region() {
+        let is_bucket = |host: &str, region| {
+            is_response_bucket(
+                &Url::parse(&format!("https://{host}/arn%3Aaws?X-Amz-Signature=a")).unwrap(),
+                region,
+            )
+        };
+        for (host, region) in [
+            ("useast1.s3.amazonaws.com", "us-east-1"),
+            ("uswest2.s3-us-west-2.amazonaws.com", "us-west-2"),
+            ("mecentral1.s3.me-central-1.amazonaws.com", "me-central-1"),
+            ("eu-west1.s3-eu-west-1.amazonaws.com", "eu-west-1"),
+            ("usgovwest1.s3.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+            ("cnnorth1.s3.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("euscdeeast1.s3.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
+            ("usisoeast1.s3.us-iso-east-1.c2s.ic.gov", "us-iso-east-1"),
+        ] {
+            assert!(is_bucket(&format!("{BUCKET}{host}"), region), "{host}");
+            assert!(!is_bucket(&format!("{BUCKET}{host}"), "ap-south-1"), "{host}");
+            assert!(!is_bucket(&format!("{BUCKET}{host}.example.com"), region), "{host}");
+            assert!(!is_bucket(&format!("another-{BUCKET}{host}"), region), "{host}");
+        }
+        for foreign in [
+            "useast1.s3.example.com",
+            "useast1.s3.xamazonaws.com",
+            "useast1.execute-api.us-east-1.amazonaws.com",
+            "useast1.x.s3.amazonaws.com",
+            "useast1x.s3.amazonaws.com",
+            "useast1",
+        ] {
+            assert!(!is_bucket(&format!("{BUCKET}{foreign}"), "us-east-1"), "{foreign}");
+        }
+        assert!(!is_bucket("127.0.0.1", "us-east-1") && !is_bucket("s3.amazonaws.com", "us-east-1"));
+    }
 }

@@ -4,6 +4,9 @@
 //! The resource's physical id is the subscription's id. A new endpoint gets a new subscription, whose id makes
 //! CloudFormation delete the old one. CloudFormation waits for a response for up to an hour, so every event gets one. A
 //! deletion always succeeds, because a stack must not get stuck on a subscription.
+//!
+//! The function believes as little as possible of its event. It subscribes only the webhook of its own stack, deletes only
+//! subscriptions of such webhooks, and responds only to CloudFormation.
 
 mod delivery;
 mod event;
@@ -14,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_runtime::{Context, Error, LambdaEvent};
+use reqwest::Url;
 use shared::circle::{Circle, CircleError};
 use shared::clock::{Clock, Deadline, Elapsed, timeout};
-use shared::config::{CircleSettings, SettingError};
+use shared::config::{CircleSettings, SettingError, webhook_url};
 use shared::metric::Metric;
 use shared::platform::{Platform, http_client};
 use shared::random::Random;
@@ -28,7 +32,7 @@ use uuid::Uuid;
 pub use self::event::{Event, Response};
 
 use self::delivery::Sender;
-use self::subscription::Work;
+use self::subscription::{Deletion, Work};
 
 /// The longest that an invocation takes, unless Lambda ends it earlier.
 const INVOCATION_TIMEOUT: Duration = Duration::from_secs(120);
@@ -40,6 +44,8 @@ const DELIVERY_TIME: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct ManageSubscription {
     circle: Result<Circle, SettingError>,
+    webhook_url: Result<Url, SettingError>,
+    region: Option<String>,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
@@ -52,6 +58,8 @@ impl ManageSubscription {
         Self {
             circle: CircleSettings::read(&platform.environment)
                 .map(|settings| Circle::new(platform, settings)),
+            webhook_url: webhook_url(&platform.environment),
+            region: platform.aws.region().map(ToString::to_string),
             http: http_client(),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
@@ -64,8 +72,8 @@ impl ManageSubscription {
 enum WorkError {
     #[error("RequestType is not Create, Update or Delete")]
     RequestType,
-    #[error("the property Endpoint is not an https URL")]
-    Endpoint,
+    #[error("the property Endpoint is not {0}")]
+    Endpoint(Url),
     #[error("a setting is missing or invalid")]
     Setting(#[from] SettingError),
     #[error("the work at Circle failed")]
@@ -115,7 +123,13 @@ async fn respond(
     };
     if let Some(url) = response_url {
         let body = serde_json::to_string(&response).expect("our own types can be serialized");
-        let sender = Sender { http: &function.http, clock, random: &function.random };
+        let sender = Sender {
+            http: &function.http,
+            clock,
+            random: &function.random,
+            region: function.region.as_deref(),
+            is_local: function.webhook_url.as_ref().is_ok_and(|url| url.scheme() == "http"),
+        };
         if let Err(error) = sender.deliver(&url, body, end).await {
             tracing::error!(error = %Chain(&error), "the response could not be delivered");
             return Err(error.into());
@@ -134,20 +148,24 @@ async fn perform(
     let own = event.physical_resource_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
     let work = || -> Result<Work<'_>, WorkError> {
         let circle = function.circle.as_ref().map_err(SettingError::clone)?;
-        Ok(Work { circle, clock: &*function.clock, random: &function.random, deadline })
+        let webhook = function.webhook_url.as_ref().map_err(SettingError::clone)?;
+        Ok(Work { circle, webhook, clock: &*function.clock, random: &function.random, deadline })
     };
     match event.request_type.as_str() {
         "Create" | "Update" => {
-            let endpoint = event.endpoint().ok_or(WorkError::Endpoint)?;
-            Ok(Some(work()?.subscribe(&endpoint, own).await?))
+            let work = work()?;
+            if event.endpoint().as_ref() != Some(work.webhook) {
+                return Err(WorkError::Endpoint(work.webhook.clone()));
+            }
+            Ok(Some(work.subscribe(own).await?))
         }
         "Delete" => {
             match own {
-                Some(id) => work()?.unsubscribe(id).await?,
+                Some(id) => log_deletion(id, work()?.unsubscribe(id).await?),
                 // Nothing was created, or the response to the creation was lost.
                 None => {
-                    if let Err(error) = log_subscriptions(work, event).await {
-                        tracing::warn!(error = %Chain(&error), "the subscriptions of the endpoint could not be listed");
+                    if let Err(error) = log_subscriptions(work).await {
+                        tracing::warn!(error = %Chain(&error), "the subscriptions of the webhook could not be listed");
                     }
                 }
             }
@@ -157,18 +175,32 @@ async fn perform(
     }
 }
 
-/// Logs the subscriptions of the endpoint of a resource that has no subscription id. They are left alone, because nothing
+/// Logs a subscription that was not deleted.
+fn log_deletion(subscription_id: Uuid, deletion: Deletion) {
+    let metric = Metric::SubscriptionLeftBehind.as_str();
+    match deletion {
+        Deletion::Deleted => tracing::info!(%subscription_id, "subscription deleted"),
+        Deletion::Unknown => tracing::warn!(
+            metric,
+            %subscription_id,
+            "this API key's Circle account does not have the subscription; if another account has it, delete it there manually"
+        ),
+        Deletion::Foreign => tracing::warn!(
+            metric,
+            %subscription_id,
+            "the subscription is not for a webhook of this service and was left alone; delete it at Circle manually if nothing else uses it"
+        ),
+    }
+}
+
+/// Logs the subscriptions of the webhook for a resource that has no subscription id. They are left alone, because nothing
 /// shows that the resource created them.
-async fn log_subscriptions<'a>(
-    work: impl FnOnce() -> Result<Work<'a>, WorkError>,
-    event: &Event,
-) -> Result<(), WorkError> {
-    let Some(endpoint) = event.endpoint() else { return Ok(()) };
-    for subscription_id in work()?.subscribed(&endpoint).await? {
+async fn log_subscriptions<'a>(work: impl FnOnce() -> Result<Work<'a>, WorkError>) -> Result<(), WorkError> {
+    for subscription_id in work()?.subscribed().await? {
         tracing::warn!(
             metric = Metric::SubscriptionLeftBehind.as_str(),
             %subscription_id,
-            "the deleted endpoint is still subscribed; delete the subscription at Circle manually if nothing else uses it"
+            "the deleted webhook is still subscribed; delete the subscription at Circle manually if nothing else uses it"
         );
     }
     Ok(())

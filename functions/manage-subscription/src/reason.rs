@@ -21,7 +21,9 @@ pub(crate) fn of(error: &WorkError, context: &Context) -> String {
 fn advice(error: &WorkError) -> String {
     match error {
         WorkError::RequestType => "RequestType must be Create, Update or Delete.".into(),
-        WorkError::Endpoint => "The property Endpoint must be the webhook's https URL.".into(),
+        WorkError::Endpoint(webhook) => format!(
+            "The property Endpoint must be the URL in the function's setting WEBHOOK_URL, {webhook}. The function manages only that one."
+        ),
         WorkError::Setting(error) => format!("The function's setting {error}. Set it and deploy again."),
         WorkError::OutOfTime(_) => "Circle took too long. Deploy again.".into(),
         WorkError::Circle(CircleError::ApiKey(error)) => {

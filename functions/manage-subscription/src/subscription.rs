@@ -1,5 +1,6 @@
 //! The subscription at Circle: found or created, and deleted, with retries.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use reqwest::Url;
 use shared::api_key::ApiKeyError;
 use shared::circle::{Circle, CircleError, Subscription};
 use shared::clock::{Clock, Deadline};
+use shared::metric::Metric;
 use shared::random::Random;
 use shared::retry::Retries;
 use uuid::Uuid;
@@ -21,40 +23,83 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// What the work on a subscription needs.
 pub(crate) struct Work<'a> {
     pub(crate) circle: &'a Circle,
+    /// The URL of this stack's webhook.
+    pub(crate) webhook: &'a Url,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) random: &'a Random,
     pub(crate) deadline: Deadline,
 }
 
+/// How the deletion of a subscription ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// It is deleted.
+    Deleted,
+    /// The API key's account does not have it.
+    Unknown,
+    /// It was left alone, because its endpoint is not a webhook of this service.
+    Foreign,
+}
+
 impl Work<'_> {
-    /// Subscribes the endpoint to the notifications of all challenges, and returns the subscription's id. An existing
+    /// Subscribes the webhook to the notifications of all challenges, and returns the subscription's id. An existing
     /// subscription is used, `own` before others, so the work can be retried even if the response to a creation was lost.
-    pub(crate) async fn subscribe(&self, endpoint: &Url, own: Option<Uuid>) -> Result<Uuid, CircleError> {
+    pub(crate) async fn subscribe(&self, own: Option<Uuid>) -> Result<Uuid, CircleError> {
+        // Whether the last creation may have taken effect although it has failed.
+        let is_in_doubt = Cell::new(false);
+        let subscribed = self
+            .retry(async || {
+                let all = self.circle.subscriptions(self.deadline).await?;
+                let Some(found) = choose(all, self.webhook, own) else {
+                    let created = self.circle.create_subscription(self.webhook, self.deadline).await;
+                    is_in_doubt.set(!matches!(
+                        created,
+                        Ok(_) | Err(CircleError::ApiKey(_) | CircleError::Response { status: ..500, .. })
+                    ));
+                    let id = created?.id;
+                    tracing::info!(subscription_id = %id, "subscription created");
+                    return Ok(id);
+                };
+                if found.enabled != Some(true) {
+                    self.circle.enable_subscription(&found, self.deadline).await?;
+                    tracing::info!(subscription_id = %found.id, "subscription enabled");
+                }
+                Ok(found.id)
+            })
+            .await;
+        if subscribed.is_err() && is_in_doubt.get() {
+            tracing::warn!(
+                metric = Metric::SubscriptionLeftBehind.as_str(),
+                endpoint = %self.webhook,
+                "a subscription may have been created all the same; delete it at Circle manually unless a later deployment uses it"
+            );
+        }
+        subscribed
+    }
+
+    /// Deletes a subscription of this stack's webhook, or of the webhook of an API that it replaced.
+    pub(crate) async fn unsubscribe(&self, id: Uuid) -> Result<Deletion, CircleError> {
+        // If the response to a deletion is lost, the next attempt does not find the subscription.
+        let is_known = Cell::new(false);
         self.retry(async || {
-            let all = self.circle.subscriptions(self.deadline).await?;
-            let Some(found) = choose(all, endpoint, own) else {
-                let created = self.circle.create_subscription(endpoint, self.deadline).await?;
-                tracing::info!(subscription_id = %created.id, "subscription created");
-                return Ok(created.id);
+            let Some(found) = self.circle.subscription(id, self.deadline).await? else {
+                return Ok(if is_known.get() { Deletion::Deleted } else { Deletion::Unknown });
             };
-            if found.enabled != Some(true) {
-                self.circle.enable_subscription(&found, self.deadline).await?;
-                tracing::info!(subscription_id = %found.id, "subscription enabled");
+            let endpoint = found.endpoint.as_deref().and_then(|endpoint| Url::parse(endpoint).ok());
+            if !endpoint.is_some_and(|endpoint| is_own(&endpoint, self.webhook)) {
+                return Ok(Deletion::Foreign);
             }
-            Ok(found.id)
+            is_known.set(true);
+            self.circle.delete_subscription(id, self.deadline).await?;
+            Ok(Deletion::Deleted)
         })
         .await
     }
 
-    /// Deletes the subscription.
-    pub(crate) async fn unsubscribe(&self, id: Uuid) -> Result<(), CircleError> {
-        self.retry(async || self.circle.delete_subscription(id, self.deadline).await).await
-    }
-
-    /// The ids of all subscriptions of the endpoint, for any notifications.
-    pub(crate) async fn subscribed(&self, endpoint: &Url) -> Result<Vec<Uuid>, CircleError> {
+    /// The ids of all subscriptions of the webhook, for any notifications.
+    pub(crate) async fn subscribed(&self) -> Result<Vec<Uuid>, CircleError> {
         let all = self.circle.subscriptions(self.deadline).await?;
-        Ok(all.into_iter().filter(|one| one.is_for(endpoint)).map(|one| one.id).collect())
+        Ok(all.into_iter().filter(|one| one.is_for(self.webhook)).map(|one| one.id).collect())
     }
 
     async fn retry<T>(&self, attempt: impl AsyncFn() -> Result<T, CircleError>) -> Result<T, CircleError> {
@@ -73,6 +118,24 @@ impl Work<'_> {
             self.clock.sleep(wait).await;
         }
     }
+}
+
+/// Whether an endpoint is the webhook's URL, or that of another API Gateway API in the same region. The latter has to be
+/// deletable: if an update replaces the API, CloudFormation deletes the old subscription after the function has the new
+/// URL. The event has the old URL, but it could name any.
+fn is_own(endpoint: &Url, webhook: &Url) -> bool {
+    let domain = |url: &Url| {
+        let (_, domain) = url.host_str()?.split_once('.')?;
+        domain.starts_with("execute-api.").then(|| domain.to_owned())
+    };
+    let is_sibling = || {
+        let mut sibling = endpoint.clone();
+        domain(endpoint).is_some()
+            && domain(endpoint) == domain(webhook)
+            && sibling.set_host(webhook.host_str()).is_ok()
+            && sibling == *webhook
+    };
+    endpoint == webhook || is_sibling()
 }
 
 /// A subscription of the endpoint that covers all challenges. A narrower one for the same endpoint cannot be widened,
@@ -96,5 +159,36 @@ fn is_worth_retrying(error: &CircleError) -> bool {
         }
         CircleError::Response { status, .. } => !matches!(status, 401 | 403),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_webhook_of_this_service_in_the_same_region_is_own() {
+        let webhook = "https://a1b2.execute-api.eu-central-1.amazonaws.com/webhooks/circle";
+        let is_own = |endpoint: &str, webhook: &str| {
+            is_own(&Url::parse(endpoint).unwrap(), &Url::parse(webhook).unwrap())
+        };
+        for own in [webhook, "https://c3d4.execute-api.eu-central-1.amazonaws.com/webhooks/circle"] {
+            assert!(is_own(own, webhook), "{own}");
+        }
+        for foreign in [
+            "https://c3d4.execute-api.us-east-1.amazonaws.com/webhooks/circle",
+            "https://c3d4.execute-api.eu-central-1.amazonaws.com/webhooks/other",
+            "https://c3d4.execute-api.eu-central-1.amazonaws.com/webhooks/circle?a",
+            "http://c3d4.execute-api.eu-central-1.amazonaws.com/webhooks/circle",
+            "https://c3d4.execute-api.eu-central-1.amazonaws.com:8443/webhooks/circle",
+            "https://execute-api.eu-central-1.amazonaws.com/webhooks/circle",
+            "https://c3d4.execute-api.eu-central-1.amazonaws.com.example.com/webhooks/circle",
+            "https://api.example.com/webhooks/circle",
+        ] {
+            assert!(!is_own(foreign, webhook), "{foreign}");
+        }
+        let own_domain = "https://pin.example.com/webhooks/circle";
+        assert!(is_own(own_domain, own_domain));
+        assert!(!is_own("https://api.example.com/webhooks/circle", own_domain));
     }
 }

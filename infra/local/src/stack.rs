@@ -162,6 +162,7 @@ impl Stack {
             listen(port, ISSUER_PORT, "the issuer").await?,
         );
         let serve = |what: &'static str| move |source| StackError::Serve { port, what, source };
+        let api_url = format!("http://{}", api_listener.local_addr().map_err(serve("the HTTP API"))?);
 
         let secrets_manager = SecretsManager::start(secrets_listener, random.clone());
         let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
@@ -184,7 +185,7 @@ impl Stack {
         secrets_manager.put(API_KEY_SECRET, &circle.api_key());
 
         let mut function_environment =
-            function_environment(&circle.url(), dynamodb.url(), secrets_manager.url());
+            function_environment(&api_url, &circle.url(), dynamodb.url(), secrets_manager.url());
         function_environment.extend(settings);
         let platform = platform(&function_environment, &clock, &random).await;
         let in_process = functions.is_none();
@@ -260,10 +261,16 @@ impl Stack {
 /// The environment variables of functions in another process, if the HTTP API of their stack is on `port`.
 pub fn function_environment_on(port: u16) -> BTreeMap<String, String> {
     let url = |offset| format!("http://127.0.0.1:{}", port + offset);
-    function_environment(&url(CIRCLE_PORT), &url(DYNAMODB_PORT), &url(SECRETS_MANAGER_PORT))
+    function_environment(&url(0), &url(CIRCLE_PORT), &url(DYNAMODB_PORT), &url(SECRETS_MANAGER_PORT))
 }
 
-fn function_environment(circle: &str, dynamodb: &str, secrets_manager: &str) -> BTreeMap<String, String> {
+fn function_environment(
+    api: &str,
+    circle: &str,
+    dynamodb: &str,
+    secrets_manager: &str,
+) -> BTreeMap<String, String> {
+    let webhook_url = format!("{api}/webhooks/circle");
     [
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -275,6 +282,7 @@ fn function_environment(circle: &str, dynamodb: &str, secrets_manager: &str) -> 
         ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
         ("CIRCLE_BASE_URL", circle),
         ("CIRCLE_SOURCE_IPS", "127.0.0.1"),
+        ("WEBHOOK_URL", &webhook_url),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

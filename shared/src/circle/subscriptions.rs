@@ -68,6 +68,24 @@ impl Circle {
         Ok(self.send(Call::new("GET /v2/notifications/subscriptions"), deadline).await?.data)
     }
 
+    /// One subscription (`GET /v2/notifications/subscriptions/{id}`); `None` if the API key's account does not have it.
+    ///
+    /// # Errors
+    /// A [`CircleError`].
+    pub async fn subscription(
+        &self,
+        id: Uuid,
+        deadline: Deadline,
+    ) -> Result<Option<Subscription>, CircleError> {
+        let id = id.to_string();
+        let call = Call::new("GET /v2/notifications/subscriptions/{id}").id(&id);
+        match self.send(call, deadline).await {
+            Ok(response) => Ok(Some(response.data)),
+            Err(CircleError::Response { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Subscribes an endpoint to the notifications of all challenges (`POST /v2/notifications/subscriptions`). Circle
     /// first sends a `HEAD` to the endpoint, which has to respond with 200.
     ///

@@ -55,6 +55,8 @@ const CIRCLE_SOURCE_IPS: Setting = Setting {
         "a comma-separated list of IP addresses, or empty to accept webhooks from any address",
     )
 };
+const WEBHOOK_URL: Setting =
+    text("WEBHOOK_URL", "the https URL of the webhook route (http only for a loopback address)");
 const CHALLENGE_RETENTION_DAYS: Setting =
     number("CHALLENGE_RETENTION_DAYS", "number of days", "90", 14..=3650);
 const CHALLENGES_PER_HOUR: Setting = number("CHALLENGES_PER_HOUR", "number", "10", 1..=1000);
@@ -65,7 +67,7 @@ const CIRCLE_CALLS_PER_SECOND: Setting = number("CIRCLE_CALLS_PER_SECOND", "numb
 const ABANDON_AFTER_DAYS: Setting = number("ABANDON_AFTER_DAYS", "number of days", "7", 1..=13);
 
 /// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
-pub const SETTINGS: [Setting; 15] = [
+pub const SETTINGS: [Setting; 16] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
     CIRCLE_API_KEY_SECRET_ID,
@@ -74,6 +76,7 @@ pub const SETTINGS: [Setting; 15] = [
     USER_ID_CLAIM,
     RESTORE_MAX_SIGN_IN_AGE_MINUTES,
     CIRCLE_SOURCE_IPS,
+    WEBHOOK_URL,
     CHALLENGE_RETENTION_DAYS,
     CHALLENGES_PER_HOUR,
     CALL_BURST,
@@ -286,6 +289,15 @@ pub fn circle_source_ips(environment: &Environment) -> Result<Option<Vec<IpAddr>
     addresses.map(Some).map_err(|_| CIRCLE_SOURCE_IPS.invalid())
 }
 
+/// `WEBHOOK_URL`: the URL that Circle sends webhooks to. Plain http is accepted for a loopback address only.
+///
+/// # Errors
+/// If it is missing, or neither an https URL nor a loopback one.
+pub fn webhook_url(environment: &Environment) -> Result<Url, SettingError> {
+    let url = Url::parse(&WEBHOOK_URL.required(environment)?).ok();
+    url.filter(is_https_or_loopback).ok_or_else(|| WEBHOOK_URL.invalid())
+}
+
 #[cfg(test)]
 mod tests {
     use tracing::level_filters::LevelFilter;
@@ -360,6 +372,21 @@ mod tests {
             assert!(error.starts_with("CIRCLE_BASE_URL must be an https URL"), "{bad}: {error}");
             assert!(!error.contains("secret"));
         }
+    }
+
+    #[test]
+    fn the_webhook_url_is_https_unless_it_is_loopback() {
+        let read = |url| webhook_url(&Environment::from([("WEBHOOK_URL", url)]));
+        for good in ["https://api.example.com/webhooks/circle", "http://127.0.0.1:8780/webhooks/circle"] {
+            assert_eq!(read(good).unwrap().as_str(), good);
+        }
+        for bad in ["http://api.example.com/webhooks/circle", "api.example.com", "ftp://127.0.0.1/"] {
+            assert_eq!(
+                read(bad).unwrap_err().to_string(),
+                "WEBHOOK_URL must be the https URL of the webhook route (http only for a loopback address)"
+            );
+        }
+        assert!(read("").unwrap_err().to_string().starts_with("WEBHOOK_URL is not set: give the https URL"));
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub(crate) struct Put {
 }
 
 impl Deployment {
-    /// A stack whose clock stands still, and moves while the function handles an event.
+    /// A stack whose clock stands still, and moves while the function handles an event. The function manages the
+    /// subscription of [`Deployment::new_webhook`].
     pub(crate) async fn start() -> Self {
         let log = Log::start();
         let app = App::at_noon().await;
@@ -70,12 +71,16 @@ impl Deployment {
         let router = Router::new().route("/response", put(receive)).with_state(Arc::clone(&bucket));
         tokio::spawn(async { axum::serve(listener, router).await });
         let function = ManageSubscription::new(&app.stack.platform);
-        Self { app, log, function, timeout: Duration::from_secs(120), response_url, bucket }
+        let mut deployment =
+            Self { app, log, function, timeout: Duration::from_secs(120), response_url, bucket };
+        deployment.restart_with(&[]);
+        deployment
     }
 
     /// Replaces the function's process by one with other settings.
     pub(crate) fn restart_with(&mut self, settings: &[(&str, &str)]) {
         let mut environment = self.app.stack.function_environment().clone();
+        environment.insert("WEBHOOK_URL".to_owned(), self.new_webhook());
         for (name, value) in settings {
             environment.insert((*name).to_owned(), (*value).to_owned());
         }
@@ -83,12 +88,17 @@ impl Deployment {
         self.function = ManageSubscription::new(&Platform { environment, ..self.app.stack.platform.clone() });
     }
 
+    /// Replaces the function's process by one that manages the subscription of this URL.
+    pub(crate) fn manage(&mut self, webhook: &str) {
+        self.restart_with(&[("WEBHOOK_URL", webhook)]);
+    }
+
     /// The webhook URL that the running stack has subscribed by itself.
     pub(crate) fn webhook(&self) -> String {
         format!("{}/webhooks/circle", self.app.stack.api.url())
     }
 
-    /// Another URL of the same route, which is not subscribed.
+    /// Another URL of the same route, which is not subscribed, and whose subscription the function manages.
     pub(crate) fn new_webhook(&self) -> String {
         format!("{}?new", self.webhook())
     }
