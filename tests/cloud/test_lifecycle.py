@@ -1,4 +1,4 @@
-"""The life of a stack: created beside another one, with a required scope; updated under load; deleted."""
+"""A stack with a required scope and several API keys, beside another one: created, updated under load, deleted."""
 
 import base64
 import hashlib
@@ -19,8 +19,14 @@ SCOPE = "https://api.example.com/pin:reset"
 
 
 @pytest.fixture(scope="module")
-def stack(aws, parameters, service, request):
-    stack = Stack(aws, "scoped", {**parameters, "RequiredScope": SCOPE})
+def stack(aws, circle, parameters, service, request):
+    keys = {
+        f"{purpose}ApiKeySecretArn": aws.client("secretsmanager").create_secret(
+            Name=f"{purpose}-api-key", SecretString=circle.api_key
+        )["ARN"]
+        for purpose in ["Webhook", "Subscription"]
+    }
+    stack = Stack(aws, "scoped", {**parameters, **keys, "RequiredScope": SCOPE})
     request.config.stash[STACKS].append(stack)
     return stack
 
@@ -60,6 +66,24 @@ def test_the_deployment_has_subscribed_its_webhook_route(aws, circle, stack, ser
         outputs = aws.client("cloudformation").describe_stacks(StackName=one.name)["Stacks"][0]["Outputs"]
         values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
         assert values["CircleSubscriptionId"] == subscription["id"]
+
+
+def test_a_function_can_read_only_the_secret_of_its_own_key(aws, stack):
+    iam = aws.client("iam")
+    secrets = {
+        "CreateToken": "CircleApiKeySecretArn",
+        "ReceiveWebhook": "WebhookApiKeySecretArn",
+        "ManageSubscription": "SubscriptionApiKeySecretArn",
+    }
+    for function, own in secrets.items():
+        role = iam.get_role(RoleName=stack.resource(f"{function}Role"))["Role"]["Arn"]
+        for parameter in secrets.values():
+            [result] = iam.simulate_principal_policy(
+                PolicySourceArn=role,
+                ActionNames=["secretsmanager:GetSecretValue"],
+                ResourceArns=[stack.parameters[parameter]],
+            )["EvaluationResults"]
+            assert (result["EvalDecision"] == "allowed") == (parameter == own), (function, parameter)
 
 
 def test_an_update_loses_no_request(aws, stack, circle, scoped_user, issuer, new_user):
@@ -145,10 +169,13 @@ def test_the_subscription_moves_to_another_circle_account(aws, circle, stack):
     # The simulator has one account. Without the subscription it looks like another one.
     circle.unsubscribe(before)
     secret = aws.client("secretsmanager").create_secret(Name="another-account", SecretString=circle.api_key)
-    stack.parameters["CircleApiKeySecretArn"] = secret["ARN"]
+    stack.parameters["SubscriptionApiKeySecretArn"] = secret["ARN"]
     stack.deploy("update", "2", "UPDATE_COMPLETE")
     [subscription] = circle.subscriptions(stack.webhook_url)
     assert subscription["id"] == stack.resource("CircleSubscription") != before
+    # The new key cannot delete the old subscription.
+    lines = events(aws, stack.resource("ManageSubscriptionLogGroup"))
+    assert [line["subscription_id"] for line in lines if line.get("metric") == "subscription_left_behind"] == [before]
 
 
 def events(aws, log_group):

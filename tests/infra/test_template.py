@@ -8,9 +8,14 @@ import pytest
 from conftest import REQUIRED, ROOT
 
 SECRET = {"Ref": "CircleApiKeySecretArn"}
+# The two functions that can have an API key of their own.
+OWN_SECRETS = {
+    "receive-webhook": {"Fn::If": ["HasWebhookApiKey", {"Ref": "WebhookApiKeySecretArn"}, SECRET]},
+    "manage-subscription": {"Fn::If": ["HasSubscriptionApiKey", {"Ref": "SubscriptionApiKeySecretArn"}, SECRET]},
+}
+WEBHOOK_URL = {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/webhooks/circle"}
 CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
 RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
-WEBHOOK_URL = {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/webhooks/circle"}
 OPEN_CHALLENGES_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
 CHALLENGES_BY_USER_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/challenges-by-user"}
 
@@ -148,22 +153,25 @@ def expected_grants():
     for function, (actions, _) in FUNCTIONS.items():
         name = logical(function)
         log = {"Fn::GetAtt": [f"{name}LogGroup", "Arn"]}
-        expected[f"{name}Role"] = [("attached", "FunctionPolicy", None)]
+        policy = f"{name}Policy" if function in OWN_SECRETS else "FunctionPolicy"
+        expected[f"{name}Role"] = [("attached", policy, None)]
         expected[f"{name}Role"] += [(*action, None)[:3] for action in actions]
         expected[f"{name}Role"] += [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
-    through_secrets_manager = {
-        "StringEquals": {
-            "kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
-            "kms:EncryptionContext:SecretARN": SECRET,
+    own_policies = {f"{logical(function)}Policy": secret for function, secret in OWN_SECRETS.items()}
+    for name, secret in {"FunctionPolicy": SECRET, **own_policies}.items():
+        through_secrets_manager = {
+            "StringEquals": {
+                "kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
+                "kms:EncryptionContext:SecretARN": secret,
+            }
         }
-    }
-    expected["FunctionPolicy"] = [
-        ("secretsmanager:GetSecretValue", SECRET, None),
-        ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
-        # X-Ray has no resources.
-        ("IsTraced", "xray:PutTelemetryRecords", "*", None),
-        ("IsTraced", "xray:PutTraceSegments", "*", None),
-    ]
+        expected[name] = [
+            ("secretsmanager:GetSecretValue", secret, None),
+            ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
+            # X-Ray has no resources.
+            ("IsTraced", "xray:PutTelemetryRecords", "*", None),
+            ("IsTraced", "xray:PutTraceSegments", "*", None),
+        ]
     stream = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
     reads = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
     expected["PipeRole"] = [(f"dynamodb:{action}", stream, None) for action in reads] + [
@@ -233,7 +241,8 @@ def test_a_function_is_configured(template, deployed, function):
     name = logical(function)
     assert template["Resources"][f"{name}Function"]["Metadata"] == {"BuildMethod": "rust-cargolambda"}
     properties = deployed[f"{name}Function"]["Properties"]
-    assert properties["Environment"]["Variables"] == CIRCLE | FUNCTIONS[function][1]
+    secret = {"CIRCLE_API_KEY_SECRET_ID": OWN_SECRETS.get(function, SECRET)}
+    assert properties["Environment"]["Variables"] == CIRCLE | secret | FUNCTIONS[function][1]
     assert properties["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     assert properties["Runtime"] == "provided.al2023" and properties["Handler"] == "bootstrap"
     assert properties["Architectures"] == [{"Ref": "Architecture"}]
@@ -398,8 +407,9 @@ def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     # The function rejects any other endpoint than that of its setting.
     assert properties["Endpoint"] == WEBHOOK_URL == template["Outputs"]["WebhookUrl"]["Value"]
     # These select the Circle account. CloudFormation invokes the function only if a property changes.
-    for parameter in ["CircleApiKeySecretArn", "CircleEnvironment", "CircleBaseUrl"]:
+    for parameter in ["CircleEnvironment", "CircleBaseUrl"]:
         assert properties[parameter] == {"Ref": parameter}
+    assert properties["CircleApiKeySecretArn"] == OWN_SECRETS["manage-subscription"]
     # The last retry ends before CloudFormation's timeout.
     assert deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Condition"] == "ManagesSubscription"
     retries = deployed["ManageSubscriptionFunctionEventInvokeConfig"]["Properties"]
@@ -625,6 +635,16 @@ def test_parameters_have_a_description_limits_and_a_valid_default(template):
         ("JwtIssuer", ["https://auth.example.com/"], ["http://auth.example.com", "auth.example.com"]),
         ("JwtAudience", ["a,b"], ["", "a, b", "a,"]),
         ("CircleSourceIps", ["", "10.0.0.1, ::1"], ["10.0.0.0/8", "example.com"]),
+        (
+            "WebhookApiKeySecretArn",
+            ["", REQUIRED["CircleApiKeySecretArn"]],
+            ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"],
+        ),
+        (
+            "SubscriptionApiKeySecretArn",
+            ["", REQUIRED["CircleApiKeySecretArn"]],
+            ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"],
+        ),
         ("UserIdClaim", ["https://example.com/circle_user", "custom:circle"], ["", "a b"]),
         (
             "CircleApiKeySecretArn",
