@@ -5,9 +5,9 @@
 //!
 //! 1. `user_id`, `circle_code`, `clock`, `metric`, `random`, `secrets`, `telemetry`: plain values, time and randomness
 //! 2. `config`, `failure`, `retry`: settings, failure reasons, when to retry
-//! 3. `challenge`, `platform`: the rules of challenges; what every function runs on
-//! 4. `api_key`, `challenge_view`, `dynamodb`: the API key in Secrets Manager, challenges as callers see them, conditional
-//!    writes
+//! 3. `challenge`, `http_client`: the rules of challenges; the HTTP client
+//! 4. `api_key`, `challenge_view`, `dynamodb`, `platform`: the API key in Secrets Manager, challenges as callers see them,
+//!    conditional writes; what every function runs on
 //! 5. `circle`, `challenge_store`: Circle's API, the records
 //! 6. `rate_limit`, `webhook`: limits per user, the signature check
 //! 7. `problem`: every error that a caller can receive
@@ -27,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod dynamodb;
 pub mod failure;
+pub mod http_client;
 pub mod identity;
 pub mod lambda;
 pub mod metric;

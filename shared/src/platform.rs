@@ -1,18 +1,25 @@
 //! What every function runs on: settings, AWS, time and randomness.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
 use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
-use reqwest::redirect::Policy;
+use aws_smithy_runtime::client::identity::IdentityCache;
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use serde_json::Value;
 
 use crate::clock::{self, Clock, SystemClock};
-use crate::config::Environment;
+use crate::config::{self, Environment, SettingError};
+use crate::http_client::HttpClient;
 use crate::random::Random;
 use crate::telemetry;
 
@@ -21,7 +28,9 @@ use crate::telemetry;
 pub struct Platform {
     /// The settings.
     pub environment: Environment,
-    /// How to reach AWS. Endpoint variables such as `AWS_ENDPOINT_URL_DYNAMODB` apply.
+    /// The HTTP client.
+    pub http: HttpClient,
+    /// How to reach AWS, over the same client.
     pub aws: SdkConfig,
     /// Time.
     pub clock: Arc<dyn Clock>,
@@ -31,12 +40,27 @@ pub struct Platform {
 
 impl Platform {
     /// The platform of a Lambda function. Starts logging for the function's crate.
-    pub async fn start(own_crate: &'static str) -> Self {
+    ///
+    /// # Errors
+    /// If one of the variables is missing with which Lambda tells a function its region and credentials.
+    pub fn start(own_crate: &'static str) -> Result<Self, SettingError> {
         let environment = Environment::of_process();
         telemetry::start(environment.log_level(), own_crate);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let aws = aws_defaults(Arc::clone(&clock)).load().await;
-        Self { environment, aws, clock, random: Arc::new(Random::from_system()) }
+        Self::new(environment, Arc::new(SystemClock), Arc::new(Random::from_system()))
+    }
+
+    /// A platform from an environment. Endpoint variables of the AWS SDK such as `AWS_ENDPOINT_URL_DYNAMODB` apply.
+    ///
+    /// # Errors
+    /// If `AWS_REGION`, `AWS_ACCESS_KEY_ID` or `AWS_SECRET_ACCESS_KEY` is missing.
+    pub fn new(
+        environment: Environment,
+        clock: Arc<dyn Clock>,
+        random: Arc<Random>,
+    ) -> Result<Self, SettingError> {
+        let http = HttpClient::new(&environment);
+        let aws = aws(&environment, http.clone(), Arc::clone(&clock))?;
+        Ok(Self { environment, http, aws, clock, random })
     }
 
     /// A client for DynamoDB.
@@ -78,42 +102,16 @@ impl ClassifyRetry for RejectedSignature {
     }
 }
 
-/// The HTTP client of the project: no redirects, no retries, no proxy. Timeouts and retries are the caller's, on the
-/// project's clock.
-///
-/// # Panics
-/// If the client cannot be built, which these settings always can.
-pub fn http_client() -> reqwest::Client {
-    client_builder().build().expect("an HTTP client can be built from these settings")
-}
-
-/// The same with a new connection for each request.
-///
-/// # Panics
-/// If the client cannot be built, which these settings always can.
-pub fn unpooled_http_client() -> reqwest::Client {
-    let builder = client_builder().pool_max_idle_per_host(0);
-    builder.build().expect("an HTTP client can be built from these settings")
-}
-
-/// How long an idle connection is kept: less than the 60 seconds that AWS load balancers keep theirs by default
-/// (`https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html`).
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-fn client_builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("circle-pin-reset/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .pool_idle_timeout(IDLE_TIMEOUT)
-}
-
-/// The AWS SDK's settings: the project's clock, and timeouts that leave time for a response.
+/// The AWS SDK's settings: the project's clock and HTTP client, the region and the credentials that Lambda gives, and
+/// timeouts that leave time for a response.
 ///
 /// One attempt takes at most 1.5 s, and an operation with its retries 4 s, well within the time that API Gateway and
-/// Circle wait. The connect timeout is the SDK's own, within that of the attempt.
-pub fn aws_defaults(clock: Arc<dyn Clock>) -> ConfigLoader {
+/// Circle wait.
+fn aws(
+    environment: &Environment,
+    http: HttpClient,
+    clock: Arc<dyn Clock>,
+) -> Result<SdkConfig, SettingError> {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_millis(1500))
         .operation_timeout(Duration::from_secs(4))
@@ -122,9 +120,34 @@ pub fn aws_defaults(clock: Arc<dyn Clock>) -> ConfigLoader {
         .with_max_attempts(3)
         .with_initial_backoff(Duration::from_millis(50))
         .with_max_backoff(Duration::from_millis(500));
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+    Ok(SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(config::aws_region(environment)?))
+        // The credentials never change, so there is nothing to cache and to renew.
+        .credentials_provider(SharedCredentialsProvider::new(config::aws_credentials(environment)?))
+        .identity_cache(IdentityCache::no_cache())
+        .service_config(EndpointVariables(environment.clone()))
+        .http_client(http)
         .time_source(clock::time_source(Arc::clone(&clock)))
         .sleep_impl(clock::async_sleep(clock))
         .timeout_config(timeouts)
         .retry_config(retries)
+        // Requests and responses are small and in memory, and each attempt has its timeout.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .build())
+}
+
+/// The AWS SDK's endpoint variables, such as `AWS_ENDPOINT_URL_DYNAMODB`.
+struct EndpointVariables(Environment);
+
+impl fmt::Debug for EndpointVariables {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("EndpointVariables")
+    }
+}
+
+impl LoadServiceConfig for EndpointVariables {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        self.0.of_service(key.env(), key.service_id())
+    }
 }

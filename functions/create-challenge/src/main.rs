@@ -7,7 +7,7 @@ use create_challenge::{CreateChallenge, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let function = CreateChallenge::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
+    let function = CreateChallenge::new(&Platform::start(env!("CARGO_CRATE_NAME"))?)?;
     function.warm_up().await;
     lambda::run(|request| handle(&function, request)).await
 }

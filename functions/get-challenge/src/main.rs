@@ -7,7 +7,7 @@ use get_challenge::{GetChallenge, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let function = GetChallenge::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
+    let function = GetChallenge::new(&Platform::start(env!("CARGO_CRATE_NAME"))?)?;
     function.warm_up().await;
     lambda::run(|request| handle(&function, request)).await
 }

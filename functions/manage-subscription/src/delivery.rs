@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use shared::clock::{Clock, Deadline, timeout};
 use shared::config::is_https_or_loopback;
+use shared::http_client::HttpClient;
 use shared::random::Random;
 use shared::retry::Retries;
 
@@ -64,7 +65,7 @@ impl DeliveryError {
 /// What sending a response needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Sender<'a> {
-    pub(crate) http: &'a reqwest::Client,
+    pub(crate) http: &'a HttpClient,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) random: &'a Random,
     /// The region of the function, which is that of its stack.
@@ -120,10 +121,12 @@ fn is_response_bucket(url: &Url, region: &str) -> bool {
     })
 }
 
-async fn put(http: &reqwest::Client, url: Url, response: String) -> Result<(), DeliveryError> {
+async fn put(http: &HttpClient, url: Url, response: String) -> Result<(), DeliveryError> {
     // The content type is part of what was signed, and is empty.
-    let sent = http.put(url).header(CONTENT_TYPE, "").body(response).send().await;
-    let status = sent.map_err(|error| DeliveryError::Unreachable(error.without_url()))?.status();
+    let unreachable = |error: reqwest::Error| DeliveryError::Unreachable(error.without_url());
+    let request = http.request(Method::PUT, url).header(CONTENT_TYPE, "").body(response);
+    let request = request.build().map_err(unreachable)?;
+    let status = http.send(request).await.map_err(unreachable)?.status();
     if status.is_success() { Ok(()) } else { Err(DeliveryError::Status(status)) }
 }
 

@@ -20,9 +20,10 @@ use lambda_runtime::{Context, Error, LambdaEvent};
 use reqwest::Url;
 use shared::circle::{Circle, CircleError};
 use shared::clock::{Clock, Deadline, Elapsed, timeout};
-use shared::config::{CircleSettings, SettingError, webhook_url};
+use shared::config::{CircleSettings, SettingError, aws_region, webhook_url};
+use shared::http_client::HttpClient;
 use shared::metric::Metric;
-use shared::platform::{Platform, http_client};
+use shared::platform::Platform;
 use shared::random::Random;
 use shared::request::invocation_deadline;
 use shared::telemetry::Chain;
@@ -46,7 +47,7 @@ pub struct ManageSubscription {
     circle: Result<Circle, SettingError>,
     webhook_url: Result<Url, SettingError>,
     region: Option<String>,
-    http: reqwest::Client,
+    http: HttpClient,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
 }
@@ -59,8 +60,8 @@ impl ManageSubscription {
             circle: CircleSettings::read(&platform.environment)
                 .map(|settings| Circle::new(platform, settings)),
             webhook_url: webhook_url(&platform.environment),
-            region: platform.aws.region().map(ToString::to_string),
-            http: http_client(),
+            region: aws_region(&platform.environment).ok(),
+            http: platform.http.clone(),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
         }

@@ -7,6 +7,6 @@ use manage_subscription::{ManageSubscription, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let function = ManageSubscription::new(&Platform::start(env!("CARGO_CRATE_NAME")).await);
+    let function = ManageSubscription::new(&Platform::start(env!("CARGO_CRATE_NAME"))?);
     lambda_runtime::run(service_fn(|event| handle(&function, event))).await
 }

@@ -7,6 +7,6 @@ use receive_webhook::{ReceiveWebhook, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
-    let function = ReceiveWebhook::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
+    let function = ReceiveWebhook::new(&Platform::start(env!("CARGO_CRATE_NAME"))?)?;
     lambda::run(|request| handle(&function, request)).await
 }

@@ -7,7 +7,7 @@ use reconcile_challenges::{ReconcileChallenges, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let function = ReconcileChallenges::new(&Platform::start(env!("CARGO_CRATE_NAME")).await)?;
+    let function = ReconcileChallenges::new(&Platform::start(env!("CARGO_CRATE_NAME"))?)?;
     function.warm_up().await;
     lambda_runtime::run(service_fn(|event| handle(&function, event))).await
 }

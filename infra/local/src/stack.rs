@@ -6,19 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
-use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_smithy_http_client::tls;
-use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use create_challenge::CreateChallenge;
 use get_challenge::GetChallenge;
 use receive_webhook::ReceiveWebhook;
 use reconcile_challenges::ReconcileChallenges;
 use shared::api::Api;
 use shared::clock::{AdjustableClock, Clock};
-use shared::config::{Environment, SettingError};
-use shared::platform::{Platform, aws_defaults};
+use shared::config::SettingError;
+use shared::platform::Platform;
 use shared::random::Random;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -187,7 +182,12 @@ impl Stack {
         let mut function_environment =
             function_environment(&api_url, &circle.url(), dynamodb.url(), secrets_manager.url());
         function_environment.extend(settings);
-        let platform = platform(&function_environment, &clock, &random).await;
+        // A developer's own environment and profiles do not affect it.
+        let platform = Platform::new(
+            function_environment.clone().into_iter().collect(),
+            Arc::new(clock.clone()),
+            Arc::clone(&random),
+        )?;
         let in_process = functions.is_none();
         let (backend, scheduler) = match functions {
             None => {
@@ -294,55 +294,6 @@ async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListene
         io::ErrorKind::AddrInUse => StackError::PortTaken { port, what },
         _ => StackError::Serve { port, what, source },
     })
-}
-
-/// The platform of the functions in this process. It takes its variables from `variables` and leaves the
-/// environment of the process alone.
-async fn platform(
-    variables: &BTreeMap<String, String>,
-    clock: &AdjustableClock,
-    random: &Arc<Random>,
-) -> Platform {
-    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    let aws: SdkConfig = aws_defaults(Arc::clone(&clock))
-        // A developer's own environment and profiles must not affect these endpoints. Without an environment,
-        // the SDK does not find the profiles either.
-        .empty_test_environment()
-        // The protection counts each second that has passed on the stack's clock, one after the other. A jump of
-        // the clock by years would block the whole process for minutes.
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        // The SDK's default client uses the proxy of the environment.
-        .http_client(
-            aws_smithy_http_client::Builder::new()
-                .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-                .build_https(),
-        )
-        .region(Region::new(variables["AWS_REGION"].clone()))
-        .credentials_provider(Credentials::new(
-            &variables["AWS_ACCESS_KEY_ID"],
-            &variables["AWS_SECRET_ACCESS_KEY"],
-            None,
-            None,
-            "the local stack",
-        ))
-        .load()
-        .await
-        .into_builder()
-        .service_config(EndpointVariables(variables.clone()))
-        .build();
-    let environment: Environment = variables.clone().into_iter().collect();
-    Platform { environment, aws, clock, random: Arc::clone(random) }
-}
-
-/// The AWS SDK's endpoint variables, such as `AWS_ENDPOINT_URL_DYNAMODB`.
-#[derive(Debug)]
-struct EndpointVariables(BTreeMap<String, String>);
-
-impl LoadServiceConfig for EndpointVariables {
-    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
-        let service = key.service_id().to_uppercase().replace(' ', "_");
-        self.0.get(&format!("{}_{service}", key.env())).cloned()
-    }
 }
 
 /// The handlers of the functions in this process, by function name.

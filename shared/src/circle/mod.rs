@@ -10,7 +10,7 @@ mod send;
 mod subscriptions;
 mod wire;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -32,7 +32,8 @@ use crate::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
 use crate::circle_code::CircleCode;
 use crate::clock::{Clock, Deadline};
 use crate::config::CircleSettings;
-use crate::platform::{Platform, http_client};
+use crate::http_client::HttpClient;
+use crate::platform::Platform;
 use crate::random::Random;
 use crate::secrets::{self, EncryptionKey, UserToken};
 use crate::user_id::UserId;
@@ -44,9 +45,7 @@ const SESSION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug)]
 pub struct Circle {
     base_url: Url,
-    http: reqwest::Client,
-    /// For retries of a request that may have met a stale connection. Few processes need it.
-    unpooled_http: OnceLock<reqwest::Client>,
+    http: HttpClient,
     api_key: ApiKeySecret,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
@@ -84,8 +83,7 @@ impl Circle {
     pub fn new(platform: &Platform, settings: CircleSettings) -> Self {
         Self {
             base_url: settings.base_url,
-            http: http_client(),
-            unpooled_http: OnceLock::new(),
+            http: platform.http.clone(),
             api_key: ApiKeySecret::new(
                 platform.secrets_manager(),
                 settings.api_key_secret_id,

@@ -16,7 +16,6 @@ use super::{Circle, CircleError};
 use crate::api_key::ApiKeyError;
 use crate::circle_code::CircleCode;
 use crate::clock::{Deadline, timeout};
-use crate::platform::unpooled_http_client;
 use crate::retry::Retries;
 use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
 
@@ -92,46 +91,30 @@ pub(super) struct Response<T> {
     pub(super) data: T,
 }
 
-/// The retries that this process has left, so that an outage does not multiply the load.
-///
-/// A call that succeeds earns a tenth of a retry. It also earns a whole reconnection: its connection goes back to the pool
-/// and may be stale when the next call takes it, which is not a sign of an outage.
+/// The retries that this process has left, so that an outage does not multiply the load. A call that succeeds earns a tenth
+/// of a retry.
 #[derive(Debug)]
-pub(super) struct RetryBudget {
-    retries: u32,
-    reconnections: u32,
-}
+pub(super) struct RetryBudget(u32);
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { retries: Self::FULL, reconnections: 0 }
+        Self(Self::FULL)
     }
 }
 
 impl RetryBudget {
     const FULL: u32 = 100;
     const RETRY: u32 = 10;
-    /// More than the connections that a process uses at the same time.
-    const MAX_RECONNECTIONS: u32 = 20;
 
-    fn take_retry(&mut self) -> bool {
-        take(&mut self.retries, Self::RETRY)
-    }
-
-    fn take_reconnection(&mut self) -> bool {
-        take(&mut self.reconnections, 1)
+    fn take(&mut self) -> bool {
+        let rest = self.0.checked_sub(Self::RETRY);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
     }
 
     fn earn(&mut self) {
-        self.retries = Self::FULL.min(self.retries + 1);
-        self.reconnections = Self::MAX_RECONNECTIONS.min(self.reconnections + 1);
+        self.0 = Self::FULL.min(self.0 + 1);
     }
-}
-
-fn take(left: &mut u32, cost: u32) -> bool {
-    let rest = left.checked_sub(cost);
-    *left = rest.unwrap_or(*left);
-    rest.is_some()
 }
 
 impl Circle {
@@ -190,7 +173,7 @@ impl Circle {
                 return Err(error);
             }
             let Some(wait) = retries.next_wait(error.retry_after()) else { return Err(error) };
-            if !self.retry_budget().take_retry() {
+            if !self.retry_budget().take() {
                 return Err(error);
             }
             tracing::debug!(call = call.name, request_id, "retrying Circle call");
@@ -234,7 +217,11 @@ impl Circle {
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        let mut response = self.transmit(request, call.max_attempts > 1).await.map_err(unreachable)?;
+        let request = request.build().map_err(unreachable)?;
+        let is_repeatable = call.max_attempts > 1;
+        let sent =
+            if is_repeatable { self.http.send(request).await } else { self.http.send_once(request).await };
+        let mut response = sent.map_err(unreachable)?;
 
         let status = response.status();
         let request_id = text(response.headers(), REQUEST_ID).unwrap_or(request_id).to_owned();
@@ -279,26 +266,6 @@ impl Circle {
             request_id,
             retry_after,
         })
-    }
-
-    /// Sends a request. The server may have closed the pooled connection in the meantime; the request is then sent again on
-    /// a new one. A request that is not safe to repeat uses a new connection at once.
-    async fn transmit(
-        &self,
-        request: reqwest::RequestBuilder,
-        is_repeatable: bool,
-    ) -> Result<reqwest::Response, reqwest::Error> {
-        let request = request.build()?;
-        let unpooled = || self.unpooled_http.get_or_init(unpooled_http_client);
-        let Some(copy) = request.try_clone().filter(|_| is_repeatable) else {
-            return unpooled().execute(request).await;
-        };
-        match self.http.execute(request).await {
-            Err(error) if !error.is_connect() && self.retry_budget().take_reconnection() => {
-                unpooled().execute(copy).await
-            }
-            result => result,
-        }
     }
 
     /// How long Circle asks to wait, in seconds or until a date. Capped at one hour; zero is treated as absent.
@@ -359,11 +326,11 @@ mod tests {
     #[test]
     fn retry_budget_runs_out_and_is_earned_back() {
         let mut budget = RetryBudget::default();
-        assert_eq!((0..20).filter(|_| budget.take_retry()).count(), 10);
+        assert_eq!((0..20).filter(|_| budget.take()).count(), 10);
         (0..9).for_each(|_| budget.earn());
-        assert!(!budget.take_retry());
+        assert!(!budget.take());
         budget.earn();
-        assert!(budget.take_retry());
+        assert!(budget.take());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
 use reqwest::Url;
 use serde::Serialize;
 
@@ -65,6 +66,12 @@ const CALL_INTERVAL_SECONDS: Setting = number("CALL_INTERVAL_SECONDS", "number o
 const REQUEST_TIMEOUT_SECONDS: Setting = number("REQUEST_TIMEOUT_SECONDS", "number of seconds", "8", 3..=9);
 const CIRCLE_CALLS_PER_SECOND: Setting = number("CIRCLE_CALLS_PER_SECOND", "number of calls", "4", 1..=50);
 const ABANDON_AFTER_DAYS: Setting = number("ABANDON_AFTER_DAYS", "number of days", "7", 1..=13);
+
+const AWS_REGION: Setting = text("AWS_REGION", "the AWS region; Lambda sets it");
+const AWS_ACCESS_KEY_ID: Setting =
+    text("AWS_ACCESS_KEY_ID", "the access key of the credentials for AWS; Lambda sets it");
+const AWS_SECRET_ACCESS_KEY: Setting =
+    text("AWS_SECRET_ACCESS_KEY", "the secret key of the credentials for AWS; Lambda sets it");
 
 /// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
 pub const SETTINGS: [Setting; 16] = [
@@ -178,6 +185,30 @@ pub fn is_https_or_loopback(url: &Url) -> bool {
         None => false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+}
+
+/// `AWS_REGION`: the region of the tables and the secret.
+///
+/// # Errors
+/// If it is missing.
+pub fn aws_region(environment: &Environment) -> Result<String, SettingError> {
+    AWS_REGION.required(environment)
+}
+
+/// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`: the credentials of the function's role. They are
+/// valid for as long as Lambda keeps the process.
+///
+/// # Errors
+/// If one of the first two is missing.
+pub fn aws_credentials(environment: &Environment) -> Result<Credentials, SettingError> {
+    let session_token = environment.get("AWS_SESSION_TOKEN").map(str::to_owned);
+    Ok(Credentials::new(
+        AWS_ACCESS_KEY_ID.required(environment)?,
+        AWS_SECRET_ACCESS_KEY.required(environment)?,
+        session_token,
+        None,
+        "environment",
+    ))
 }
 
 /// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.

@@ -464,7 +464,7 @@ async fn any_mix_of_writes_keeps_the_invariants() {
 
 #[tokio::test]
 async fn an_unreachable_table_is_an_error_with_its_source() {
-    let platform = platform("http://127.0.0.1:1", AdjustableClock::running()).await;
+    let platform = platform("http://127.0.0.1:1", AdjustableClock::running());
     let store = ChallengeStore::new(&platform, TABLE.into());
     let error = store.apply(&webhook(id(), Status::Complete)).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { operation: "UpdateItem", .. }), "{error}");

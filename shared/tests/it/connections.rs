@@ -34,7 +34,7 @@ impl Resetting {
     }
 
     async fn circle(&self, secrets: &FakeServer, clock: &AdjustableClock) -> Circle {
-        let platform = platform(&secrets.url, clock.clone()).await;
+        let platform = platform(&secrets.url, clock.clone());
         let environment = Environment::from([
             ("CIRCLE_BASE_URL", self.url.as_str()),
             ("CIRCLE_API_KEY_SECRET_ID", "circle-api-key"),

@@ -1,9 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use aws_config::Region;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
@@ -14,9 +12,9 @@ use axum::response::{IntoResponse, Response};
 use dynoxide::Database;
 use serde_json::{Value, json};
 use shared::circle::Circle;
-use shared::clock::{AdjustableClock, Clock, Deadline};
+use shared::clock::{AdjustableClock, Deadline};
 use shared::config::{CircleSettings, Environment};
-use shared::platform::{Platform, aws_defaults};
+use shared::platform::Platform;
 use shared::random::Random;
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -25,18 +23,18 @@ use tokio::sync::watch;
 
 pub(crate) const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 
-/// A platform whose AWS is at `url`.
-pub(crate) async fn platform(url: &str, clock: AdjustableClock) -> Platform {
-    let clock: Arc<dyn Clock> = Arc::new(clock);
-    let aws = aws_defaults(Arc::clone(&clock))
-        .endpoint_url(url)
-        .region(Region::from_static("eu-central-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .load()
-        .await;
-    let environment =
-        Environment::from([("CIRCLE_BASE_URL", url), ("CIRCLE_API_KEY_SECRET_ID", "circle-api-key")]);
-    Platform { environment, aws, clock, random: Arc::new(Random::from_seed(1)) }
+/// A platform whose AWS and Circle are at `url`.
+pub(crate) fn platform(url: &str, clock: AdjustableClock) -> Platform {
+    let environment = Environment::from([
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", url),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", url),
+        ("CIRCLE_BASE_URL", url),
+        ("CIRCLE_API_KEY_SECRET_ID", "circle-api-key"),
+    ]);
+    Platform::new(environment, Arc::new(clock), Arc::new(Random::from_seed(1))).unwrap()
 }
 
 /// A server on loopback that stands for Circle and for Secrets Manager. Circle's replies come from a queue; once it is
@@ -86,7 +84,7 @@ impl FakeServer {
     }
 
     pub(crate) async fn circle(&self, clock: &AdjustableClock) -> Circle {
-        let platform = platform(&self.url, clock.clone()).await;
+        let platform = platform(&self.url, clock.clone());
         Circle::new(&platform, CircleSettings::read(&platform.environment).unwrap())
     }
 
@@ -157,7 +155,7 @@ pub(crate) async fn table(name: &str, key: &str, clock: &AdjustableClock) -> (Pl
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
-    let platform = platform(&url, clock.clone()).await;
+    let platform = platform(&url, clock.clone());
     let client = Client::new(&platform.aws);
     let attribute = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S);
     let key = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash);

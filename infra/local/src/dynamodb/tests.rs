@@ -1,13 +1,14 @@
 //! DynamoDB, called by the real AWS SDK.
 
-use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{Credentials, Region};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
     AttributeValue, BillingMode, KeySchemaElement, KeyType, ProjectionType, ReturnValue, ScalarAttributeType,
     StreamViewType, TimeToLiveStatus,
 };
 use shared::clock::{SystemClock, timeout};
+use shared::config::Environment;
+use shared::http_client::HttpClient;
 use time::macros::datetime;
 
 use super::*;
@@ -21,6 +22,7 @@ async fn database(data: Option<&Path>, clock: AdjustableClock) -> (DynamoDb, Cli
     let database = start(listener, data, clock).await.unwrap();
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
+        .http_client(HttpClient::new(&Environment::default()))
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("local", "local", None, None, "test"))
         .endpoint_url(database.url())

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::retry::RetryConfig;
-use aws_sdk_secretsmanager::config::{Credentials, Region};
+use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use shared::config::Environment;
+use shared::http_client::HttpClient;
 
 use super::*;
 
@@ -15,6 +16,7 @@ async fn endpoint() -> (SecretsManager, Client) {
     let manager = SecretsManager::start(listener, Arc::new(Random::from_seed(1))).unwrap();
     let config = aws_sdk_secretsmanager::Config::builder()
         .behavior_version(BehaviorVersion::latest())
+        .http_client(HttpClient::new(&Environment::default()))
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("local", "local", None, None, "test"))
         .endpoint_url(manager.url())

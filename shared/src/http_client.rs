@@ -1,0 +1,170 @@
+//! The one HTTP client, for Circle and for AWS: TLS, connections, and what happens if a connection has gone stale.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as AwsHttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http::Method;
+use reqwest::redirect::Policy;
+use reqwest::{Request, RequestBuilder, Response, Url};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::Environment;
+
+/// How long an idle connection is kept: less than the 60 seconds that AWS load balancers keep theirs by default
+/// (`https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html`).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many requests may be sent again on a new connection before one more succeeds. It is more than the connections that a
+/// process uses at the same time.
+const MAX_RECONNECTIONS: u32 = 20;
+
+/// An HTTP client without redirects, retries and proxies. Timeouts and retries are the caller's, on the project's clock.
+///
+/// The one thing that it repeats is a request that met a stale connection: a server closes an idle connection at any time,
+/// above all while a Lambda sandbox is frozen, and that is not a sign of an outage.
+#[derive(Debug, Clone)]
+pub struct HttpClient(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tls: ClientConfig,
+    pooled: reqwest::Client,
+    /// A new connection for each request. Few processes need it.
+    unpooled: OnceLock<reqwest::Client>,
+    /// How many reconnections are left. Each success earns one: its connection goes back to the pool and may be stale when
+    /// the next request takes it.
+    reconnections: Mutex<u32>,
+}
+
+impl HttpClient {
+    /// A client that trusts the public certificate authorities, or only those of the file or folder that `SSL_CERT_FILE` or
+    /// `SSL_CERT_DIR` names. It opens no connection yet.
+    ///
+    /// # Panics
+    /// If the client cannot be built, which these settings always can.
+    pub fn new(environment: &Environment) -> Self {
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("AWS-LC has every protocol version")
+                .with_root_certificates(roots(environment))
+                .with_no_client_auth();
+        let pooled = client(&tls, usize::MAX);
+        Self(Arc::new(Inner { tls, pooled, unpooled: OnceLock::new(), reconnections: Mutex::new(0) }))
+    }
+
+    /// Starts to build a request.
+    pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.0.pooled.request(method, url)
+    }
+
+    /// Sends a request that is safe to repeat. If the pooled connection has gone stale, the request is sent again on a new
+    /// one.
+    ///
+    /// # Errors
+    /// If there is no response.
+    pub async fn send(&self, request: Request) -> Result<Response, reqwest::Error> {
+        let Some(copy) = request.try_clone() else { return self.send_once(request).await };
+        match self.0.pooled.execute(request).await {
+            Err(error) if !error.is_connect() && self.take_reconnection() => {
+                self.unpooled().execute(copy).await
+            }
+            Ok(response) => {
+                let mut left = self.0.reconnections.lock().unwrap_or_else(PoisonError::into_inner);
+                *left = MAX_RECONNECTIONS.min(*left + 1);
+                Ok(response)
+            }
+            result => result,
+        }
+    }
+
+    /// Sends a request that is not safe to repeat, on a new connection.
+    ///
+    /// # Errors
+    /// If there is no response.
+    pub async fn send_once(&self, request: Request) -> Result<Response, reqwest::Error> {
+        self.unpooled().execute(request).await
+    }
+
+    fn unpooled(&self) -> &reqwest::Client {
+        self.0.unpooled.get_or_init(|| client(&self.0.tls, 0))
+    }
+
+    fn take_reconnection(&self) -> bool {
+        let mut left = self.0.reconnections.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = left.checked_sub(1);
+        *left = rest.unwrap_or(0);
+        rest.is_some()
+    }
+}
+
+fn client(tls: &ClientConfig, max_idle_per_host: usize) -> reqwest::Client {
+    reqwest::Client::builder()
+        .user_agent(concat!("circle-pin-reset/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(max_idle_per_host)
+        .tls_backend_preconfigured(tls.clone())
+        .build()
+        .expect("an HTTP client can be built from these settings")
+}
+
+/// The certificate authorities that the client trusts.
+fn roots(environment: &Environment) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    if environment.names_certificates() {
+        let found = rustls_native_certs::load_native_certs();
+        for error in found.errors {
+            tracing::warn!(%error, "a certificate of SSL_CERT_FILE or SSL_CERT_DIR could not be read");
+        }
+        roots.add_parsable_certificates(found.certs);
+    } else {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+impl AwsHttpClient for HttpClient {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        Some(ConnectorMetadata::new("reqwest", None))
+    }
+}
+
+/// A call of the AWS SDK, which retries only calls that are safe to repeat and has its own timeouts around this.
+impl HttpConnector for HttpClient {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let client = self.clone();
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let (parts, body) = request.into_parts();
+            let body = body.bytes().map(Bytes::copy_from_slice);
+            let body = body.ok_or_else(|| ConnectorError::user("the body is not in memory".into()))?;
+            let request = Request::try_from(http::Request::from_parts(parts, body))
+                .map_err(|error| ConnectorError::user(error.into()))?;
+            let unreachable = |error: reqwest::Error| ConnectorError::io(error.without_url().into());
+            let mut response = client.send(request).await.map_err(unreachable)?;
+            let mut head = http::Response::new(());
+            *head.status_mut() = response.status();
+            *head.headers_mut() = std::mem::take(response.headers_mut());
+            let body = response.bytes().await.map_err(unreachable)?;
+            let response = head.map(|()| SdkBody::from(body));
+            HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
+}
