@@ -58,9 +58,9 @@ impl Api {
         })
     }
 
-    /// Reads the API key ahead of the first request.
+    /// Does ahead of the first request what can be done: reads the API key, and opens the connections.
     pub async fn warm_up(&self) {
-        self.circle.warm_up().await;
+        tokio::join!(self.circle.warm_up(), self.rate_limits.connect());
     }
 
     /// The signed-in user who sent the request.

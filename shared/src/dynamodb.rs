@@ -4,6 +4,7 @@ use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use std::error::Error;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::RequestId;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -11,6 +12,8 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::telemetry::Chain;
 
 /// Why DynamoDB did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +128,15 @@ impl Update {
                 _ => Err(unavailable("UpdateItem", error)),
             },
         }
+    }
+}
+
+/// Opens a connection ahead of the first call. It calls `DescribeEndpoints`, which needs no permission
+/// (`https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/inter-network-traffic-privacy.html`). An error does
+/// not matter: either the connection is open, or the first call says what is wrong.
+pub(crate) async fn connect(client: &Client) {
+    if let Err(error) = client.describe_endpoints().send().await {
+        tracing::debug!(error = %Chain(&error), "DynamoDB did not describe its endpoints at start-up");
     }
 }
 

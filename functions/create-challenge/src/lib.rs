@@ -59,7 +59,7 @@ impl CreateChallenge {
         })
     }
 
-    /// Reads the API key ahead of the first request.
+    /// Does ahead of the first request what can be done.
     pub async fn warm_up(&self) {
         self.api.warm_up().await;
     }

@@ -41,7 +41,7 @@ impl GetChallenge {
         Ok(Self { api: Api::new(platform)?, challenges: ChallengeStore::new(platform, table) })
     }
 
-    /// Reads the API key ahead of the first request.
+    /// Does ahead of the first request what can be done.
     pub async fn warm_up(&self) {
         self.api.warm_up().await;
     }

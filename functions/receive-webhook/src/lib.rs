@@ -31,7 +31,7 @@ pub struct ReceiveWebhook {
 }
 
 impl ReceiveWebhook {
-    /// Reads the settings. The API key is read when the first public key is fetched.
+    /// Reads the settings.
     ///
     /// # Errors
     /// If a setting is missing or invalid.
@@ -44,6 +44,11 @@ impl ReceiveWebhook {
             public_keys: PublicKeys::new(platform, circle, config::rate_limits_table(environment)?),
             source_ips: config::circle_source_ips(environment)?,
         })
+    }
+
+    /// Does ahead of the first webhook what can be done: reads the API key, and opens the connections.
+    pub async fn warm_up(&self) {
+        tokio::join!(self.public_keys.warm_up(), self.challenges.connect());
     }
 }
 

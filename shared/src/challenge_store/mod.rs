@@ -26,7 +26,9 @@ pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 use self::item::challenge;
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::clock::Clock;
-use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable};
+use crate::dynamodb::{
+    self, StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable,
+};
 use crate::metric::Metric;
 use crate::platform::Platform;
 use crate::random::Random;
@@ -90,11 +92,16 @@ impl ChallengeStore {
     /// A store on this table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self {
-            client: platform.dynamodb(),
+            client: platform.dynamodb.clone(),
             table,
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
         }
+    }
+
+    /// Opens a connection to the table ahead of the first call.
+    pub async fn connect(&self) {
+        dynamodb::connect(&self.client).await;
     }
 
     /// Records what Circle said if it is further along than the record, or if there is no record yet. One call.

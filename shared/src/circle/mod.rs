@@ -13,7 +13,7 @@ mod wire;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::{Method, Url};
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -30,16 +30,20 @@ use self::wire::{ChallengeCreated, ChallengeFound, SessionCreated, UserFound};
 use crate::api_key::ApiKeySecret;
 use crate::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
 use crate::circle_code::CircleCode;
-use crate::clock::{Clock, Deadline};
+use crate::clock::{Clock, Deadline, timeout};
 use crate::config::CircleSettings;
 use crate::http_client::HttpClient;
 use crate::platform::Platform;
 use crate::random::Random;
 use crate::secrets::{self, EncryptionKey, UserToken};
+use crate::telemetry::Chain;
 use crate::user_id::UserId;
 
 /// How long a user token is valid, by Circle's documentation.
 const SESSION_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// How long start-up waits for a connection to Circle.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Circle's API, called with the API key from Secrets Manager.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ impl Circle {
             base_url: settings.base_url,
             http: platform.http.clone(),
             api_key: ApiKeySecret::new(
-                platform.secrets_manager(),
+                platform.secrets_manager.clone(),
                 settings.api_key_secret_id,
                 settings.environment,
                 Arc::clone(&platform.clock),
@@ -112,10 +116,29 @@ impl Circle {
         Ok(())
     }
 
-    /// Reads the API key ahead of the first call. A failure is only logged: the first call reads the key again.
+    /// Reads the API key ahead of the first call, and opens a connection. A failure is only logged: the first call tries
+    /// again.
     pub async fn warm_up(&self) {
-        if let Err(error) = self.read_api_key().await {
-            tracing::warn!(error = %crate::telemetry::Chain(&error), "the API key could not be read at start-up");
+        let (key, ()) = tokio::join!(self.read_api_key(), self.ping());
+        if let Err(error) = key {
+            tracing::warn!(error = %Chain(&error), "the API key could not be read at start-up");
+        }
+    }
+
+    /// Opens a connection with Circle's call for this, which needs no API key (`GET /ping`,
+    /// `https://developers.circle.com/api-reference/wallets/common/ping`).
+    async fn ping(&self) {
+        let ping = async {
+            let request = self.http.request(Method::GET, self.url("/ping", "")).build()?;
+            // The connection can be used again once the body has been read.
+            self.http.send(request).await?.bytes().await
+        };
+        match timeout(&*self.clock, PING_TIMEOUT, ping).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %Chain(&error.without_url()), "Circle could not be reached at start-up")
+            }
+            Err(error) => tracing::warn!(%error, "Circle did not respond in time at start-up"),
         }
     }
 

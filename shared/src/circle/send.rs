@@ -282,7 +282,7 @@ impl Circle {
     }
 
     /// The URL of a call. The id becomes one segment of the path, whatever characters it has.
-    fn url(&self, path: &'static str, id: &str) -> Url {
+    pub(super) fn url(&self, path: &'static str, id: &str) -> Url {
         let segments = path.split('/').skip(1).map(|part| if part.starts_with('{') { id } else { part });
         let mut url = self.base_url.clone();
         url.path_segments_mut().expect("an http URL has a path").pop_if_empty().extend(segments);

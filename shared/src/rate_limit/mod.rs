@@ -19,7 +19,7 @@ pub use self::challenges::ChallengeLimit;
 pub use self::switch::Switch;
 
 use crate::clock::Clock;
-use crate::dynamodb::{Update, text};
+use crate::dynamodb::{self, Update, text};
 use crate::platform::Platform;
 use crate::random::Random;
 
@@ -36,11 +36,16 @@ impl RateLimits {
     /// Limits that are counted in this table.
     pub fn new(platform: &Platform, table: String) -> Self {
         Self {
-            client: platform.dynamodb(),
+            client: platform.dynamodb.clone(),
             table,
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
         }
+    }
+
+    /// Opens a connection to the table ahead of the first call.
+    pub(crate) async fn connect(&self) {
+        dynamodb::connect(&self.client).await;
     }
 
     fn update(&self, key: &str) -> Update {

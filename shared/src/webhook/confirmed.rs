@@ -42,8 +42,12 @@ pub(super) struct ConfirmedIds {
 
 impl ConfirmedIds {
     pub(super) fn new(platform: &Platform, table: String) -> Self {
-        let client = Client::new(&platform.aws);
-        Self { client, table, clock: Arc::clone(&platform.clock), read: Mutex::default() }
+        Self {
+            client: platform.dynamodb.clone(),
+            table,
+            clock: Arc::clone(&platform.clock),
+            read: Mutex::default(),
+        }
     }
 
     /// Whether a webhook has been verified with the key, as far as is known. One call at most, and at most one in a second.

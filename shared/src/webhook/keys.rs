@@ -118,6 +118,11 @@ impl PublicKeys {
         }
     }
 
+    /// Reads the API key and opens a connection ahead of the first fetch.
+    pub async fn warm_up(&self) {
+        self.circle.warm_up().await;
+    }
+
     /// The key with that id; `None` if Circle responds that there is none.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ async fn a_call_to_dynamodb_that_is_rejected_for_its_time_is_retried_with_the_ri
         [("InvalidSignatureException", -1), ("InvalidSignatureException", 1), ("RequestTimeTooSkewed", 1)]
     {
         let ((service, url), clock) = (Service::start(error).await, wrong_clock(hours));
-        let client = platform(&url, clock.clone()).await.dynamodb();
+        let client = platform(&url, clock.clone()).dynamodb;
         let get = || client.get_item().table_name("challenges").key("id", AttributeValue::S("1".into()));
         get().send().await.unwrap();
         assert_eq!(service.take_accepted(), [false, true], "{error}, {hours}");
@@ -99,7 +99,7 @@ async fn a_call_to_dynamodb_that_is_rejected_for_its_time_is_retried_with_the_ri
 async fn a_call_to_secrets_manager_that_is_rejected_for_its_time_is_retried_with_the_right_one() {
     for hours in [-1, 1] {
         let ((service, url), clock) = (Service::start("InvalidSignatureException").await, wrong_clock(hours));
-        let client = platform(&url, clock.clone()).await.secrets_manager();
+        let client = platform(&url, clock.clone()).secrets_manager;
         let get = || client.get_secret_value().secret_id("circle-api-key");
         get().send().await.unwrap();
         assert_eq!(service.take_accepted(), [false, true]);

@@ -156,7 +156,7 @@ pub(crate) async fn table(name: &str, key: &str, clock: &AdjustableClock) -> (Pl
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
     let platform = platform(&url, clock.clone());
-    let client = Client::new(&platform.aws);
+    let client = platform.dynamodb.clone();
     let attribute = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S);
     let key = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash);
     client

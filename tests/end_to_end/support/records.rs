@@ -69,7 +69,7 @@ impl App {
     }
 
     fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.stack.platform.aws)
+        self.stack.platform.dynamodb.clone()
     }
 }
 

@@ -29,13 +29,16 @@ impl CircleSimulator {
         parts: &Parts,
         body: &[u8],
     ) -> Result<Success, ApiError> {
-        self.authorize(&parts.headers)?;
-        self.check_permission(&call, peer)?;
+        if call != Call::Ping {
+            self.authorize(&parts.headers)?;
+            self.check_permission(&call, peer)?;
+        }
         self.check_rate_limit(&call)?;
         if !body.is_empty() {
             check_content_type(&parts.headers)?;
         }
         match call {
+            Call::Ping => Ok(Success::unwrapped(json!({ "message": "pong" }))),
             Call::CreateUserToken => self.handle_create_user_token(body).await,
             Call::CreateUser => self.handle_create_user(body),
             Call::GetUser(id) => self.handle_get_user(&id),

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 /// A call of Circle's API, with the id from its path. The id is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Call {
+    Ping,
     CreateUserToken,
     GetUserStatus,
     ChangePin,
@@ -42,6 +43,7 @@ impl Call {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let id = || segments.last().copied().unwrap_or_default().to_owned();
         match (segments.as_slice(), method.as_str()) {
+            (["ping"], "GET") => Ok(Self::Ping),
             (["v1", "w3s", "users", "token"], "POST") => Ok(Self::CreateUserToken),
             (["v1", "w3s", "user"], "GET") => Ok(Self::GetUserStatus),
             (["v1", "w3s", "user", "pin"], "PUT") => Ok(Self::ChangePin),
@@ -57,7 +59,8 @@ impl Call {
             (["v2", "notifications", "subscriptions", _], "PATCH") => Ok(Self::ChangeSubscription(id())),
             (["v2", "notifications", "subscriptions", _], "DELETE") => Ok(Self::DeleteSubscription(id())),
             (
-                ["v1", "w3s", "users"]
+                ["ping"]
+                | ["v1", "w3s", "users"]
                 | ["v1", "w3s", "users", _]
                 | ["v1", "w3s", "user"]
                 | ["v1", "w3s", "user", "pin"]
@@ -86,6 +89,7 @@ impl Call {
     /// Method and path template. Calls are counted under this name.
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Self::Ping => "GET /ping",
             Self::CreateUserToken => "POST /v1/w3s/users/token",
             Self::GetUserStatus => "GET /v1/w3s/user",
             Self::ChangePin => "PUT /v1/w3s/user/pin",

@@ -11,27 +11,32 @@ use super::api_error::ApiError;
 /// A successful response of Circle's API.
 pub(super) struct Success {
     status: StatusCode,
-    data: Option<Value>,
+    body: Option<Value>,
 }
 
 impl Success {
     pub(super) fn ok(data: Value) -> Self {
-        Self { status: StatusCode::OK, data: Some(data) }
+        Self::unwrapped(json!({ "data": data }))
     }
 
     pub(super) fn created(data: Value) -> Self {
-        Self { status: StatusCode::CREATED, data: Some(data) }
+        Self { status: StatusCode::CREATED, ..Self::ok(data) }
     }
 
     pub(super) fn no_content() -> Self {
-        Self { status: StatusCode::NO_CONTENT, data: None }
+        Self { status: StatusCode::NO_CONTENT, body: None }
+    }
+
+    /// A body that is not wrapped in `data`.
+    pub(super) fn unwrapped(body: Value) -> Self {
+        Self { status: StatusCode::OK, body: Some(body) }
     }
 }
 
 impl IntoResponse for Success {
     fn into_response(self) -> Response {
-        match self.data {
-            Some(data) => (self.status, Json(json!({"data": data}))).into_response(),
+        match self.body {
+            Some(body) => (self.status, Json(body)).into_response(),
             None => self.status.into_response(),
         }
     }

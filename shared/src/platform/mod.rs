@@ -1,0 +1,61 @@
+//! What every function runs on: settings, HTTP, AWS, time and randomness.
+
+mod aws;
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Environment, SettingError};
+use crate::http_client::HttpClient;
+use crate::random::Random;
+use crate::telemetry;
+
+/// The seams of the service. Tests and the local stack bring their own.
+#[derive(Clone)]
+pub struct Platform {
+    /// The settings.
+    pub environment: Environment,
+    /// The HTTP client.
+    pub http: HttpClient,
+    /// DynamoDB, over the same client.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// Secrets Manager, over the same client.
+    pub secrets_manager: aws_sdk_secretsmanager::Client,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness and ids.
+    pub random: Arc<Random>,
+}
+
+impl Platform {
+    /// The platform of a Lambda function. Starts logging for the function's crate.
+    ///
+    /// # Errors
+    /// If one of the variables is missing with which Lambda tells a function its region and credentials.
+    pub fn start(own_crate: &'static str) -> Result<Self, SettingError> {
+        let environment = Environment::of_process();
+        telemetry::start(environment.log_level(), own_crate);
+        Self::new(environment, Arc::new(SystemClock), Arc::new(Random::from_system()))
+    }
+
+    /// A platform from an environment. Endpoint variables of the AWS SDK such as `AWS_ENDPOINT_URL_DYNAMODB` apply.
+    ///
+    /// # Errors
+    /// If `AWS_REGION`, `AWS_ACCESS_KEY_ID` or `AWS_SECRET_ACCESS_KEY` is missing.
+    pub fn new(
+        environment: Environment,
+        clock: Arc<dyn Clock>,
+        random: Arc<Random>,
+    ) -> Result<Self, SettingError> {
+        let http = HttpClient::new(&environment);
+        let aws = aws::sdk_config(&environment, http.clone(), Arc::clone(&clock))?;
+        Ok(Self {
+            dynamodb: aws::dynamodb(&aws),
+            secrets_manager: aws::secrets_manager(&aws),
+            environment,
+            http,
+            clock,
+            random,
+        })
+    }
+}
