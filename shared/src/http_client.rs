@@ -18,7 +18,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Request, RequestBuilder, Response, Url};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::Environment;
+use crate::config::{self, Environment, SettingError};
 
 /// How long an idle connection is kept: less than the 60 seconds that AWS load balancers keep theirs by default
 /// (`https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html`).
@@ -47,20 +47,23 @@ struct Inner {
 }
 
 impl HttpClient {
-    /// A client that trusts the public certificate authorities, or only those of the file or folder that `SSL_CERT_FILE` or
-    /// `SSL_CERT_DIR` names. It opens no connection yet.
+    /// A client that trusts Mozilla's list of certificate authorities, as compiled in, or only those that `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name. It opens no connection yet.
+    ///
+    /// # Errors
+    /// If one of these variables is set and no certificate can be read.
     ///
     /// # Panics
     /// If the client cannot be built, which these settings always can.
-    pub fn new(environment: &Environment) -> Self {
+    pub fn new(environment: &Environment) -> Result<Self, SettingError> {
         let tls =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .expect("AWS-LC has every protocol version")
-                .with_root_certificates(roots(environment))
+                .with_root_certificates(roots(environment)?)
                 .with_no_client_auth();
         let pooled = client(&tls, usize::MAX);
-        Self(Arc::new(Inner { tls, pooled, unpooled: OnceLock::new(), reconnections: Mutex::new(0) }))
+        Ok(Self(Arc::new(Inner { tls, pooled, unpooled: OnceLock::new(), reconnections: Mutex::new(0) })))
     }
 
     /// Starts to build a request.
@@ -121,19 +124,16 @@ fn client(tls: &ClientConfig, max_idle_per_host: usize) -> reqwest::Client {
         .expect("an HTTP client can be built from these settings")
 }
 
-/// The certificate authorities that the client trusts.
-fn roots(environment: &Environment) -> RootCertStore {
+/// The certificate authorities that the client trusts. Reading those of the system would take a third of the start-up.
+fn roots(environment: &Environment) -> Result<RootCertStore, SettingError> {
     let mut roots = RootCertStore::empty();
-    if environment.names_certificates() {
-        let found = rustls_native_certs::load_native_certs();
-        for error in found.errors {
-            tracing::warn!(%error, "a certificate of SSL_CERT_FILE or SSL_CERT_DIR could not be read");
+    match config::certificates(environment)? {
+        Some(certificates) => {
+            roots.add_parsable_certificates(certificates);
         }
-        roots.add_parsable_certificates(found.certs);
-    } else {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-    roots
+    Ok(roots)
 }
 
 impl AwsHttpClient for HttpClient {

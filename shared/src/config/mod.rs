@@ -12,9 +12,9 @@ use tracing::level_filters::LevelFilter;
 
 pub use self::settings::{
     CircleSettings, SETTINGS, Setting, abandon_after, aws_credentials, aws_region, call_burst, call_interval,
-    challenge_retention, challenges_per_hour, challenges_table, circle_calls_per_second, circle_source_ips,
-    is_https_or_loopback, rate_limits_table, request_timeout, restore_max_sign_in_age, user_id_claim,
-    webhook_url,
+    certificates, challenge_retention, challenges_per_hour, challenges_table, circle_calls_per_second,
+    circle_source_ips, is_https_or_loopback, rate_limits_table, request_timeout, restore_max_sign_in_age,
+    user_id_claim, webhook_url,
 };
 
 /// The environment variables, read once.
@@ -53,11 +53,6 @@ impl Environment {
             Some("FATAL") => LevelFilter::ERROR,
             level => level.and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO),
         }
-    }
-
-    /// Whether `SSL_CERT_FILE` or `SSL_CERT_DIR` names the certificate authorities to trust.
-    pub(crate) fn names_certificates(&self) -> bool {
-        ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| self.get(name).is_some())
     }
 
     /// A variable of the AWS SDK that applies to one service: `AWS_ENDPOINT_URL_SECRETS_MANAGER` for the variable

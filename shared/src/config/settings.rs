@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use reqwest::Url;
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
 use super::{Environment, SettingError};
@@ -72,6 +74,9 @@ const AWS_ACCESS_KEY_ID: Setting =
     text("AWS_ACCESS_KEY_ID", "the access key of the credentials for AWS; Lambda sets it");
 const AWS_SECRET_ACCESS_KEY: Setting =
     text("AWS_SECRET_ACCESS_KEY", "the secret key of the credentials for AWS; Lambda sets it");
+
+const SSL_CERT_FILE: Setting = text("SSL_CERT_FILE", "a file of certificates in PEM");
+const SSL_CERT_DIR: Setting = text("SSL_CERT_DIR", "a folder with files of certificates in PEM");
 
 /// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
 pub const SETTINGS: [Setting; 16] = [
@@ -209,6 +214,23 @@ pub fn aws_credentials(environment: &Environment) -> Result<Credentials, Setting
         None,
         "environment",
     ))
+}
+
+/// The certificates of the authorities to trust, from the file `SSL_CERT_FILE` and the folder `SSL_CERT_DIR` in PEM, the
+/// variables of OpenSSL. `None` if neither is set.
+///
+/// # Errors
+/// If no certificate can be read.
+pub fn certificates(environment: &Environment) -> Result<Option<Vec<CertificateDer<'static>>>, SettingError> {
+    let path = |setting: Setting| environment.get(setting.name).map(Path::new);
+    let (file, folder) = (path(SSL_CERT_FILE), path(SSL_CERT_DIR));
+    let setting = match (file, folder) {
+        (None, None) => return Ok(None),
+        (Some(_), _) => SSL_CERT_FILE,
+        (None, Some(_)) => SSL_CERT_DIR,
+    };
+    let found = rustls_native_certs::load_certs_from_paths(file, folder);
+    if found.certs.is_empty() { Err(setting.invalid()) } else { Ok(Some(found.certs)) }
 }
 
 /// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.

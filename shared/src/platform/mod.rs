@@ -41,13 +41,14 @@ impl Platform {
     /// A platform from an environment. Endpoint variables of the AWS SDK such as `AWS_ENDPOINT_URL_DYNAMODB` apply.
     ///
     /// # Errors
-    /// If `AWS_REGION`, `AWS_ACCESS_KEY_ID` or `AWS_SECRET_ACCESS_KEY` is missing.
+    /// If `AWS_REGION`, `AWS_ACCESS_KEY_ID` or `AWS_SECRET_ACCESS_KEY` is missing, or the certificates that `SSL_CERT_FILE` or
+    /// `SSL_CERT_DIR` names cannot be read.
     pub fn new(
         environment: Environment,
         clock: Arc<dyn Clock>,
         random: Arc<Random>,
     ) -> Result<Self, SettingError> {
-        let http = HttpClient::new(&environment);
+        let http = HttpClient::new(&environment)?;
         let aws = aws::sdk_config(&environment, http.clone(), Arc::clone(&clock))?;
         Ok(Self {
             dynamodb: aws::dynamodb(&aws),

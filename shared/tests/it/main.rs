@@ -1,6 +1,7 @@
 //! Tests of the common crate against the real AWS SDK and the real HTTP client.
 
 /// The record store, on an embedded DynamoDB.
+mod certificates;
 mod challenge_store;
 /// The Circle client, against a server whose replies a test chooses.
 mod circle;

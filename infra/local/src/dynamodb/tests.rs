@@ -22,7 +22,7 @@ async fn database(data: Option<&Path>, clock: AdjustableClock) -> (DynamoDb, Cli
     let database = start(listener, data, clock).await.unwrap();
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(HttpClient::new(&Environment::default()))
+        .http_client(HttpClient::new(&Environment::default()).unwrap())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("local", "local", None, None, "test"))
         .endpoint_url(database.url())

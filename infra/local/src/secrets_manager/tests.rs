@@ -16,7 +16,7 @@ async fn endpoint() -> (SecretsManager, Client) {
     let manager = SecretsManager::start(listener, Arc::new(Random::from_seed(1))).unwrap();
     let config = aws_sdk_secretsmanager::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(HttpClient::new(&Environment::default()))
+        .http_client(HttpClient::new(&Environment::default()).unwrap())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("local", "local", None, None, "test"))
         .endpoint_url(manager.url())
