@@ -1,6 +1,6 @@
 //! The one HTTP client, for Circle and for AWS: TLS, connections, and what happens if a connection has gone stale.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
@@ -32,18 +32,24 @@ const MAX_RECONNECTIONS: u32 = 20;
 ///
 /// The one thing that it repeats is a request that met a stale connection: a server closes an idle connection at any time,
 /// above all while a Lambda sandbox is frozen, and that is not a sign of an outage.
+///
+/// Clones share their connections. They also share the count of reconnections, unless [`for_another_server`] made them.
+///
+/// [`for_another_server`]: Self::for_another_server
 #[derive(Debug, Clone)]
-pub struct HttpClient(Arc<Inner>);
+pub struct HttpClient {
+    connections: Arc<Connections>,
+    /// How many reconnections are left. Each response earns one: its connection goes back to the pool and may be stale when
+    /// the next request takes it. A server error earns none, so that an outage does not multiply the load.
+    reconnections: Arc<Mutex<u32>>,
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Connections {
     tls: ClientConfig,
     pooled: reqwest::Client,
     /// A new connection for each request. Few processes need it.
     unpooled: OnceLock<reqwest::Client>,
-    /// How many reconnections are left. Each success earns one: its connection goes back to the pool and may be stale when
-    /// the next request takes it.
-    reconnections: Mutex<u32>,
 }
 
 impl HttpClient {
@@ -63,12 +69,18 @@ impl HttpClient {
                 .with_root_certificates(roots(environment)?)
                 .with_no_client_auth();
         let pooled = client(&tls, usize::MAX);
-        Ok(Self(Arc::new(Inner { tls, pooled, unpooled: OnceLock::new(), reconnections: Mutex::new(0) })))
+        let connections = Arc::new(Connections { tls, pooled, unpooled: OnceLock::new() });
+        Ok(Self { connections, reconnections: Arc::default() })
+    }
+
+    /// The same client with a count of reconnections of its own: a server's responses say nothing about another server.
+    pub fn for_another_server(&self) -> Self {
+        Self { connections: Arc::clone(&self.connections), reconnections: Arc::default() }
     }
 
     /// Starts to build a request.
     pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.0.pooled.request(method, url)
+        self.connections.pooled.request(method, url)
     }
 
     /// Sends a request that is safe to repeat. If the pooled connection has gone stale, the request is sent again on a new
@@ -78,13 +90,14 @@ impl HttpClient {
     /// If there is no response.
     pub async fn send(&self, request: Request) -> Result<Response, reqwest::Error> {
         let Some(copy) = request.try_clone() else { return self.send_once(request).await };
-        match self.0.pooled.execute(request).await {
+        match self.connections.pooled.execute(request).await {
             Err(error) if !error.is_connect() && self.take_reconnection() => {
                 self.unpooled().execute(copy).await
             }
-            Ok(response) => {
-                let mut left = self.0.reconnections.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(response) if !response.status().is_server_error() => {
+                let mut left = self.reconnections();
                 *left = MAX_RECONNECTIONS.min(*left + 1);
+                drop(left);
                 Ok(response)
             }
             result => result,
@@ -100,14 +113,18 @@ impl HttpClient {
     }
 
     fn unpooled(&self) -> &reqwest::Client {
-        self.0.unpooled.get_or_init(|| client(&self.0.tls, 0))
+        self.connections.unpooled.get_or_init(|| client(&self.connections.tls, 0))
     }
 
     fn take_reconnection(&self) -> bool {
-        let mut left = self.0.reconnections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.reconnections();
         let rest = left.checked_sub(1);
         *left = rest.unwrap_or(0);
         rest.is_some()
+    }
+
+    fn reconnections(&self) -> MutexGuard<'_, u32> {
+        self.reconnections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -87,7 +87,7 @@ impl Circle {
     pub fn new(platform: &Platform, settings: CircleSettings) -> Self {
         Self {
             base_url: settings.base_url,
-            http: platform.http.clone(),
+            http: platform.http.for_another_server(),
             api_key: ApiKeySecret::new(
                 platform.secrets_manager.clone(),
                 settings.api_key_secret_id,
