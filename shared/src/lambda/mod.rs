@@ -4,11 +4,9 @@ mod event;
 
 use std::convert::Infallible;
 
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequest;
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use lambda_http::lambda_runtime::{self, LambdaEvent};
-use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, Body, Error, Request, Response, Service, service_fn};
-use serde::Serialize;
+use lambda_http::{Body, Error, Request, Response, service_fn};
 use serde_json::Value;
 
 /// Serves a function's invocations until the sandbox ends.
@@ -26,18 +24,20 @@ where
 /// Responds to one event, whatever it holds.
 ///
 /// # Errors
-/// If the event has no shape that a request can be made of, which no event of API Gateway has.
+/// Never: a failure is a response too.
 pub async fn respond<H, F>(
     handler: &H,
     event: LambdaEvent<Value>,
-) -> Result<impl Serialize + use<H, F>, Error>
+) -> Result<ApiGatewayV2httpResponse, Infallible>
 where
     H: Fn(Request) -> F,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send,
 {
-    let LambdaEvent { payload, context } = event;
-    let request: ApiGatewayV2httpRequest = serde_json::from_value(event::readable(&payload))?;
-    let mut adapter = Adapter::from(service_fn(handler));
-    let Ok(response) = adapter.call(LambdaEvent::new(LambdaRequest::ApiGatewayV2(request), context)).await;
+    let (parts, body) = handler(event::request(&event.payload, event.context)).await?.into_parts();
+    let mut response = ApiGatewayV2httpResponse::default();
+    response.status_code = parts.status.as_u16().into();
+    response.headers = parts.headers;
+    response.is_base64_encoded = matches!(body, Body::Binary(_));
+    response.body = (!matches!(body, Body::Empty)).then_some(body);
     Ok(response)
 }
