@@ -46,9 +46,9 @@ impl ReceiveWebhook {
         })
     }
 
-    /// Does ahead of the first webhook what can be done: reads the API key, and opens the connections.
+    /// Does ahead of the first webhook what can be done.
     pub async fn warm_up(&self) {
-        tokio::join!(self.public_keys.warm_up(), self.challenges.connect());
+        self.public_keys.warm_up().await;
     }
 }
 

@@ -26,9 +26,7 @@ pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 use self::item::challenge;
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::clock::Clock;
-use crate::dynamodb::{
-    self, StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable,
-};
+use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable};
 use crate::metric::Metric;
 use crate::platform::Platform;
 use crate::random::Random;
@@ -97,11 +95,6 @@ impl ChallengeStore {
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
         }
-    }
-
-    /// Opens a connection to the table ahead of the first call.
-    pub async fn connect(&self) {
-        dynamodb::connect(&self.client).await;
     }
 
     /// Records what Circle said if it is further along than the record, or if there is no record yet. One call.

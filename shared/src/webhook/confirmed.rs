@@ -57,13 +57,18 @@ impl ConfirmedIds {
             Some((read_at, ids)) if read_at.age(&*self.clock) < LIFETIME => ids.contains(&id),
             _ => {
                 let read_at = Moment::now(&*self.clock);
-                let ids = self.load().await.unwrap_or_else(|error| {
-                    tracing::warn!(error = %Chain(&error), "the ids of Circle's keys could not be read");
-                    HashSet::new()
-                });
+                let ids = self.ids().await;
                 read.insert((read_at, ids)).1.contains(&id)
             }
         }
+    }
+
+    /// All ids, read anew; none if they cannot be read. One call.
+    pub(super) async fn ids(&self) -> HashSet<Uuid> {
+        self.load().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), "the ids of Circle's keys could not be read");
+            HashSet::new()
+        })
     }
 
     /// Adds the id of a key that has verified a webhook. One call. If it fails, that is logged only: another instance or the

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::ParsedPublicKey;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
+use futures_util::future::{BoxFuture, Shared, WeakShared, join_all};
 use uuid::Uuid;
 
 use super::confirmed::ConfirmedIds;
@@ -35,6 +35,9 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The longest that fetching a key from Circle may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most keys that an instance fetches when it starts.
+const PREFETCH_LIMIT: usize = 4;
 
 /// How many fetches may start at once, and how long it takes until another may, for confirmed ids and for all others alike.
 /// A sister product of Circle's signs each webhook with another key; five of them a second must get through.
@@ -118,9 +121,21 @@ impl PublicKeys {
         }
     }
 
-    /// Reads the API key and opens a connection ahead of the first fetch.
+    /// Does ahead of the first webhook what can be done: opens the connections, and fetches the keys that have verified a
+    /// webhook elsewhere. They are not fetched if there are many, because then the next webhook probably names none of them.
     pub async fn warm_up(&self) {
-        self.circle.warm_up().await;
+        let ((), ids) = tokio::join!(self.circle.warm_up(), self.confirmed.ids());
+        if ids.len() <= PREFETCH_LIMIT {
+            join_all(ids.into_iter().map(|id| self.prefetch(id))).await;
+        }
+    }
+
+    async fn prefetch(&self, id: Uuid) {
+        // A failure does not matter: the first webhook that names the key fetches it again.
+        if matches!(self.get(id).await, Ok(Some(_))) {
+            // So that the ids that are in use do not expire.
+            self.confirm(id).await;
+        }
     }
 
     /// The key with that id; `None` if Circle responds that there is none.

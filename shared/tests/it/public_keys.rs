@@ -376,6 +376,39 @@ async fn only_a_key_that_verified_a_signature_is_confirmed_and_only_once() {
 }
 
 #[tokio::test]
+async fn instance_that_starts_fetches_the_keys_that_have_verified_a_webhook() {
+    let (instances, server, clock) = Instances::start().await;
+    let key = TestKey::new(1);
+    let first = instances.cold(&server, &clock).await;
+    server.replies([key.reply("ECDSA_SHA_256")]);
+    first.confirm(verify(&first, &key.headers(BODY), BODY).await.unwrap()).await;
+    let (ids, expires_at) = instances.confirmed().await.unwrap();
+
+    clock.advance(HOUR);
+    let second = instances.cold(&server, &clock).await;
+    server.replies([Json(200, json!({ "message": "pong" })), key.reply("ECDSA_SHA_256")]);
+    second.warm_up().await;
+    let paths: Vec<_> = server.requests().iter().map(|request| request.uri.path().to_owned()).collect();
+    assert_eq!(paths[1..], ["/ping".to_owned(), format!("/v2/notifications/publicKey/{}", key.id)]);
+    assert_eq!(instances.confirmed().await.unwrap(), (ids, expires_at + 3600), "the id is in use");
+    verify(&second, &key.headers(BODY), BODY).await.unwrap();
+    assert_eq!(server.requests().len(), 3, "the first webhook fetches nothing");
+}
+
+#[tokio::test]
+async fn instance_that_starts_fetches_no_keys_if_there_are_many() {
+    let (instances, server, clock) = Instances::start().await;
+    let first = instances.cold(&server, &clock).await;
+    for key in (1..=5).map(TestKey::new) {
+        server.replies([key.reply("ECDSA_SHA_256")]);
+        first.confirm(verify(&first, &key.headers(BODY), BODY).await.unwrap()).await;
+    }
+    server.replies([Json(200, json!({ "message": "pong" }))]);
+    instances.cold(&server, &clock).await.warm_up().await;
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[tokio::test]
 async fn at_most_64_ids_are_shared_and_a_full_item_expires() {
     let (instances, server, clock) = Instances::start().await;
     let keys = instances.cold(&server, &clock).await;
