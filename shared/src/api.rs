@@ -63,6 +63,11 @@ impl Api {
         tokio::join!(self.circle.warm_up(), self.rate_limits.connect());
     }
 
+    /// Opens one more connection to Circle and to the table.
+    pub async fn connect(&self) {
+        tokio::join!(self.circle.connect(), self.rate_limits.connect());
+    }
+
     /// The signed-in user who sent the request.
     ///
     /// # Errors

@@ -59,9 +59,10 @@ impl CreateChallenge {
         })
     }
 
-    /// Does ahead of the first request what can be done.
+    /// Does ahead of the first request what can be done. A request makes up to two calls at once to Circle and to the tables,
+    /// so it needs two connections to each.
     pub async fn warm_up(&self) {
-        self.api.warm_up().await;
+        tokio::join!(self.api.warm_up(), self.api.connect());
     }
 }
 

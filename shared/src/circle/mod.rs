@@ -119,15 +119,15 @@ impl Circle {
     /// Reads the API key ahead of the first call, and opens a connection. A failure is only logged: the first call tries
     /// again.
     pub async fn warm_up(&self) {
-        let (key, ()) = tokio::join!(self.read_api_key(), self.ping());
+        let (key, ()) = tokio::join!(self.read_api_key(), self.connect());
         if let Err(error) = key {
             tracing::warn!(error = %Chain(&error), "the API key could not be read at start-up");
         }
     }
 
-    /// Opens a connection with Circle's call for this, which needs no API key (`GET /ping`,
-    /// `https://developers.circle.com/api-reference/wallets/common/ping`).
-    async fn ping(&self) {
+    /// Opens a connection ahead of a call. It sends Circle's `GET /ping`, which needs no API key
+    /// (`https://developers.circle.com/api-reference/wallets/common/ping`). A failure is only logged.
+    pub async fn connect(&self) {
         let ping = async {
             let request = self.http.request(Method::GET, self.url("/ping", "")).build()?;
             // The connection can be used again once the body has been read.
