@@ -1,0 +1,151 @@
+//! Measures the functions of circle-pin-reset and their peers as Lambda runs them. See the README beside this workspace.
+
+mod canned;
+mod cpu_share;
+mod floor;
+mod lambda;
+mod measure;
+mod operations;
+mod report;
+mod statistics;
+mod subject;
+mod upstreams;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::canned::{Canned, Signer};
+use crate::cpu_share::CpuShare;
+use crate::measure::Conditions;
+use crate::operations::Operation;
+use crate::report::{Machine, Report, Series};
+use crate::subject::{Implementation, Places, Subject};
+use crate::upstreams::Upstreams;
+
+/// Measures the functions and their peers as Lambda runs them, prints a table, and writes JSON.
+#[derive(Debug, Parser)]
+#[command(name = "tests/bench/run")]
+struct Options {
+    /// How often each function is started under each condition; the figures are medians
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// One short run, to see whether everything works
+    #[arg(long)]
+    quick: bool,
+    /// Measures only this function
+    #[arg(long, value_name = "FUNCTION")]
+    only: Option<Operation>,
+    /// Measures only these implementations, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "IMPLEMENTATIONS")]
+    implementations: Vec<Implementation>,
+    /// Measures only at full speed with upstreams that respond at once
+    #[arg(long)]
+    full_speed: bool,
+    /// The folder with the release binaries of the functions, as NAME or NAME/bootstrap; without it they are built
+    #[arg(long, value_name = "DIR")]
+    bin_dir: PathBuf,
+    /// Builds all functions from nothing and measures how long that takes (an option of the script)
+    #[arg(long)]
+    build_time: bool,
+    /// How long the functions took to build from nothing, in seconds
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    build_seconds: Option<u64>,
+    /// The folder with the binaries `plain` and `floor`
+    #[arg(long, value_name = "DIR", hide = true)]
+    peers_dir: PathBuf,
+    /// The program `node`
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    node: PathBuf,
+    /// The folder with the bundles for Node.js
+    #[arg(long, value_name = "DIR", hide = true)]
+    bundles_dir: PathBuf,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    let folder = options.json.parent().context("--json names a file")?.join("run");
+    std::fs::create_dir_all(&folder)?;
+    let signer = Signer::new();
+    let upstreams = Upstreams::start(&folder, Canned::new(&signer)).await?;
+    let places = Places {
+        functions: options.bin_dir.clone(),
+        peers: options.peers_dir.clone(),
+        node: options.node.clone(),
+        bundles: options.bundles_dir.clone(),
+    };
+
+    let machine = Machine::read();
+    let no_shares = CpuShare::of_memory(128).err().map(|error| format!("{error:#}"));
+    let conditions = conditions(&options, no_shares.is_none());
+    let (runs, warm_calls) = if options.quick { (1, 20) } else { (options.runs.max(1), 500) };
+    let mut series = Vec::new();
+    for subject in subjects(&options, &places, &upstreams)? {
+        for &conditions in &conditions {
+            // The floor calls no upstream.
+            if subject.implementation != Implementation::Floor || conditions.delay_ms == 0 {
+                series.push((Rc::clone(&subject), Series::new(&subject, conditions)));
+            }
+        }
+    }
+    // Each round measures everything once, so that a disturbance does not spoil all runs of one function.
+    for round in 1..=runs {
+        for (subject, series) in &mut series {
+            eprintln!("round {round} of {runs}: {}", series.title());
+            let log = folder.join("function.log");
+            let warm_calls = if series.conditions.delay_ms > 0 { warm_calls.min(50) } else { warm_calls };
+            let run = measure::run(subject, series.conditions, warm_calls, &upstreams, &signer, &log).await;
+            series.runs.push(run.with_context(|| series.title())?);
+        }
+    }
+    let floor = floor::measure(&upstreams, &signer).await?;
+    let series = series.into_iter().map(|(_, series)| series).collect();
+    let report = Report::new(machine, runs, options.build_seconds, no_shares, floor, series);
+    std::fs::write(&options.json, serde_json::to_vec_pretty(&report)?)?;
+    println!("{}", report.text());
+    println!("All figures: {}", options.json.display());
+    Ok(())
+}
+
+fn subjects(options: &Options, places: &Places, upstreams: &Upstreams) -> Result<Vec<Rc<Subject>>> {
+    let mut subjects = Vec::new();
+    for implementation in Implementation::ALL {
+        if !options.implementations.contains(&implementation) {
+            continue;
+        }
+        for operation in Operation::ALL {
+            let is_measured = match implementation {
+                Implementation::Ours => true,
+                Implementation::PlainRust | Implementation::Node => operation.is_of_peers(),
+                // An event of a usual size.
+                Implementation::Floor => operation == Operation::CreateToken,
+            };
+            let is_wanted = implementation == Implementation::Floor
+                || options.only.is_none_or(|wanted| wanted == operation);
+            if is_measured && is_wanted {
+                subjects.push(Subject::new(implementation, operation, places, upstreams)?.into());
+            }
+        }
+    }
+    Ok(subjects)
+}
+
+fn conditions(options: &Options, has_shares: bool) -> Vec<Conditions> {
+    let full_speed = Conditions { memory_mb: None, delay_ms: 0 };
+    let mut conditions = vec![full_speed];
+    if options.full_speed {
+        return conditions;
+    }
+    conditions.push(Conditions { delay_ms: 20, ..full_speed });
+    if has_shares {
+        let sizes: &[u32] = if options.quick { &[128] } else { &[128, 256, 512] };
+        conditions.extend(sizes.iter().map(|&size| Conditions { memory_mb: Some(size), ..full_speed }));
+    }
+    conditions
+}

@@ -1,0 +1,155 @@
+//! What is measured: an event for a function, as API Gateway sends it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::canned::{CHALLENGE, KEY_ID, Signer, USER, user_token};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Operation {
+    CreateToken,
+    CreateChallenge,
+    ReceiveWebhook,
+    GetChallenge,
+    GetPin,
+}
+
+impl Operation {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::CreateToken, Self::CreateChallenge, Self::ReceiveWebhook, Self::GetChallenge, Self::GetPin];
+
+    /// The name of the function.
+    pub(crate) fn function(self) -> &'static str {
+        match self {
+            Self::CreateToken => "create-token",
+            Self::CreateChallenge => "create-challenge",
+            Self::ReceiveWebhook => "receive-webhook",
+            Self::GetChallenge => "get-challenge",
+            Self::GetPin => "get-pin",
+        }
+    }
+
+    /// Whether the peers have it, too.
+    pub(crate) fn is_of_peers(self) -> bool {
+        matches!(self, Self::CreateToken | Self::CreateChallenge | Self::ReceiveWebhook)
+    }
+
+    /// The status of a response that is as it should be.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::CreateToken | Self::CreateChallenge => 201,
+            Self::ReceiveWebhook | Self::GetChallenge | Self::GetPin => 200,
+        }
+    }
+
+    /// A new event. Each webhook is another notification with a signature of its own.
+    pub(crate) fn event(self, signer: &Signer) -> String {
+        let event = match self {
+            Self::CreateToken => event("POST /session-tokens", None, &[], None),
+            Self::CreateChallenge => {
+                event("POST /challenges", None, &[], Some(r#"{"type":"CHANGE_PIN"}"#.to_owned()))
+            }
+            Self::GetPin => event("GET /pin", None, &[], None),
+            Self::GetChallenge => event(
+                "GET /challenges/{challengeId}",
+                Some(CHALLENGE),
+                &[("x-user-token", &user_token())],
+                None,
+            ),
+            Self::ReceiveWebhook => {
+                let body = webhook();
+                let signature = STANDARD.encode(signer.sign(body.as_bytes()));
+                let headers = [("x-circle-key-id", KEY_ID), ("x-circle-signature", &signature)];
+                event("POST /webhooks/circle", None, &headers, Some(body))
+            }
+        };
+        event.to_string()
+    }
+}
+
+fn webhook() -> String {
+    format!(
+        concat!(
+            r#"{{"subscriptionId":"00000000-0000-4000-8000-000000000001","notificationId":"{}","#,
+            r#""notificationType":"challenges.changePin","notification":{{"id":"{}","userId":"{}","#,
+            r#""type":"CHANGE_PIN","status":"COMPLETE","correlationIds":[],"errorCode":0,"errorMessage":""}},"#,
+            r#""timestamp":"2026-01-01T12:00:00.123456789Z","version":2}}"#,
+        ),
+        Uuid::new_v4(),
+        CHALLENGE,
+        USER
+    )
+}
+
+/// An event in API Gateway's payload format 2.0
+/// (`https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html`).
+fn event(route: &str, challenge_id: Option<&str>, headers: &[(&str, &str)], body: Option<String>) -> Value {
+    let (method, path) = route.split_once(' ').expect("a route has a method and a path");
+    let path = path.replace("{challengeId}", challenge_id.unwrap_or_default());
+    let is_webhook = path.starts_with("/webhooks");
+    // One of Circle's addresses.
+    let source_ip = if is_webhook { "54.243.112.156" } else { "203.0.113.7" };
+    let mut event = json!({
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {
+            "accept": "*/*",
+            "accept-encoding": "gzip, deflate, br",
+            "content-length": body.as_ref().map_or(0, String::len).to_string(),
+            "content-type": "application/json",
+            "host": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
+            "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36",
+            "x-amzn-trace-id": "Root=1-6743b2f6-0c8e1a5b7d9f20416d3e5a7b",
+            "x-forwarded-for": source_ip,
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        },
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "a1b2c3d4e5",
+            "domainName": "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com",
+            "domainPrefix": "a1b2c3d4e5",
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": source_ip,
+                "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": route,
+            "stage": "$default",
+            "time": "01/Jan/2026:12:00:00 +0000",
+            "timeEpoch": 1_767_268_800_000_u64,
+        },
+        "isBase64Encoded": false,
+    });
+    for (name, value) in headers {
+        event["headers"][name] = (*value).into();
+    }
+    if !is_webhook {
+        event["headers"]["authorization"] = format!("Bearer {}", user_token()).into();
+        event["requestContext"]["authorizer"] = json!({ "jwt": {
+            "claims": {
+                "aud": "circle-pin-reset",
+                "exp": "1767272400",
+                "iat": "1767268800",
+                "iss": "https://issuer.example.com/",
+                "sub": USER,
+            },
+            "scopes": null,
+        }});
+    }
+    if let Some(challenge_id) = challenge_id {
+        event["pathParameters"] = json!({ "challengeId": challenge_id });
+    }
+    if let Some(body) = body {
+        event["body"] = body.into();
+    }
+    event
+}
