@@ -2,11 +2,12 @@
 //! (`https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html`).
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -26,9 +28,10 @@ use tokio::task::JoinHandle;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to start a function.
+#[derive(Clone)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
-    pub(crate) arguments: Vec<PathBuf>,
+    pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(String, String)>,
 }
 
@@ -98,8 +101,8 @@ impl Sandbox {
     }
 
     /// Sends an event, and waits until the function polls for the next one. Returns the time from the event to the
-    /// response, and the response.
-    pub(crate) async fn invoke(&mut self, event: String) -> Result<(Duration, Value)> {
+    /// response, which has to have this status.
+    pub(crate) async fn invoke(&mut self, event: String, status: u16) -> Result<Duration> {
         let sent = Instant::now();
         let (next_waiting, unused) = oneshot::channel();
         drop(unused);
@@ -115,8 +118,10 @@ impl Sandbox {
         if !post.is_response {
             bail!("the function failed: {}", String::from_utf8_lossy(&post.body));
         }
+        let response: Value = serde_json::from_slice(&post.body)?;
+        ensure!(response["statusCode"] == status, "an unexpected response: {response}\n{}", tail(&self.log));
         self.waiting = poll.event;
-        Ok((post.at - sent, serde_json::from_slice(&post.body)?))
+        Ok(post.at - sent)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -136,15 +141,12 @@ impl Sandbox {
         Ok(kibibytes * 1024)
     }
 
-    /// Ends the function.
+    /// Ends the function with SIGTERM, on which a program that watches it can still write what it saw.
     pub(crate) async fn stop(mut self) -> Result<()> {
+        kill(self.pid, Signal::SIGTERM)?;
+        self.process.wait().await?;
         self.server.abort();
-        self.process.kill().await?;
         Ok(())
-    }
-
-    pub(crate) fn log_tail(&self) -> String {
-        tail(&self.log)
     }
 }
 

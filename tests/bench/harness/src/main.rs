@@ -1,21 +1,23 @@
-//! Measures the functions of circle-pin-reset and their peers as Lambda runs them. See the README beside this workspace.
+//! Measures the functions of circle-pin-reset and their peers as Lambda runs them. See the README of this workspace.
 
 mod canned;
 mod cpu_share;
 mod floor;
+mod instructions;
 mod lambda;
 mod measure;
 mod operations;
 mod report;
 mod statistics;
 mod subject;
+mod table;
 mod upstreams;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::canned::{Canned, Signer};
 use crate::cpu_share::CpuShare;
@@ -23,12 +25,20 @@ use crate::measure::Conditions;
 use crate::operations::Operation;
 use crate::report::{Machine, Report, Series};
 use crate::subject::{Implementation, Places, Subject};
-use crate::upstreams::Upstreams;
+use crate::upstreams::{Roots, Upstreams};
 
-/// Measures the functions and their peers as Lambda runs them, prints a table, and writes JSON.
 #[derive(Debug, Parser)]
-#[command(name = "tests/bench/run")]
-struct Options {
+enum Command {
+    /// Measures the functions and their peers as Lambda runs them, prints tables, and writes JSON
+    #[command(bin_name = "tests/bench/run")]
+    Measure(Measure),
+    /// Counts the instructions of the hot paths, and compares them with the baseline
+    #[command(bin_name = "tests/bench/instructions")]
+    Instructions(Instructions),
+}
+
+#[derive(Debug, Args)]
+struct Measure {
     /// How often each function is started under each condition; the figures are medians
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -67,45 +77,69 @@ struct Options {
     json: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct Instructions {
+    /// The folder with the binaries of the functions, as NAME or NAME/bootstrap; without it they are built
+    #[arg(long, value_name = "DIR")]
+    bin_dir: PathBuf,
+    /// Writes the counts to the baseline
+    #[arg(long)]
+    update: bool,
+    /// The baseline
+    #[arg(long, value_name = "FILE")]
+    baseline: PathBuf,
+    /// A folder for temporary files
+    #[arg(long, value_name = "DIR", hide = true)]
+    folder: PathBuf,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let options = Options::parse();
-    let folder = options.json.parent().context("--json names a file")?.join("run");
-    std::fs::create_dir_all(&folder)?;
     let signer = Signer::new();
-    let upstreams = Upstreams::start(&folder, Canned::new(&signer)).await?;
-    let places = Places {
-        functions: options.bin_dir.clone(),
-        peers: options.peers_dir.clone(),
-        node: options.node.clone(),
-        bundles: options.bundles_dir.clone(),
-    };
+    match Command::parse() {
+        Command::Measure(options) => {
+            let folder = options.json.parent().context("--json names a file")?.join("run");
+            std::fs::create_dir_all(&folder)?;
+            let upstreams = Upstreams::start(&folder, Roots::System, Canned::new(&signer)).await?;
+            measure(&options, &upstreams, &signer, &folder).await
+        }
+        Command::Instructions(options) => {
+            std::fs::create_dir_all(&options.folder)?;
+            // How many roots a system has should not change a count.
+            let upstreams = Upstreams::start(&options.folder, Roots::Ours, Canned::new(&signer)).await?;
+            let places = Places { functions: options.bin_dir, ..Places::default() };
+            let (folder, baseline) = (&options.folder, &options.baseline);
+            instructions::check(&places, &upstreams, &signer, folder, baseline, options.update).await
+        }
+    }
+}
 
+async fn measure(options: &Measure, upstreams: &Upstreams, signer: &Signer, folder: &Path) -> Result<()> {
     let machine = Machine::read();
     let no_shares = CpuShare::of_memory(128).err().map(|error| format!("{error:#}"));
-    let conditions = conditions(&options, no_shares.is_none());
+    let conditions = conditions(options, no_shares.is_none());
     let (runs, warm_calls) = if options.quick { (1, 20) } else { (options.runs.max(1), 500) };
-    let mut series = Vec::new();
-    for subject in subjects(&options, &places, &upstreams)? {
+    let mut all = Vec::new();
+    for subject in subjects(options, upstreams)? {
         for &conditions in &conditions {
             // The floor calls no upstream.
             if subject.implementation != Implementation::Floor || conditions.delay_ms == 0 {
-                series.push((Rc::clone(&subject), Series::new(&subject, conditions)));
+                all.push((Rc::clone(&subject), Series::new(&subject, conditions)));
             }
         }
     }
     // Each round measures everything once, so that a disturbance does not spoil all runs of one function.
     for round in 1..=runs {
-        for (subject, series) in &mut series {
+        for (subject, series) in &mut all {
             eprintln!("round {round} of {runs}: {}", series.title());
             let log = folder.join("function.log");
             let warm_calls = if series.conditions.delay_ms > 0 { warm_calls.min(50) } else { warm_calls };
-            let run = measure::run(subject, series.conditions, warm_calls, &upstreams, &signer, &log).await;
+            let run = measure::run(subject, series.conditions, warm_calls, upstreams, signer, &log).await;
             series.runs.push(run.with_context(|| series.title())?);
         }
     }
-    let floor = floor::measure(&upstreams, &signer).await?;
-    let series = series.into_iter().map(|(_, series)| series).collect();
+    let floor = floor::measure(upstreams, signer).await?;
+    let series = all.into_iter().map(|(_, series)| series).collect();
     let report = Report::new(machine, runs, options.build_seconds, no_shares, floor, series);
     std::fs::write(&options.json, serde_json::to_vec_pretty(&report)?)?;
     println!("{}", report.text());
@@ -113,13 +147,19 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-fn subjects(options: &Options, places: &Places, upstreams: &Upstreams) -> Result<Vec<Rc<Subject>>> {
+fn subjects(options: &Measure, upstreams: &Upstreams) -> Result<Vec<Rc<Subject>>> {
+    let places = Places {
+        functions: options.bin_dir.clone(),
+        peers: options.peers_dir.clone(),
+        node: options.node.clone(),
+        bundles: options.bundles_dir.clone(),
+    };
     let mut subjects = Vec::new();
     for implementation in Implementation::ALL {
         if !options.implementations.contains(&implementation) {
             continue;
         }
-        for operation in Operation::ALL {
+        for operation in Operation::FUNCTIONS {
             let is_measured = match implementation {
                 Implementation::Ours => true,
                 Implementation::PlainRust | Implementation::Node => operation.is_of_peers(),
@@ -129,14 +169,14 @@ fn subjects(options: &Options, places: &Places, upstreams: &Upstreams) -> Result
             let is_wanted = implementation == Implementation::Floor
                 || options.only.is_none_or(|wanted| wanted == operation);
             if is_measured && is_wanted {
-                subjects.push(Subject::new(implementation, operation, places, upstreams)?.into());
+                subjects.push(Rc::new(Subject::new(implementation, operation, &places, upstreams)?));
             }
         }
     }
     Ok(subjects)
 }
 
-fn conditions(options: &Options, has_shares: bool) -> Vec<Conditions> {
+fn conditions(options: &Measure, has_shares: bool) -> Vec<Conditions> {
     let full_speed = Conditions { memory_mb: None, delay_ms: 0 };
     let mut conditions = vec![full_speed];
     if options.full_speed {

@@ -15,18 +15,36 @@ pub(crate) enum Operation {
     ReceiveWebhook,
     GetChallenge,
     GetPin,
+    #[value(skip)]
+    /// Circle's question whether a webhook endpoint exists, which needs no more than reading an event and responding.
+    WebhookHead,
+    #[value(skip)]
+    /// A webhook whose signature does not match: a verification and a problem document, without a table call.
+    WrongSignature,
 }
 
 impl Operation {
-    pub(crate) const ALL: [Self; 5] =
+    /// One for each function.
+    pub(crate) const FUNCTIONS: [Self; 5] =
         [Self::CreateToken, Self::CreateChallenge, Self::ReceiveWebhook, Self::GetChallenge, Self::GetPin];
+
+    /// The operations that take only a part of a function's path.
+    pub(crate) const PARTS: [Self; 2] = [Self::WebhookHead, Self::WrongSignature];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WebhookHead => "webhook-head",
+            Self::WrongSignature => "wrong-signature",
+            whole => whole.function(),
+        }
+    }
 
     /// The name of the function.
     pub(crate) fn function(self) -> &'static str {
         match self {
             Self::CreateToken => "create-token",
             Self::CreateChallenge => "create-challenge",
-            Self::ReceiveWebhook => "receive-webhook",
+            Self::ReceiveWebhook | Self::WebhookHead | Self::WrongSignature => "receive-webhook",
             Self::GetChallenge => "get-challenge",
             Self::GetPin => "get-pin",
         }
@@ -41,7 +59,8 @@ impl Operation {
     pub(crate) fn status(self) -> u16 {
         match self {
             Self::CreateToken | Self::CreateChallenge => 201,
-            Self::ReceiveWebhook | Self::GetChallenge | Self::GetPin => 200,
+            Self::ReceiveWebhook | Self::WebhookHead | Self::GetChallenge | Self::GetPin => 200,
+            Self::WrongSignature => 401,
         }
     }
 
@@ -59,9 +78,11 @@ impl Operation {
                 &[("x-user-token", &user_token())],
                 None,
             ),
-            Self::ReceiveWebhook => {
+            Self::WebhookHead => event("HEAD /webhooks/circle", None, &[], None),
+            Self::ReceiveWebhook | Self::WrongSignature => {
                 let body = webhook();
-                let signature = STANDARD.encode(signer.sign(body.as_bytes()));
+                let signed = if self == Self::ReceiveWebhook { body.as_bytes() } else { b"another body" };
+                let signature = STANDARD.encode(signer.sign(signed));
                 let headers = [("x-circle-key-id", KEY_ID), ("x-circle-signature", &signature)];
                 event("POST /webhooks/circle", None, &headers, Some(body))
             }

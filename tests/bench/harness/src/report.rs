@@ -12,6 +12,7 @@ use crate::measure::{Conditions, Run, Seen};
 use crate::operations::Operation;
 use crate::statistics::{median, percentile};
 use crate::subject::{Implementation, Subject};
+use crate::table::Table;
 
 /// All runs of one function under the same conditions.
 #[derive(Debug, Serialize)]
@@ -316,35 +317,6 @@ impl Report {
 /// Calls that only some invocations make are left out.
 fn rounded(calls: f64) -> f64 {
     (calls * 10.0).round() / 10.0
-}
-
-struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(|&name| name.to_owned()).collect()] }
-    }
-
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
-    }
-
-    /// The first column is aligned to the left, the others to the right.
-    fn text(&self) -> String {
-        let width = |column: usize| self.rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-        let widths: Vec<usize> = (0..self.rows[0].len()).map(width).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let _ = write!(text, "{:<1$}", row[0], widths[0]);
-            for (cell, width) in row.iter().zip(&widths).skip(1) {
-                let _ = write!(text, "  {cell:>width$}");
-            }
-            text.push('\n');
-        }
-        text
-    }
 }
 
 /// The first line that a program prints; empty if it cannot be started.

@@ -40,7 +40,7 @@ impl Implementation {
 }
 
 /// Where the programs are.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Places {
     /// This project's functions: NAME or NAME/bootstrap.
     pub(crate) functions: PathBuf,
@@ -83,7 +83,7 @@ impl Subject {
             Implementation::Floor => (places.peers.join("floor"), vec![], places.peers.join("floor")),
             Implementation::Node => {
                 let bundle = places.bundles.join(format!("{function}.mjs"));
-                (places.node.clone(), vec![bundle.clone()], bundle)
+                (places.node.clone(), vec![bundle.clone().into()], bundle)
             }
         };
         let (size, zipped) = sizes(&deployed)?;
@@ -100,7 +100,7 @@ impl Subject {
     pub(crate) fn name(&self) -> String {
         match self.implementation {
             Implementation::Floor => "floor".to_owned(),
-            implementation => format!("{} {}", implementation.name(), self.operation.function()),
+            implementation => format!("{} {}", implementation.name(), self.operation.name()),
         }
     }
 }

@@ -21,8 +21,16 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::canned::Canned;
 
-/// The roots that the machine trusts. The functions read a copy with the root of the benchmark at its end, so that they
-/// parse as many certificates as on Lambda.
+/// Which certificates the functions trust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roots {
+    /// The system's and ours, so that the functions parse as many certificates as on Lambda.
+    System,
+    /// Ours only.
+    Ours,
+}
+
+/// The roots that a system trusts.
 const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -67,7 +75,7 @@ pub(crate) struct Upstreams {
     pub(crate) secrets_manager_url: String,
     /// The root certificate in PEM, for Node.
     pub(crate) root: PathBuf,
-    /// The system's roots and ours in PEM.
+    /// The certificates that the functions trust, in PEM.
     pub(crate) roots: PathBuf,
     pub(crate) root_der: Vec<u8>,
     pub(crate) sightings: Sightings,
@@ -76,7 +84,7 @@ pub(crate) struct Upstreams {
 
 impl Upstreams {
     /// Starts the servers. Their certificates are signed by a new root, which is written to `folder`.
-    pub(crate) async fn start(folder: &Path, canned: Canned) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, trusted: Roots, canned: Canned) -> Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.distinguished_name.push(DnType::CommonName, "Root of the benchmark");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -90,7 +98,7 @@ impl Upstreams {
         let root = folder.join("root.pem");
         std::fs::write(&root, issuer.pem())?;
         let system = SYSTEM_ROOTS.into_iter().find(|path| Path::new(path).exists());
-        let mut bundle = match system {
+        let mut bundle = match system.filter(|_| trusted == Roots::System) {
             Some(path) => std::fs::read_to_string(path)?,
             None => String::new(),
         };
