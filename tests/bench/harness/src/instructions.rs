@@ -55,7 +55,7 @@ pub(crate) async fn check(
     };
     let mut counted = Baseline::new();
     let mut table = Table::new(&["instructions", "cold", "baseline", "change", "warm", "baseline", "change"]);
-    let mut grown = Vec::new();
+    let (mut grown, mut shrunk) = (Vec::new(), Vec::new());
     for operation in Operation::FUNCTIONS.into_iter().chain(Operation::PARTS) {
         let subject = Subject::new(Implementation::Ours, operation, places, upstreams)?;
         let counts = count(&subject, upstreams, signer, folder).await.with_context(|| subject.name())?;
@@ -65,6 +65,9 @@ pub(crate) async fn check(
         let changes = [change(counts.cold, |counts| counts.cold), change(counts.warm, |counts| counts.warm)];
         if changes.iter().any(|change| change.is_none_or(|change| change > TOLERANCE)) {
             grown.push(operation.name());
+        }
+        if changes.iter().flatten().any(|&change| change < -TOLERANCE) {
+            shrunk.push(operation.name());
         }
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         let percent = |change: Option<f64>| change.map_or("-".to_owned(), |c| format!("{:+.2} %", c * 100.0));
@@ -91,6 +94,12 @@ pub(crate) async fn check(
         TOLERANCE * 100.0,
         grown.join(", ")
     );
+    if !shrunk.is_empty() {
+        println!(
+            "The baseline can be lowered for {}: tests/bench/instructions --update\n",
+            shrunk.join(", ")
+        );
+    }
     println!("{} passed, 0 failed", counted.len());
     Ok(())
 }

@@ -13,7 +13,7 @@ mod subject;
 mod table;
 mod upstreams;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
@@ -27,13 +27,15 @@ use crate::report::{Machine, Report, Series};
 use crate::subject::{Implementation, Places, Subject};
 use crate::upstreams::{Roots, Upstreams};
 
+const FULL_SPEED: Conditions = Conditions { memory_mb: None, delay_ms: 0 };
+
 #[derive(Debug, Parser)]
 enum Command {
     /// Measures the functions and their peers as Lambda runs them, prints tables, and writes JSON
-    #[command(bin_name = "tests/bench/run")]
+    #[command(override_usage = "tests/bench/run [OPTIONS]")]
     Measure(Measure),
     /// Counts the instructions of the hot paths, and compares them with the baseline
-    #[command(bin_name = "tests/bench/instructions")]
+    #[command(override_usage = "tests/bench/instructions [OPTIONS]")]
     Instructions(Instructions),
 }
 
@@ -75,6 +77,9 @@ struct Measure {
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: PathBuf,
+    /// A folder for temporary files
+    #[arg(long, value_name = "DIR", hide = true)]
+    folder: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -98,10 +103,9 @@ async fn main() -> Result<()> {
     let signer = Signer::new();
     match Command::parse() {
         Command::Measure(options) => {
-            let folder = options.json.parent().context("--json names a file")?.join("run");
-            std::fs::create_dir_all(&folder)?;
-            let upstreams = Upstreams::start(&folder, Roots::System, Canned::new(&signer)).await?;
-            measure(&options, &upstreams, &signer, &folder).await
+            std::fs::create_dir_all(&options.folder)?;
+            let upstreams = Upstreams::start(&options.folder, Roots::System, Canned::new(&signer)).await?;
+            measure(&options, &upstreams, &signer).await
         }
         Command::Instructions(options) => {
             std::fs::create_dir_all(&options.folder)?;
@@ -114,7 +118,7 @@ async fn main() -> Result<()> {
     }
 }
 
-async fn measure(options: &Measure, upstreams: &Upstreams, signer: &Signer, folder: &Path) -> Result<()> {
+async fn measure(options: &Measure, upstreams: &Upstreams, signer: &Signer) -> Result<()> {
     let machine = Machine::read();
     let no_shares = CpuShare::of_memory(128).err().map(|error| format!("{error:#}"));
     let conditions = conditions(options, no_shares.is_none());
@@ -122,8 +126,10 @@ async fn measure(options: &Measure, upstreams: &Upstreams, signer: &Signer, fold
     let mut all = Vec::new();
     for subject in subjects(options, upstreams)? {
         for &conditions in &conditions {
-            // The floor calls no upstream.
-            if subject.implementation != Implementation::Floor || conditions.delay_ms == 0 {
+            // The floor calls no upstream, and a part of a path is only of interest for its CPU time.
+            let is_floor = subject.implementation == Implementation::Floor;
+            let is_part = Operation::PARTS.contains(&subject.operation);
+            if conditions == FULL_SPEED || !(is_part || is_floor && conditions.delay_ms > 0) {
                 all.push((Rc::clone(&subject), Series::new(&subject, conditions)));
             }
         }
@@ -132,7 +138,7 @@ async fn measure(options: &Measure, upstreams: &Upstreams, signer: &Signer, fold
     for round in 1..=runs {
         for (subject, series) in &mut all {
             eprintln!("round {round} of {runs}: {}", series.title());
-            let log = folder.join("function.log");
+            let log = options.folder.join("function.log");
             let warm_calls = if series.conditions.delay_ms > 0 { warm_calls.min(50) } else { warm_calls };
             let run = measure::run(subject, series.conditions, warm_calls, upstreams, signer, &log).await;
             series.runs.push(run.with_context(|| series.title())?);
@@ -159,7 +165,7 @@ fn subjects(options: &Measure, upstreams: &Upstreams) -> Result<Vec<Rc<Subject>>
         if !options.implementations.contains(&implementation) {
             continue;
         }
-        for operation in Operation::FUNCTIONS {
+        for operation in Operation::FUNCTIONS.into_iter().chain(Operation::PARTS) {
             let is_measured = match implementation {
                 Implementation::Ours => true,
                 Implementation::PlainRust | Implementation::Node => operation.is_of_peers(),
@@ -167,7 +173,7 @@ fn subjects(options: &Measure, upstreams: &Upstreams) -> Result<Vec<Rc<Subject>>
                 Implementation::Floor => operation == Operation::CreateToken,
             };
             let is_wanted = implementation == Implementation::Floor
-                || options.only.is_none_or(|wanted| wanted == operation);
+                || options.only.is_none_or(|wanted| wanted.function() == operation.function());
             if is_measured && is_wanted {
                 subjects.push(Rc::new(Subject::new(implementation, operation, &places, upstreams)?));
             }
@@ -177,15 +183,14 @@ fn subjects(options: &Measure, upstreams: &Upstreams) -> Result<Vec<Rc<Subject>>
 }
 
 fn conditions(options: &Measure, has_shares: bool) -> Vec<Conditions> {
-    let full_speed = Conditions { memory_mb: None, delay_ms: 0 };
-    let mut conditions = vec![full_speed];
+    let mut conditions = vec![FULL_SPEED];
     if options.full_speed {
         return conditions;
     }
-    conditions.push(Conditions { delay_ms: 20, ..full_speed });
+    conditions.push(Conditions { delay_ms: 20, ..FULL_SPEED });
     if has_shares {
         let sizes: &[u32] = if options.quick { &[128] } else { &[128, 256, 512] };
-        conditions.extend(sizes.iter().map(|&size| Conditions { memory_mb: Some(size), ..full_speed }));
+        conditions.extend(sizes.iter().map(|&size| Conditions { memory_mb: Some(size), ..FULL_SPEED }));
     }
     conditions
 }

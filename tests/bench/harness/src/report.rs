@@ -42,6 +42,8 @@ struct Summary {
     warm_p99: f64,
     warm_cpu: f64,
     memory: f64,
+    /// When the function first connected to an upstream, since the start of its process.
+    first_connection: f64,
     during_init: Seen,
     during_first: Seen,
     during_warm: Seen,
@@ -85,6 +87,7 @@ impl Series {
             warm_p99: percentile(warm, 0.99),
             warm_cpu: of(&|run| run.warm_cpu),
             memory: of(&|run| run.memory),
+            first_connection: of(&|run| run.timeline.first().map_or(f64::NAN, |first| first.at)),
             during_init: seen(&|run| run.during_init),
             during_first: seen(&|run| run.during_first),
             during_warm: seen(&|run| run.during_warm),
@@ -241,6 +244,7 @@ impl Report {
         let floor = self.at(None, 0).find(|result| result.series.implementation == Implementation::Floor);
         let mut table = Table::new(&[
             "",
+            "connects at",
             "handshakes",
             "Circle calls",
             "table calls",
@@ -252,8 +256,10 @@ impl Report {
             let calls = median.during_warm.circle_calls + median.during_warm.table_calls;
             let each = beyond.filter(|_| calls > 0.5).map(|beyond| beyond / calls);
             let or_none = |figure: Option<f64>| figure.map_or(String::new(), |figure| format!("{figure:.3}"));
+            let connects = Some(median.first_connection).filter(|at| at.is_finite());
             table.row([
                 series.name.clone(),
+                connects.map_or(String::new(), |at| format!("{at:.1}")),
                 format!(
                     "{} + {} + {}",
                     median.during_init.handshakes,
