@@ -162,6 +162,7 @@ impl Canned {
                     "publicKey": self.public_key,
                 }),
             ),
+            ("GET", ["ping"]) => (200, json!({ "message": "pong" })),
             _ => (404, json!(null)),
         }
     }
@@ -173,6 +174,12 @@ impl Canned {
         let is_record = body["TableName"] == "challenges";
         match target.rsplit('.').next() {
             Some("GetItem") if is_record => json!({ "Item": self.record }),
+            // Other instances have verified webhooks before.
+            Some("GetItem") if body["Key"]["limitKey"]["S"] == "public-keys" => json!({ "Item": {
+                "limitKey": { "S": "public-keys" },
+                "keyIds": { "SS": [KEY_ID] },
+                "expiresAt": { "N": "1767283200" },
+            }}),
             Some("UpdateItem") if body["ReturnValues"] != "ALL_NEW" => json!({}),
             Some("UpdateItem") if is_record => json!({ "Attributes": self.record }),
             Some("UpdateItem") => json!({ "Attributes": {

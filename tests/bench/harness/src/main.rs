@@ -25,7 +25,7 @@ use crate::measure::Conditions;
 use crate::operations::Operation;
 use crate::report::{Machine, Report, Series};
 use crate::subject::{Implementation, Places, Subject};
-use crate::upstreams::{Roots, Upstreams};
+use crate::upstreams::Upstreams;
 
 const FULL_SPEED: Conditions = Conditions { memory_mb: None, delay_ms: 0 };
 
@@ -104,13 +104,12 @@ async fn main() -> Result<()> {
     match Command::parse() {
         Command::Measure(options) => {
             std::fs::create_dir_all(&options.folder)?;
-            let upstreams = Upstreams::start(&options.folder, Roots::System, Canned::new(&signer)).await?;
+            let upstreams = Upstreams::start(&options.folder, Canned::new(&signer)).await?;
             measure(&options, &upstreams, &signer).await
         }
         Command::Instructions(options) => {
             std::fs::create_dir_all(&options.folder)?;
-            // How many roots a system has should not change a count.
-            let upstreams = Upstreams::start(&options.folder, Roots::Ours, Canned::new(&signer)).await?;
+            let upstreams = Upstreams::start(&options.folder, Canned::new(&signer)).await?;
             let places = Places { functions: options.bin_dir, ..Places::default() };
             let (folder, baseline) = (&options.folder, &options.baseline);
             instructions::check(&places, &upstreams, &signer, folder, baseline, options.update).await

@@ -21,15 +21,6 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::canned::Canned;
 
-/// Which certificates the functions trust.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Roots {
-    /// The system's and ours, so that the functions parse as many certificates as on Lambda.
-    System,
-    /// Ours only.
-    Ours,
-}
-
 /// The roots that a system trusts.
 const SYSTEM_ROOTS: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
@@ -73,9 +64,9 @@ pub(crate) struct Upstreams {
     pub(crate) circle_url: String,
     pub(crate) dynamodb_url: String,
     pub(crate) secrets_manager_url: String,
-    /// The root certificate in PEM, for Node.
+    /// The root certificate in PEM.
     pub(crate) root: PathBuf,
-    /// The certificates that the functions trust, in PEM.
+    /// The same behind the roots that the system trusts.
     pub(crate) roots: PathBuf,
     pub(crate) root_der: Vec<u8>,
     pub(crate) sightings: Sightings,
@@ -84,7 +75,7 @@ pub(crate) struct Upstreams {
 
 impl Upstreams {
     /// Starts the servers. Their certificates are signed by a new root, which is written to `folder`.
-    pub(crate) async fn start(folder: &Path, trusted: Roots, canned: Canned) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, canned: Canned) -> Result<Self> {
         let mut params = CertificateParams::new([])?;
         params.distinguished_name.push(DnType::CommonName, "Root of the benchmark");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -98,7 +89,7 @@ impl Upstreams {
         let root = folder.join("root.pem");
         std::fs::write(&root, issuer.pem())?;
         let system = SYSTEM_ROOTS.into_iter().find(|path| Path::new(path).exists());
-        let mut bundle = match system.filter(|_| trusted == Roots::System) {
+        let mut bundle = match system {
             Some(path) => std::fs::read_to_string(path)?,
             None => String::new(),
         };
