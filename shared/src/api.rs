@@ -58,7 +58,7 @@ impl Api {
         })
     }
 
-    /// Does ahead of the first request what can be done: reads the API key, and opens the connections.
+    /// Reads the API key and opens the connections before the first request.
     pub async fn warm_up(&self) {
         tokio::join!(self.circle.warm_up(), self.rate_limits.connect());
     }

@@ -131,7 +131,7 @@ impl Update {
     }
 }
 
-/// Opens a connection ahead of the first call. It calls `DescribeEndpoints`, which needs no permission
+/// Opens a connection ahead of the first call. It calls `DescribeEndpoints`, which needs no permission at the public endpoints
 /// (`https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/inter-network-traffic-privacy.html`). An error does
 /// not matter: either the connection is open, or the first call says what is wrong.
 pub(crate) async fn connect(client: &Client) {

@@ -83,8 +83,8 @@ impl HttpClient {
         self.connections.pooled.request(method, url)
     }
 
-    /// Sends a request that is safe to repeat. If the pooled connection has gone stale, the request is sent again on a new
-    /// one.
+    /// Sends a request that is safe to repeat. If its connection breaks, which may have gone stale in the pool, the request is
+    /// sent again on a new one.
     ///
     /// # Errors
     /// If there is no response.
@@ -141,16 +141,10 @@ fn client(tls: &ClientConfig, max_idle_per_host: usize) -> reqwest::Client {
         .expect("an HTTP client can be built from these settings")
 }
 
-/// The certificate authorities that the client trusts. Reading those of the system would take a third of the start-up.
+/// The certificate authorities that the client trusts. Reading those of the system would make the start longer.
 fn roots(environment: &Environment) -> Result<RootCertStore, SettingError> {
-    let mut roots = RootCertStore::empty();
-    match config::certificates(environment)? {
-        Some(certificates) => {
-            roots.add_parsable_certificates(certificates);
-        }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-    }
-    Ok(roots)
+    let named = config::certificates(environment)?;
+    Ok(named.unwrap_or_else(|| webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()))
 }
 
 impl AwsHttpClient for HttpClient {
@@ -163,7 +157,8 @@ impl AwsHttpClient for HttpClient {
     }
 }
 
-/// A call of the AWS SDK, which retries only calls that are safe to repeat and has its own timeouts around this.
+/// A call of the AWS SDK, which has its own timeouts around this. The SDK repeats every call whose response was lost, so each
+/// call of this project has to be safe to repeat.
 impl HttpConnector for HttpClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let client = self.clone();

@@ -1,4 +1,4 @@
-use lambda_http::Request;
+use lambda_http::{Context, Request};
 use local::stack::AUDIENCE;
 use serde_json::{Value, json};
 use shared::api::Api;
@@ -124,7 +124,7 @@ fn event(method: &str, path: &str, authorizer: &Value) -> Request {
         },
         "isBase64Encoded": false,
     });
-    lambda_http::request::from_str(&event.to_string()).unwrap()
+    shared::lambda::request(&event, Context::default())
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ fn webhook_event(key_id: Uuid, signature: &str, body: &[u8]) -> lambda_http::Req
         "body": std::str::from_utf8(body).unwrap(),
         "isBase64Encoded": false,
     });
-    lambda_http::request::from_str(&event.to_string()).unwrap()
+    shared::lambda::request(&event, lambda_http::Context::default())
 }
 
 #[track_caller]

@@ -59,7 +59,7 @@ impl CreateChallenge {
         })
     }
 
-    /// Does ahead of the first request what can be done. A request makes up to two calls at once to Circle and to the tables,
+    /// Reads the API key and opens the connections before the first request. A request makes up to two calls at once to Circle and to the tables,
     /// so it needs two connections to each.
     pub async fn warm_up(&self) {
         tokio::join!(self.api.warm_up(), self.api.connect());

@@ -41,7 +41,7 @@ impl GetChallenge {
         Ok(Self { api: Api::new(platform)?, challenges: ChallengeStore::new(platform, table) })
     }
 
-    /// Does ahead of the first request what can be done.
+    /// Reads the API key and opens the connections before the first request.
     pub async fn warm_up(&self) {
         self.api.warm_up().await;
     }

@@ -45,17 +45,18 @@ impl Work<'_> {
     /// Subscribes the webhook to the notifications of all challenges, and returns the subscription's id. An existing
     /// subscription is used, `own` before others, so the work can be retried even if the response to a creation was lost.
     pub(crate) async fn subscribe(&self, own: Option<Uuid>) -> Result<Uuid, CircleError> {
-        // Whether the last creation may have taken effect although it has failed.
+        // Whether a creation may have taken effect although it has failed.
         let is_in_doubt = Cell::new(false);
         let subscribed = self
             .retry(async || {
                 let all = self.circle.subscriptions(self.deadline).await?;
                 let Some(found) = choose(all, self.webhook, own) else {
                     let created = self.circle.create_subscription(self.webhook, self.deadline).await;
-                    is_in_doubt.set(!matches!(
+                    let is_certain = matches!(
                         created,
                         Ok(_) | Err(CircleError::ApiKey(_) | CircleError::Response { status: ..500, .. })
-                    ));
+                    );
+                    is_in_doubt.set(is_in_doubt.get() || !is_certain);
                     let id = created?.id;
                     tracing::info!(subscription_id = %id, "subscription created");
                     return Ok(id);

@@ -46,7 +46,7 @@ impl ReceiveWebhook {
         })
     }
 
-    /// Does ahead of the first webhook what can be done.
+    /// Opens the connections, and fetches the keys that are in use, before the first webhook.
     pub async fn warm_up(&self) {
         self.public_keys.warm_up().await;
     }

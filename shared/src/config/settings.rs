@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use reqwest::Url;
-use rustls::pki_types::CertificateDer;
+use rustls::RootCertStore;
 use serde::Serialize;
 
 use super::{Environment, SettingError};
@@ -78,7 +78,7 @@ const AWS_SECRET_ACCESS_KEY: Setting =
 const SSL_CERT_FILE: Setting = text("SSL_CERT_FILE", "a file of certificates in PEM");
 const SSL_CERT_DIR: Setting = text("SSL_CERT_DIR", "a folder with files of certificates in PEM");
 
-/// Every setting of the functions, beside `AWS_LAMBDA_LOG_LEVEL` and the AWS SDK's own variables.
+/// Every setting of the functions, beside the variables that Lambda, the AWS SDK and OpenSSL define.
 pub const SETTINGS: [Setting; 16] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
@@ -200,6 +200,12 @@ pub fn aws_region(environment: &Environment) -> Result<String, SettingError> {
     AWS_REGION.required(environment)
 }
 
+/// `AWS_ENDPOINT_URL`: the endpoint of every AWS service, for emulators of AWS. Variables such as `AWS_ENDPOINT_URL_DYNAMODB`
+/// replace it for one service.
+pub fn aws_endpoint_url(environment: &Environment) -> Option<String> {
+    environment.get("AWS_ENDPOINT_URL").map(str::to_owned)
+}
+
 /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`: the credentials of the function's role. They are
 /// valid for as long as Lambda keeps the process.
 ///
@@ -220,8 +226,8 @@ pub fn aws_credentials(environment: &Environment) -> Result<Credentials, Setting
 /// variables of OpenSSL. `None` if neither is set.
 ///
 /// # Errors
-/// If no certificate can be read.
-pub fn certificates(environment: &Environment) -> Result<Option<Vec<CertificateDer<'static>>>, SettingError> {
+/// If no usable certificate can be read.
+pub fn certificates(environment: &Environment) -> Result<Option<RootCertStore>, SettingError> {
     let path = |setting: Setting| environment.get(setting.name).map(Path::new);
     let (file, folder) = (path(SSL_CERT_FILE), path(SSL_CERT_DIR));
     let setting = match (file, folder) {
@@ -230,7 +236,9 @@ pub fn certificates(environment: &Environment) -> Result<Option<Vec<CertificateD
         (None, Some(_)) => SSL_CERT_DIR,
     };
     let found = rustls_native_certs::load_certs_from_paths(file, folder);
-    if found.certs.is_empty() { Err(setting.invalid()) } else { Ok(Some(found.certs)) }
+    let mut certificates = RootCertStore::empty();
+    let (usable, _) = certificates.add_parsable_certificates(found.certs);
+    if usable == 0 { Err(setting.invalid()) } else { Ok(Some(certificates)) }
 }
 
 /// `CHALLENGES_TABLE`: name of the DynamoDB table of challenge records.

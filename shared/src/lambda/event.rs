@@ -21,7 +21,7 @@ use serde_json::Value;
 const INVALID_HEADER: HeaderValue = HeaderValue::from_static("(invalid)");
 
 /// The event as a request. Parts that cannot be read are missing in it.
-pub(super) fn request(event: &Value, context: Context) -> Request {
+pub fn request(event: &Value, context: Context) -> Request {
     let query = event["rawQueryString"].as_str().unwrap_or_default();
     let query: QueryMap = query.parse().unwrap_or_default();
     let mut request = Request::new(body(event))
@@ -71,11 +71,19 @@ fn headers(headers: &Value) -> HeaderMap {
         .collect()
 }
 
-/// The members that are texts, numbers or booleans, as texts.
+/// The largest number up to which JSON readers tell all whole numbers apart, 2^53.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// The members that are texts, numbers or booleans, as texts. A number that is too large to be exact is missing: its text
+/// could be another user's id.
 fn texts(members: &Value) -> HashMap<String, String> {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Number(number) => {
+            let is_exact = !number.is_f64() || number.as_f64().is_some_and(|number| number.abs() < MAX_EXACT);
+            is_exact.then(|| number.to_string())
+        }
+        Value::Bool(_) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     };
     let members = members.as_object().into_iter().flatten();
@@ -144,8 +152,7 @@ mod tests {
 
     #[test]
     fn claims_that_are_numbers_or_booleans_are_texts_and_lists_are_not_claims() {
-        let all =
-            json!({ "sub": "user-1", "exp": 1_787_996_002, "verified": true, "groups": ["a"], "x": null });
+        let all = json!({ "sub": "user-1", "exp": 1_787_996_002, "verified": true, "groups": ["a"], "x": null, "id": 1e21 });
         let event = json!({ "requestContext": { "authorizer": { "jwt": { "claims": all } } } });
         assert_eq!(
             claims(&read(&event)),

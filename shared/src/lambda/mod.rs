@@ -2,6 +2,8 @@
 
 mod event;
 
+pub use self::event::request;
+
 use std::convert::Infallible;
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
@@ -33,7 +35,7 @@ where
     H: Fn(Request) -> F,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send,
 {
-    let (parts, body) = handler(event::request(&event.payload, event.context)).await?.into_parts();
+    let (parts, body) = handler(request(&event.payload, event.context)).await?.into_parts();
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = parts.status.as_u16().into();
     response.headers = parts.headers;

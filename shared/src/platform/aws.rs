@@ -51,7 +51,9 @@ pub(super) fn sdk_config(
         .with_max_attempts(3)
         .with_initial_backoff(Duration::from_millis(50))
         .with_max_backoff(Duration::from_millis(500));
-    Ok(SdkConfig::builder()
+    let mut builder = SdkConfig::builder();
+    builder.set_endpoint_url(config::aws_endpoint_url(environment));
+    Ok(builder
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(config::aws_region(environment)?))
         // The credentials never change, so there is nothing to cache and to renew.

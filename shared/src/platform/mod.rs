@@ -31,7 +31,8 @@ impl Platform {
     /// The platform of a Lambda function. Starts logging for the function's crate.
     ///
     /// # Errors
-    /// If one of the variables is missing with which Lambda tells a function its region and credentials.
+    /// If one of the variables is missing with which Lambda tells a function its region and credentials, or the certificates
+    /// that `SSL_CERT_FILE` or `SSL_CERT_DIR` names cannot be read.
     pub fn start(own_crate: &'static str) -> Result<Self, SettingError> {
         let environment = Environment::of_process();
         telemetry::start(environment.log_level(), own_crate);
@@ -49,7 +50,7 @@ impl Platform {
         random: Arc<Random>,
     ) -> Result<Self, SettingError> {
         let http = HttpClient::new(&environment)?;
-        let aws = aws::sdk_config(&environment, http.clone(), Arc::clone(&clock))?;
+        let aws = aws::sdk_config(&environment, http.for_another_server(), Arc::clone(&clock))?;
         Ok(Self {
             dynamodb: aws::dynamodb(&aws),
             secrets_manager: aws::secrets_manager(&aws),

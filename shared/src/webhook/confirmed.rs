@@ -32,12 +32,23 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long an instance does not read the item again.
 const LIFETIME: Duration = Duration::from_secs(1);
 
+/// How long after a write an instance that starts writes the item again, if it uses its ids.
+const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+
+/// What the item holds.
+#[derive(Default)]
+pub(super) struct Confirmed {
+    pub(super) ids: HashSet<Uuid>,
+    /// Whether the item should be written again, so that it does not expire while its ids are in use.
+    pub(super) is_ageing: bool,
+}
+
 pub(super) struct ConfirmedIds {
     client: Client,
     table: String,
     clock: Arc<dyn Clock>,
     /// What the item held when it was last read, and when that was.
-    read: Mutex<Option<(Moment, HashSet<Uuid>)>>,
+    last: Mutex<Option<(Moment, HashSet<Uuid>)>>,
 }
 
 impl ConfirmedIds {
@@ -46,28 +57,28 @@ impl ConfirmedIds {
             client: platform.dynamodb.clone(),
             table,
             clock: Arc::clone(&platform.clock),
-            read: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 
     /// Whether a webhook has been verified with the key, as far as is known. One call at most, and at most one in a second.
     pub(super) async fn contains(&self, id: Uuid) -> bool {
-        let mut read = self.read.lock().await;
-        match &*read {
+        let mut last = self.last.lock().await;
+        match &*last {
             Some((read_at, ids)) if read_at.age(&*self.clock) < LIFETIME => ids.contains(&id),
             _ => {
                 let read_at = Moment::now(&*self.clock);
-                let ids = self.ids().await;
-                read.insert((read_at, ids)).1.contains(&id)
+                let ids = self.load().await.ids;
+                last.insert((read_at, ids)).1.contains(&id)
             }
         }
     }
 
     /// All ids, read anew; none if they cannot be read. One call.
-    pub(super) async fn ids(&self) -> HashSet<Uuid> {
-        self.load().await.unwrap_or_else(|error| {
+    pub(super) async fn load(&self) -> Confirmed {
+        self.read().await.unwrap_or_else(|error| {
             tracing::warn!(error = %Chain(&error), "the ids of Circle's keys could not be read");
-            HashSet::new()
+            Confirmed::default()
         })
     }
 
@@ -88,10 +99,16 @@ impl ConfirmedIds {
         }
     }
 
-    async fn load(&self) -> Result<HashSet<Uuid>, StoreError> {
+    async fn read(&self) -> Result<Confirmed, StoreError> {
         let get = self.client.get_item().table_name(&self.table).key("limitKey", text(KEY));
         let found = get.send().await.map_err(|error| unavailable("GetItem", error))?;
-        let ids = found.item.as_ref().and_then(|item| item.get("keyIds")?.as_ss().ok());
-        Ok(ids.into_iter().flatten().filter_map(|id| Uuid::try_parse(id).ok()).collect())
+        let attribute = |name: &str| found.item.as_ref().and_then(|item| item.get(name));
+        let ids = attribute("keyIds").and_then(|ids| ids.as_ss().ok()).into_iter().flatten();
+        let expires_at = attribute("expiresAt").and_then(|at| at.as_n().ok()?.parse::<i64>().ok());
+        let renewal = (self.clock.now() + RETENTION - RENEWAL).unix_timestamp();
+        Ok(Confirmed {
+            ids: ids.filter_map(|id| Uuid::try_parse(id).ok()).collect(),
+            is_ageing: expires_at.is_none_or(|at| at < renewal),
+        })
     }
 }

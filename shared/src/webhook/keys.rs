@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::confirmed::ConfirmedIds;
 use crate::circle::{Circle, CircleError};
-use crate::clock::{Clock, Deadline, Moment};
+use crate::clock::{Clock, Deadline, Moment, timeout};
 use crate::platform::Platform;
 
 /// How many known keys are kept, of some 600 bytes each. Circle does not document how many keys it signs with. The oldest is
@@ -35,6 +35,10 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The longest that fetching a key from Circle may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an instance may take for its start, of the 10 seconds that Lambda gives
+/// (`https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html`).
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most keys that an instance fetches when it starts.
 const PREFETCH_LIMIT: usize = 4;
@@ -121,20 +125,29 @@ impl PublicKeys {
         }
     }
 
-    /// Does ahead of the first webhook what can be done: opens the connections, and fetches the keys that have verified a
-    /// webhook elsewhere. They are not fetched if there are many, because then the next webhook probably names none of them.
+    /// Opens the connections before the first webhook, and fetches the keys that have verified a webhook elsewhere. They are
+    /// not fetched if there are many, because then the next webhook probably names none of them.
     pub async fn warm_up(&self) {
-        let ((), ids) = tokio::join!(self.circle.warm_up(), self.confirmed.ids());
-        if ids.len() <= PREFETCH_LIMIT {
-            join_all(ids.into_iter().map(|id| self.prefetch(id))).await;
+        let warm_up = async {
+            let ((), confirmed) = tokio::join!(self.circle.warm_up(), self.confirmed.load());
+            if confirmed.ids.len() <= PREFETCH_LIMIT {
+                join_all(confirmed.ids.iter().map(|id| self.prefetch(*id, confirmed.is_ageing))).await;
+            }
+        };
+        if timeout(&*self.clock, WARM_UP_TIMEOUT, warm_up).await.is_err() {
+            tracing::warn!("start-up took too long; the first webhook does the rest");
         }
     }
 
-    async fn prefetch(&self, id: Uuid) {
+    async fn prefetch(&self, id: Uuid, is_ageing: bool) {
         // A failure does not matter: the first webhook that names the key fetches it again.
-        if matches!(self.get(id).await, Ok(Some(_))) {
-            // So that the ids that are in use do not expire.
+        if !matches!(self.get(id).await, Ok(Some(_))) {
+            return;
+        }
+        if is_ageing {
             self.confirm(id).await;
+        } else {
+            self.state().known.iter_mut().filter(|key| key.id == id).for_each(|key| key.is_confirmed = true);
         }
     }
 

@@ -61,6 +61,14 @@ async fn a_server_is_trusted_if_its_authority_is() {
     std::fs::write(&file, authority).unwrap();
     let file = Environment::from([("SSL_CERT_FILE", file.to_str().unwrap())]);
     assert_eq!(status(&url, &file).await, Ok(204));
+    let folder_name = Environment::from([("SSL_CERT_DIR", folder.to_str().unwrap())]);
+    assert_eq!(status(&url, &folder_name).await, Ok(204));
+
+    let unusable = folder.join("unusable.pem");
+    std::fs::write(&unusable, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").unwrap();
+    let error = HttpClient::new(&Environment::from([("SSL_CERT_FILE", unusable.to_str().unwrap())]));
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "SSL_CERT_FILE must be a file of certificates in PEM");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

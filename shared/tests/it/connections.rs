@@ -2,15 +2,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use shared::circle::Circle;
 use shared::clock::AdjustableClock;
 use shared::config::{CircleSettings, Environment};
+use shared::platform::Platform;
+use shared::random::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{FakeServer, deadline, platform};
 
-/// A Circle that responds to the first `per_connection` requests of each connection and resets it at the next one.
+/// A Circle, or an AWS, that responds to the first `per_connection` requests of each connection and resets it at the next one.
 struct Resetting {
     url: String,
     connections: Arc<AtomicU32>,
@@ -106,4 +109,49 @@ async fn a_jump_of_the_wall_clock_does_not_end_a_call() {
         circle.create_session(&"user-1".parse().unwrap(), deadline).await.unwrap();
         assert!(deadline.remaining(&clock) > Duration::from_secs(1));
     }
+}
+
+/// A read of an item that does not exist.
+async fn read_item(platform: &Platform) -> Result<(), String> {
+    let get = platform.dynamodb.get_item().table_name("challenges").key("id", AttributeValue::S("1".into()));
+    get.send().await.map(|_| ()).map_err(|error| format!("{error:?}"))
+}
+
+#[tokio::test]
+async fn connections_that_aws_resets_cost_no_error() {
+    let (server, clock) = (Resetting::start(1).await, AdjustableClock::running());
+    let platform = platform(&server.url, clock);
+    for call in 0..200 {
+        assert_eq!(read_item(&platform).await, Ok(()), "call {call}");
+    }
+    assert_eq!(server.responses.load(Ordering::SeqCst), 200);
+}
+
+#[tokio::test]
+async fn calls_share_one_connection_of_a_well_behaved_aws() {
+    let (server, clock) = (Resetting::start(u32::MAX).await, AdjustableClock::running());
+    let platform = platform(&server.url, clock);
+    for _ in 0..200 {
+        read_item(&platform).await.unwrap();
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn one_variable_can_name_the_endpoint_of_all_aws_services() {
+    let (server, other) = (Resetting::start(u32::MAX).await, Resetting::start(u32::MAX).await);
+    let variables = [
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_ENDPOINT_URL", &server.url),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &other.url),
+    ];
+    let clock = Arc::new(AdjustableClock::running());
+    let random = Arc::new(Random::from_seed(1));
+    let platform = Platform::new(Environment::from(variables), clock, random).unwrap();
+    read_item(&platform).await.unwrap();
+    platform.secrets_manager.get_secret_value().secret_id("circle-api-key").send().await.unwrap();
+    let responses = [&server, &other].map(|server| server.responses.load(Ordering::SeqCst));
+    assert_eq!(responses, [1, 1]);
 }

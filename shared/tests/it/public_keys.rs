@@ -384,15 +384,20 @@ async fn instance_that_starts_fetches_the_keys_that_have_verified_a_webhook() {
     first.confirm(verify(&first, &key.headers(BODY), BODY).await.unwrap()).await;
     let (ids, expires_at) = instances.confirmed().await.unwrap();
 
-    clock.advance(HOUR);
-    let second = instances.cold(&server, &clock).await;
-    server.replies([Json(200, json!({ "message": "pong" })), key.reply("ECDSA_SHA_256")]);
-    second.warm_up().await;
-    let paths: Vec<_> = server.requests().iter().map(|request| request.uri.path().to_owned()).collect();
-    assert_eq!(paths[1..], ["/ping".to_owned(), format!("/v2/notifications/publicKey/{}", key.id)]);
-    assert_eq!(instances.confirmed().await.unwrap(), (ids, expires_at + 3600), "the id is in use");
-    verify(&second, &key.headers(BODY), BODY).await.unwrap();
-    assert_eq!(server.requests().len(), 3, "the first webhook fetches nothing");
+    let pong = || Json(200, json!({ "message": "pong" }));
+    for (hours, expires_at) in [(23, expires_at), (25, expires_at + 48 * 3600)] {
+        clock.advance(hours * HOUR);
+        let before = server.requests().len();
+        let next = instances.cold(&server, &clock).await;
+        server.replies([pong(), key.reply("ECDSA_SHA_256")]);
+        next.warm_up().await;
+        let requests = server.requests();
+        let paths: Vec<_> = requests[before..].iter().map(|request| request.uri.path()).collect();
+        assert_eq!(paths, ["/ping", &format!("/v2/notifications/publicKey/{}", key.id)]);
+        next.confirm(verify(&next, &key.headers(BODY), BODY).await.unwrap()).await;
+        assert_eq!(server.requests().len(), before + 2, "the first webhook fetches nothing");
+        assert_eq!(instances.confirmed().await.unwrap(), (ids.clone(), expires_at));
+    }
 }
 
 #[tokio::test]

@@ -10,10 +10,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use lambda_http::{Context, RequestExt};
+use lambda_http::Context;
 use serde::Deserialize;
 use serde_json::Value;
 use shared::clock::{AdjustableClock, Clock, timeout};
+use shared::lambda;
 use shared::random::Random;
 
 use super::{ACCOUNT_ID, GatewayError};
@@ -93,8 +94,7 @@ impl Invoker {
     ) -> Result<Response, GatewayError> {
         let (clock, context) = (self.clock.clone(), self.context(function));
         let invocation = tokio::spawn(async move {
-            // `lambda_http` panics on invalid base64, here as on AWS.
-            let request = lambda_http::request::from_str(&event)?.with_lambda_context(context);
+            let request = lambda::request(&serde_json::from_str(&event)?, context);
             Ok::<_, serde_json::Error>(timeout(&clock, FUNCTION_TIMEOUT, handler(request)).await)
         });
         match invocation.await {
