@@ -2,7 +2,7 @@
 //!
 //! An event can hold anything that a client sent: a query string that is not a URI's, a host that is not a host, claims
 //! that are not texts, a body that is not the base64 it claims to be. The conversion of `lambda_http` panics at some of these
-//! and cannot read others, so this one takes its place. The functions do not use the path, the host and the scheme.
+//! and cannot read others, so this one takes its place. The functions do not use the host and the scheme.
 
 use std::collections::HashMap;
 
@@ -30,6 +30,7 @@ pub fn request(event: &Value, context: Context) -> Request {
         .with_request_context(RequestContext::ApiGatewayV2(request_context(&event["requestContext"])))
         .with_lambda_context(context);
     *request.method_mut() = method(&event["requestContext"]);
+    *request.uri_mut() = event["rawPath"].as_str().and_then(|path| path.parse().ok()).unwrap_or_default();
     *request.headers_mut() = headers(&event["headers"]);
     request
 }
@@ -140,7 +141,7 @@ mod tests {
             },
             "isBase64Encoded": false,
         }));
-        assert_eq!(request.method(), Method::POST);
+        assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/challenges/1"));
         assert_eq!(request.headers()["x-user-token"], "a.b.c");
         assert_eq!(request.query_string_parameters().first("cursor"), Some("a c"));
         assert_eq!(request.path_parameters().first("challengeId"), Some("1"));

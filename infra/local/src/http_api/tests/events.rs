@@ -140,7 +140,7 @@ async fn head_is_a_separate_route() {
 }
 
 #[tokio::test]
-async fn handler_in_this_process_receives_the_request_that_lambda_http_parses() {
+async fn handler_in_this_process_receives_the_event_as_a_request() {
     let seen = Arc::<Mutex<Option<lambda_http::Request>>>::default();
     let backend = in_process({
         let seen = seen.clone();

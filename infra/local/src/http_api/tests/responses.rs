@@ -119,9 +119,9 @@ async fn panic_of_a_function_fails_its_request_only() {
     let error = gateway_error(500, &[], "Internal Server Error");
     let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
     assert_eq!(parts_of(response).await, error);
-    // `lambda_http` panics if the host is not valid in a URL.
+    // The host is not valid in a URL, which does not matter.
     let response = fixture.signed_in("POST", "/challenges").header("host", "[").send().await.unwrap();
-    assert_eq!(parts_of(response).await, error);
+    assert_eq!(response.text().await.unwrap(), "alive");
     let response = fixture.signed_in("POST", "/challenges").send().await.unwrap();
     assert_eq!(response.text().await.unwrap(), "alive");
 }
