@@ -116,46 +116,7 @@ impl Drop for DynamoDb {
 /// The tables in `infra/template.yaml`, in the form of `CreateTable` requests with a
 /// `TimeToLiveSpecification`.
 pub(crate) fn table_definitions() -> [Value; 2] {
-    let time_to_live = json!({ "AttributeName": "expiresAt", "Enabled": true });
-    let challenges = json!({
-        "TableName": CHALLENGES_TABLE,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [
-            { "AttributeName": "challengeId", "AttributeType": "S" },
-            { "AttributeName": "openShard", "AttributeType": "N" },
-            { "AttributeName": "nextCheckAt", "AttributeType": "N" },
-            { "AttributeName": "userId", "AttributeType": "S" },
-            { "AttributeName": "requestedAtMs", "AttributeType": "N" },
-        ],
-        "KeySchema": [{ "AttributeName": "challengeId", "KeyType": "HASH" }],
-        "GlobalSecondaryIndexes": [{
-            "IndexName": OPEN_CHALLENGES_INDEX,
-            "KeySchema": [
-                { "AttributeName": "openShard", "KeyType": "HASH" },
-                { "AttributeName": "nextCheckAt", "KeyType": "RANGE" },
-            ],
-            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": ["userId", "createdAt", "dueAt"] },
-        }, {
-            "IndexName": "challenges-by-user",
-            "KeySchema": [
-                { "AttributeName": "userId", "KeyType": "HASH" },
-                { "AttributeName": "requestedAtMs", "KeyType": "RANGE" },
-            ],
-            "Projection": { "ProjectionType": "INCLUDE", "NonKeyAttributes": [
-                "type", "status", "createdAt", "requestedAt", "updatedAt", "checkedAt", "circleCode",
-            ] },
-        }],
-        "StreamSpecification": { "StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES" },
-        "TimeToLiveSpecification": time_to_live,
-    });
-    let rate_limits = json!({
-        "TableName": RATE_LIMITS_TABLE,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{ "AttributeName": "limitKey", "AttributeType": "S" }],
-        "KeySchema": [{ "AttributeName": "limitKey", "KeyType": "HASH" }],
-        "TimeToLiveSpecification": time_to_live,
-    });
-    [challenges, rate_limits]
+    serde_json::from_str(include_str!("tables.json")).expect("the definitions are two JSON objects")
 }
 
 /// Creates the tables that do not exist yet.

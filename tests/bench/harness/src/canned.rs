@@ -8,6 +8,7 @@ use hyper::http::request::Parts;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 use crate::upstreams::Upstream;
 
@@ -16,11 +17,16 @@ pub(crate) const CHALLENGE: &str = "5e4ae8f1-8d2b-4a3c-9f60-2b7d1c9e4a55";
 pub(crate) const KEY_ID: &str = "6f1d0c5e-3b7a-4c2e-8a94-d0e5b1f7c362";
 const API_KEY: &str = "TEST_API_KEY:0123456789abcdef0123456789abcdef:fedcba9876543210fedcba9876543210";
 
+/// DynamoDB's response to an operation with this body: status and JSON.
+pub(crate) type Tables = Box<dyn Fn(&str, &[u8]) -> (u16, String) + Send + Sync>;
+
 /// The responses, and the key that signs webhooks.
 pub(crate) struct Canned {
     public_key: String,
     record: Value,
     user_token: String,
+    /// Responds for DynamoDB instead, if it is set.
+    pub(crate) tables: Option<Tables>,
 }
 
 /// Signs webhooks as Circle does.
@@ -50,8 +56,8 @@ impl Signer {
     }
 }
 
-/// A user token of a usual length, for the user of the events.
-pub(crate) fn user_token() -> String {
+/// A user token of a usual length.
+pub(crate) fn user_token(user: &str) -> String {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let claims = json!({
         "developerEntityEnvironment": "TEST",
@@ -61,7 +67,7 @@ pub(crate) fn user_token() -> String {
         "internalUserId": "a0b1c2d3-e4f5-5678-9abc-def012345678",
         "iss": "https://programmablewallet.circle.com",
         "jti": "0f1e2d3c-4b5a-4678-8796-a5b4c3d2e1f0",
-        "sub": USER,
+        "sub": user,
     });
     let part = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
     format!(
@@ -97,7 +103,8 @@ impl Canned {
         Self {
             public_key: STANDARD.encode(signer.subject_public_key_info()),
             record,
-            user_token: user_token(),
+            user_token: user_token(USER),
+            tables: None,
         }
     }
 
@@ -113,7 +120,15 @@ impl Canned {
                 let (status, data) = self.circle(head);
                 (status, "application/json", json!({ "data": data }).to_string())
             }
-            Upstream::Dynamodb => (200, "application/x-amz-json-1.0", self.dynamodb(head, body).to_string()),
+            Upstream::Dynamodb => {
+                let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+                let operation = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
+                let (status, text) = match &self.tables {
+                    Some(tables) => tables(operation, body),
+                    None => (200, self.dynamodb(operation, body).to_string()),
+                };
+                (status, "application/x-amz-json-1.0", text)
+            }
             Upstream::SecretsManager => {
                 let secret = json!({
                     "ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:circle-api-key-AbCdEf",
@@ -147,7 +162,9 @@ impl Canned {
             }
             ("GET", ["v1", "w3s", "user"]) => (200, user),
             ("GET", ["v1", "w3s", "users", _]) => (200, json!({ "user": user })),
-            ("PUT", ["v1", "w3s", "user", "pin"]) => (201, json!({ "challengeId": CHALLENGE })),
+            ("PUT", ["v1", "w3s", "user", "pin"]) => {
+                (201, json!({ "challengeId": Uuid::new_v4().to_string() }))
+            }
             ("GET", ["v1", "w3s", "user", "challenges", id]) => {
                 let challenge =
                     json!({ "id": id, "type": "CHANGE_PIN", "status": "PENDING", "correlationIds": [] });
@@ -167,22 +184,20 @@ impl Canned {
         }
     }
 
-    fn dynamodb(&self, head: &Parts, body: &[u8]) -> Value {
-        let target =
-            head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    fn dynamodb(&self, operation: &str, body: &[u8]) -> Value {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let is_record = body["TableName"] == "challenges";
-        match target.rsplit('.').next() {
-            Some("GetItem") if is_record => json!({ "Item": self.record }),
+        match operation {
+            "GetItem" if is_record => json!({ "Item": self.record }),
             // Other instances have verified webhooks before.
-            Some("GetItem") if body["Key"]["limitKey"]["S"] == "public-keys" => json!({ "Item": {
+            "GetItem" if body["Key"]["limitKey"]["S"] == "public-keys" => json!({ "Item": {
                 "limitKey": { "S": "public-keys" },
                 "keyIds": { "SS": [KEY_ID] },
                 "expiresAt": { "N": "1767283200" },
             }}),
-            Some("UpdateItem") if body["ReturnValues"] != "ALL_NEW" => json!({}),
-            Some("UpdateItem") if is_record => json!({ "Attributes": self.record }),
-            Some("UpdateItem") => json!({ "Attributes": {
+            "UpdateItem" if body["ReturnValues"] != "ALL_NEW" => json!({}),
+            "UpdateItem" if is_record => json!({ "Attributes": self.record }),
+            "UpdateItem" => json!({ "Attributes": {
                 "limitKey": body["Key"]["limitKey"],
                 "callsTat": { "N": "1767268805000" },
                 "expiresAt": { "N": "1767283200" },

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canned::Signer;
 use crate::lambda::{Program, Sandbox};
-use crate::operations::Operation;
+use crate::operations::{Operation, Target};
 use crate::subject::{Implementation, Places, Subject};
 use crate::table::Table;
 use crate::upstreams::Upstreams;
@@ -171,10 +171,11 @@ async fn instructions(
     };
     upstreams.sightings.take();
     let mut sandbox = Sandbox::start(&program, &folder.join("function.log")).await?;
-    sandbox.invoke(subject.operation.event(signer), subject.status).await?;
+    let target = Target::default();
+    sandbox.invoke(subject.operation.event(signer, &target), subject.status).await?;
     let upstream_events = upstreams.sightings.take().len();
     for _ in 1..calls {
-        sandbox.invoke(subject.operation.event(signer), subject.status).await?;
+        sandbox.invoke(subject.operation.event(signer, &target), subject.status).await?;
     }
     sandbox.stop().await?;
     let text = std::fs::read_to_string(&profile).context("Valgrind wrote no profile")?;

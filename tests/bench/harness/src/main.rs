@@ -3,14 +3,20 @@
 mod canned;
 mod cpu_share;
 mod floor;
+#[cfg(feature = "growth")]
+mod growth;
 mod instructions;
 mod lambda;
 mod measure;
 mod operations;
+#[cfg(feature = "growth")]
+mod records;
 mod report;
 mod statistics;
 mod subject;
 mod table;
+#[cfg(feature = "growth")]
+mod tables;
 mod upstreams;
 
 use std::path::PathBuf;
@@ -37,6 +43,10 @@ enum Command {
     /// Counts the instructions of the hot paths, and compares them with the baseline
     #[command(override_usage = "tests/bench/instructions [OPTIONS]")]
     Instructions(Instructions),
+    /// Measures the functions while the table of challenges grows, prints a table, and writes JSON
+    #[cfg(feature = "growth")]
+    #[command(override_usage = "tests/bench/growth [OPTIONS]")]
+    Growth(growth::Growth),
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +124,8 @@ async fn main() -> Result<()> {
             let (folder, baseline) = (&options.folder, &options.baseline);
             instructions::check(&places, &upstreams, &signer, folder, baseline, options.update).await
         }
+        #[cfg(feature = "growth")]
+        Command::Growth(options) => growth::measure(&options, &signer).await,
     }
 }
 
@@ -128,7 +140,10 @@ async fn measure(options: &Measure, upstreams: &Upstreams, signer: &Signer) -> R
             // The floor calls no upstream, and a part of a path is only of interest for its CPU time.
             let is_floor = subject.implementation == Implementation::Floor;
             let is_part = Operation::PARTS.contains(&subject.operation);
-            if conditions == FULL_SPEED || !(is_part || is_floor && conditions.delay_ms > 0) {
+            // Beside the peers, the small sizes are of interest; the large one is for the cost.
+            let is_for_cost =
+                conditions.memory_mb == Some(1024) && subject.implementation != Implementation::Ours;
+            if conditions == FULL_SPEED || !(is_part || is_for_cost || is_floor && conditions.delay_ms > 0) {
                 all.push((Rc::clone(&subject), Series::new(&subject, conditions)));
             }
         }
@@ -188,7 +203,7 @@ fn conditions(options: &Measure, has_shares: bool) -> Vec<Conditions> {
     }
     conditions.push(Conditions { delay_ms: 20, ..FULL_SPEED });
     if has_shares {
-        let sizes: &[u32] = if options.quick { &[128] } else { &[128, 256, 512] };
+        let sizes: &[u32] = if options.quick { &[128] } else { &[128, 256, 512, 1024] };
         conditions.extend(sizes.iter().map(|&size| Conditions { memory_mb: Some(size), ..FULL_SPEED }));
     }
     conditions

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::canned::Signer;
 use crate::cpu_share::CpuShare;
 use crate::lambda::Sandbox;
+use crate::operations::Target;
 use crate::subject::Subject;
 use crate::upstreams::{Event, Upstream, Upstreams};
 
@@ -84,7 +85,8 @@ pub(crate) async fn run(
         share.limit(sandbox.pid())?;
     }
 
-    let event = || subject.operation.event(signer);
+    let target = Target::default();
+    let event = || subject.operation.event(signer, &target);
     let first = sandbox.invoke(event(), subject.status).await?;
     let first_cpu = sandbox.cpu()?;
     let first_sightings = upstreams.sightings.take();
@@ -119,7 +121,7 @@ pub(crate) async fn run(
 }
 
 impl Seen {
-    fn of(sightings: &[(Instant, Upstream, Event)], invocations: f64) -> Self {
+    pub(crate) fn of(sightings: &[(Instant, Upstream, Event)], invocations: f64) -> Self {
         let count = |wanted: &dyn Fn(Upstream, Event) -> bool| {
             sightings.iter().filter(|(_, upstream, event)| wanted(*upstream, *event)).count() as f64
                 / invocations
@@ -134,6 +136,6 @@ impl Seen {
     }
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

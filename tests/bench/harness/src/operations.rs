@@ -21,6 +21,27 @@ pub(crate) enum Operation {
     #[value(skip)]
     /// A webhook whose signature does not match: a verification and a problem document, without a table call.
     WrongSignature,
+    #[value(skip)]
+    #[cfg_attr(not(feature = "growth"), expect(dead_code, reason = "only the growth is measured"))]
+    /// The list of a user's challenges.
+    ListChallenges,
+    #[value(skip)]
+    #[cfg_attr(not(feature = "growth"), expect(dead_code, reason = "only the growth is measured"))]
+    /// A run of the reconciliation.
+    Reconcile,
+}
+
+/// Whom an event is from, and which challenge it is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) user: String,
+    pub(crate) challenge: String,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self { user: USER.to_owned(), challenge: CHALLENGE.to_owned() }
+    }
 }
 
 impl Operation {
@@ -35,6 +56,7 @@ impl Operation {
         match self {
             Self::WebhookHead => "webhook-head",
             Self::WrongSignature => "wrong-signature",
+            Self::ListChallenges => "list-challenges",
             whole => whole.function(),
         }
     }
@@ -45,8 +67,9 @@ impl Operation {
             Self::CreateToken => "create-token",
             Self::CreateChallenge => "create-challenge",
             Self::ReceiveWebhook | Self::WebhookHead | Self::WrongSignature => "receive-webhook",
-            Self::GetChallenge => "get-challenge",
+            Self::GetChallenge | Self::ListChallenges => "get-challenge",
             Self::GetPin => "get-pin",
+            Self::Reconcile => "reconcile-challenges",
         }
     }
 
@@ -55,43 +78,45 @@ impl Operation {
         matches!(self, Self::CreateToken | Self::CreateChallenge | Self::ReceiveWebhook)
     }
 
-    /// The status of a response that is as it should be.
-    pub(crate) fn status(self) -> u16 {
-        match self {
+    /// The status of a response that is as it should be. A function that no HTTP request reaches has none.
+    pub(crate) fn status(self) -> Option<u16> {
+        Some(match self {
             Self::CreateToken | Self::CreateChallenge => 201,
-            Self::ReceiveWebhook | Self::WebhookHead | Self::GetChallenge | Self::GetPin => 200,
+            Self::ReceiveWebhook | Self::WebhookHead => 200,
+            Self::GetChallenge | Self::ListChallenges | Self::GetPin => 200,
             Self::WrongSignature => 401,
-        }
+            Self::Reconcile => return None,
+        })
     }
 
     /// A new event. Each webhook is another notification with a signature of its own.
-    pub(crate) fn event(self, signer: &Signer) -> String {
+    pub(crate) fn event(self, signer: &Signer, target: &Target) -> String {
+        let event = |route, headers: &[(&str, &str)], body| event(route, target, headers, body);
         let event = match self {
-            Self::CreateToken => event("POST /session-tokens", None, &[], None),
+            Self::CreateToken => event("POST /session-tokens", &[], None),
             Self::CreateChallenge => {
-                event("POST /challenges", None, &[], Some(r#"{"type":"CHANGE_PIN"}"#.to_owned()))
+                event("POST /challenges", &[], Some(r#"{"type":"CHANGE_PIN"}"#.to_owned()))
             }
-            Self::GetPin => event("GET /pin", None, &[], None),
-            Self::GetChallenge => event(
-                "GET /challenges/{challengeId}",
-                Some(CHALLENGE),
-                &[("x-user-token", &user_token())],
-                None,
-            ),
-            Self::WebhookHead => event("HEAD /webhooks/circle", None, &[], None),
+            Self::GetPin => event("GET /pin", &[], None),
+            Self::GetChallenge => {
+                event("GET /challenges/{challengeId}", &[("x-user-token", &user_token(&target.user))], None)
+            }
+            Self::ListChallenges => event("GET /challenges", &[], None),
+            Self::Reconcile => json!({}),
+            Self::WebhookHead => event("HEAD /webhooks/circle", &[], None),
             Self::ReceiveWebhook | Self::WrongSignature => {
-                let body = webhook();
+                let body = webhook(target);
                 let signed = if self == Self::ReceiveWebhook { body.as_bytes() } else { b"another body" };
                 let signature = STANDARD.encode(signer.sign(signed));
                 let headers = [("x-circle-key-id", KEY_ID), ("x-circle-signature", &signature)];
-                event("POST /webhooks/circle", None, &headers, Some(body))
+                event("POST /webhooks/circle", &headers, Some(body))
             }
         };
         event.to_string()
     }
 }
 
-fn webhook() -> String {
+fn webhook(target: &Target) -> String {
     format!(
         concat!(
             r#"{{"subscriptionId":"00000000-0000-4000-8000-000000000001","notificationId":"{}","#,
@@ -100,16 +125,16 @@ fn webhook() -> String {
             r#""timestamp":"2026-01-01T12:00:00.123456789Z","version":2}}"#,
         ),
         Uuid::new_v4(),
-        CHALLENGE,
-        USER
+        target.challenge,
+        target.user
     )
 }
 
 /// An event in API Gateway's payload format 2.0
 /// (`https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html`).
-fn event(route: &str, challenge_id: Option<&str>, headers: &[(&str, &str)], body: Option<String>) -> Value {
+fn event(route: &str, target: &Target, headers: &[(&str, &str)], body: Option<String>) -> Value {
     let (method, path) = route.split_once(' ').expect("a route has a method and a path");
-    let path = path.replace("{challengeId}", challenge_id.unwrap_or_default());
+    let path = path.replace("{challengeId}", &target.challenge);
     let is_webhook = path.starts_with("/webhooks");
     // One of Circle's addresses.
     let source_ip = if is_webhook { "54.243.112.156" } else { "203.0.113.7" };
@@ -154,20 +179,20 @@ fn event(route: &str, challenge_id: Option<&str>, headers: &[(&str, &str)], body
         event["headers"][name] = (*value).into();
     }
     if !is_webhook {
-        event["headers"]["authorization"] = format!("Bearer {}", user_token()).into();
+        event["headers"]["authorization"] = format!("Bearer {}", user_token(&target.user)).into();
         event["requestContext"]["authorizer"] = json!({ "jwt": {
             "claims": {
                 "aud": "circle-pin-reset",
                 "exp": "1767272400",
                 "iat": "1767268800",
                 "iss": "https://issuer.example.com/",
-                "sub": USER,
+                "sub": target.user,
             },
             "scopes": null,
         }});
     }
-    if let Some(challenge_id) = challenge_id {
-        event["pathParameters"] = json!({ "challengeId": challenge_id });
+    if route.ends_with("{challengeId}") {
+        event["pathParameters"] = json!({ "challengeId": target.challenge });
     }
     if let Some(body) = body {
         event["body"] = body.into();

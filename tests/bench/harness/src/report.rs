@@ -154,7 +154,7 @@ impl Report {
         Self {
             date: now.format(&Rfc3339).expect("a date of now"),
             machine,
-            commit: output("git", &["describe", "--always", "--dirty", "--abbrev=12"]),
+            commit: commit(),
             rustc: output("rustc", &["--version"]),
             runs,
             build_seconds,
@@ -296,7 +296,7 @@ impl Report {
 
     fn shares(&self) -> String {
         let mut text = String::new();
-        for size in [128, 256, 512] {
+        for size in [128, 256, 512, 1024] {
             if self.at(Some(size), 0).next().is_none() {
                 continue;
             }
@@ -318,6 +318,11 @@ impl Report {
         }
         text
     }
+}
+
+/// The commit of the project; `-dirty` if something is not committed.
+pub(crate) fn commit() -> String {
+    output("git", &["describe", "--always", "--dirty", "--abbrev=12"])
 }
 
 /// Calls that only some invocations make are left out.

@@ -57,8 +57,8 @@ pub(crate) struct Subject {
     pub(crate) implementation: Implementation,
     pub(crate) operation: Operation,
     pub(crate) program: Program,
-    /// The status of its responses.
-    pub(crate) status: u16,
+    /// The status of its responses, if they have one.
+    pub(crate) status: Option<u16>,
     /// What is deployed, in bytes.
     pub(crate) size: u64,
     /// The same in a zip archive.
@@ -95,7 +95,7 @@ impl Subject {
                 arguments,
                 environment: environment(implementation, function, upstreams),
             },
-            status: if implementation == Implementation::Floor { 200 } else { operation.status() },
+            status: if implementation == Implementation::Floor { Some(200) } else { operation.status() },
             size,
             zipped,
         })
