@@ -40,6 +40,6 @@ where
     response.status_code = parts.status.as_u16().into();
     response.headers = parts.headers;
     response.is_base64_encoded = matches!(body, Body::Binary(_));
-    response.body = (!matches!(body, Body::Empty)).then_some(body);
+    response.body = Some(if matches!(body, Body::Empty) { Body::Text(String::new()) } else { body });
     Ok(response)
 }

@@ -131,3 +131,30 @@ async fn an_event_of_any_other_shape_gets_a_response_to_nobody() {
         assert_eq!(seen(event.clone()).await["caller"], "none", "{event}");
     }
 }
+
+#[tokio::test]
+async fn a_response_keeps_its_status_headers_and_body() {
+    let respond = |body: Body| async move {
+        let handler = |_| {
+            let response =
+                Response::builder().status(201).header("location", "/challenges/1").body(body.clone());
+            std::future::ready(Ok(response.unwrap()))
+        };
+        let response =
+            lambda::respond(&handler, LambdaEvent::new(event(), Context::default())).await.unwrap();
+        serde_json::to_value(response).unwrap()
+    };
+    for (body, text, is_base64) in [
+        (Body::Empty, "", false),
+        (Body::Text("{}".into()), "{}", false),
+        (Body::Binary(vec![0xff, 0x00]), "/wA=", true),
+    ] {
+        assert_eq!(
+            respond(body).await,
+            json!({
+                "statusCode": 201, "headers": { "location": "/challenges/1" }, "multiValueHeaders": {},
+                "body": text, "isBase64Encoded": is_base64, "cookies": [],
+            })
+        );
+    }
+}
