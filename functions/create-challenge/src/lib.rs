@@ -59,8 +59,8 @@ impl CreateChallenge {
         })
     }
 
-    /// Reads the API key and opens the connections before the first request. A request makes up to two calls at once to Circle and to the tables,
-    /// so it needs two connections to each.
+    /// Reads the API key and opens the connections before the first request. A request makes up to two calls at once to
+    /// Circle and to the tables, so it needs two connections to each.
     pub async fn warm_up(&self) {
         tokio::join!(self.api.warm_up(), self.api.connect());
     }

@@ -184,7 +184,7 @@ fn log_deletion(subscription_id: Uuid, deletion: Deletion) {
         Deletion::Unknown => tracing::warn!(
             metric,
             %subscription_id,
-            "this API key's Circle account does not have the subscription: either it was deleted before, or another account has it; then delete it there manually"
+            "this API key's Circle account does not have the subscription; it may be deleted already; if another account has it, delete it there manually"
         ),
         Deletion::Foreign => tracing::warn!(
             metric,
