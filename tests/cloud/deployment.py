@@ -44,7 +44,8 @@ def adapted(template, url):
     resources = template["Resources"]
 
     # An issuer on the loopback interface has no certificate.
-    template["Parameters"]["JwtIssuer"]["AllowedPattern"] = "^http://127[.]0[.]0[.]1:[0-9]+$"
+    issuer = template["Parameters"]["JwtIssuer"]
+    issuer["AllowedPattern"] += "|^http://127[.]0[.]0[.]1:[0-9]+$"
 
     # The emulator ignores the body of an API, so each route becomes a resource. It has no throttling, CORS or access
     # logs.

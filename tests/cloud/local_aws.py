@@ -32,6 +32,8 @@ class LocalAws:
             "IOT_MTLS_ENABLED": "0",
             "AWS_ENDPOINT_URL": self.url,
             "AUTH": "true",
+            # As on AWS, nobody signs in if the function that changes the token fails.
+            "MINISTACK_COGNITO_PRETOKEN_STRICT": "1",
         }
         self.process = Process(["ministack"], self.log, environment)
         self.clients = {}

@@ -13,6 +13,7 @@ from processes import ROOT, announced
 from processes import pytest_configure, pytest_unconfigure  # noqa: F401
 
 TEMPLATE = ROOT / "infra" / "template.yaml"
+COGNITO = ROOT / "infra" / "cognito.yaml"
 # For apps, and for Circle.
 OPENAPI = ROOT / "infra" / "openapi.yaml"
 WEBHOOKS = ROOT / "infra" / "openapi-webhooks.yaml"
