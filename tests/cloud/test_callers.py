@@ -3,9 +3,12 @@
 import functools
 import time
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from conftest import STACKS
+from deployment import Stack
 from issuer import AUDIENCE, Issuer
 
 ROUTES = [
@@ -67,6 +70,18 @@ def test_a_user_cannot_use_another_users_session(user, new_user):
     token = user.call("POST", "/session-tokens").json()["userToken"]
     response = new_user().call("POST", "/challenges", {}, {"X-User-Token": token})
     assert (response.status, response.json()["code"]) == (403, "user_token_mismatch")
+
+
+def test_the_name_of_the_claim_may_be_a_url(aws, parameters, circle, issuer, request):
+    claim = "https://app.example.com/circle_user_id"
+    stack = Stack(aws, "namespaced", {**parameters, "UserIdClaim": claim})
+    request.config.stash[STACKS].append(stack)
+    circle.control("PUT", "/users/known-user", {"pin": "135790"})
+    response = stack.call("POST", "/session-tokens", issuer.token("another-user", **{claim: "known-user"}))
+    assert response.status == 201, response.data
+    session = jwt.decode(response.json()["userToken"], options={"verify_signature": False})
+    assert session["sub"] == "known-user"
+    assert stack.call("GET", "/pin", issuer.token("known-user")).json()["code"] == "invalid_user_id"
 
 
 @pytest.mark.parametrize("claims", [{"sub": None}, {"sub": "four"}, {"sub": ""}])
