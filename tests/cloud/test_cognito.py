@@ -54,7 +54,8 @@ class UserPool:
             + [{"Name": f"custom:{name}", "Value": value} for name, value in attributes.items()],
         )["User"]
         self.cognito.admin_set_user_password(UserPoolId=self.id, Username=email, Password=PASSWORD, Permanent=True)
-        return email, user["Username"]
+        [sub] = [one["Value"] for one in user["Attributes"] if one["Name"] == "sub"]
+        return email, sub
 
     def test_sign_in(self, email):
         """The tokens that an administrator gets with a user's password."""
