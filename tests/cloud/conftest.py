@@ -60,7 +60,6 @@ def parameters(aws, circle, issuer):
         "JwtIssuer": issuer.url,
         "JwtAudience": f"another-app,{AUDIENCE}",
         "PinChangedAlerts": "ENABLED",
-        "Architecture": "x86_64",
         "LogLevel": "DEBUG",
     }
 

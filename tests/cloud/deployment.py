@@ -1,4 +1,4 @@
-"""infra/template.yaml as a stack on the local AWS. `adapted` has each difference between the emulator and AWS."""
+"""What infra/build has built, as a stack on the local AWS. `adapted` has each difference between the emulator and AWS."""
 
 import functools
 import hashlib
@@ -11,9 +11,10 @@ import zipfile
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from processes import HTTP, ROOT, until
+from processes import HTTP, until
 
-BOOTSTRAPS = pathlib.Path(os.environ["BOOTSTRAPS"])
+# The folder with the packages and their template.
+PACKAGES = pathlib.Path(os.environ["PACKAGES"])
 BUCKET = "code"
 
 
@@ -25,17 +26,21 @@ class NoManagedPolicies:
 
 
 def source():
-    """The template as written."""
-    return yaml_parse((ROOT / "infra" / "template.yaml").read_text())
+    """The template as built."""
+    return yaml_parse((PACKAGES / "template.yaml").read_text())
 
 
-def expanded(code):
-    """The template after SAM's transformation. `code` gives the URI of a function's code."""
-    template = source()
+def uploaded(template, code):
+    """The template with the packages where `code` has uploaded them, as `sam deploy` changes it."""
     for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
-            folder = pathlib.PurePath(resource["Properties"]["CodeUri"])
-            resource["Properties"]["CodeUri"] = code(folder.name)
+        if "CodeUri" in resource.get("Properties", {}):
+            package = pathlib.PurePath(resource["Properties"]["CodeUri"])
+            resource["Properties"]["CodeUri"] = code(package.stem)
+    return template
+
+
+def expanded(template):
+    """The template after SAM's transformation."""
     return transform(template, {}, NoManagedPolicies())
 
 
@@ -132,20 +137,21 @@ def http_api(body):
 
 @functools.cache
 def archive(function, release):
-    """The archive with a function's code. Releases differ in a file beside the bootstrap."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        file.write(BOOTSTRAPS / function / "bootstrap", "bootstrap")
-        file.writestr("release", release)
+    """A function's package: as built for release 1, and with one more file for another release, so that it is new code."""
+    buffer = io.BytesIO((PACKAGES / f"{function}.zip").read_bytes())
+    if release != "1":
+        with zipfile.ZipFile(buffer, "a") as package:
+            package.writestr("release", release)
     return buffer.getvalue()
 
 
 class Stack:
-    """A deployed stack, and its API."""
+    """A deployed stack, and its API. `released` is a template whose packages are already in a bucket."""
 
-    def __init__(self, aws, name, parameters, wanted="CREATE_COMPLETE"):
+    def __init__(self, aws, name, parameters, wanted="CREATE_COMPLETE", released=None):
         self.aws = aws
         self.name = name
+        self.released = released
         self.parameters = parameters
         self.deploy("create", "1", wanted)
         if wanted != "CREATE_COMPLETE":
@@ -162,7 +168,8 @@ class Stack:
             s3.put_object(Bucket=BUCKET, Key=key, Body=code)
             return f"s3://{BUCKET}/{key}"
 
-        body = json.dumps(adapted(expanded(upload), self.aws.url))
+        template = yaml_parse(self.released) if self.released else uploaded(source(), upload)
+        body = json.dumps(adapted(expanded(template), self.aws.url))
         s3.put_object(Bucket=BUCKET, Key=f"{self.name}.json", Body=body)
         change = getattr(self.aws.client("cloudformation"), f"{action}_stack")
         # A deleted stack can be described by its id only.

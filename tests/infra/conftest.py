@@ -41,7 +41,7 @@ def deployed():
 
     document = yaml_parse(TEMPLATE.read_text())
     for resource in document["Resources"].values():
-        if resource["Type"] == "AWS::Serverless::Function":
+        if "CodeUri" in resource.get("Properties", {}):
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
     return transform(document, REQUIRED, NoManagedPolicies())["Resources"]
 

@@ -24,9 +24,9 @@ def in_template(template):
     """The routes of the template: {(method, path): (function, whether a token is needed)}."""
     routes = {}
     for resource in template["Resources"].values():
-        if resource["Type"] != "AWS::Serverless::Function":
+        if "CodeUri" not in resource.get("Properties", {}):
             continue
-        function = resource["Properties"]["CodeUri"].removeprefix("../functions/").removesuffix("/")
+        function = resource["Properties"]["CodeUri"].removesuffix(".zip")
         for event in resource["Properties"].get("Events", {}).values():
             if event["Type"] == "HttpApi":
                 properties = event["Properties"]
