@@ -25,6 +25,10 @@ pub enum Metric {
     MostChallengesNotFound,
     /// A webhook subscription may remain at Circle without a stack that removes it.
     SubscriptionLeftBehind,
+    /// An event was not published. Lambda hands its record over again.
+    PublishFailed,
+    /// A record of the table's stream could not be read.
+    UnreadableRecord,
 }
 
 impl Metric {

@@ -1,5 +1,8 @@
 //! Challenge records as items of the table.
 
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::Value;
+
 use crate::challenge::{Challenge, ChallengeType};
 use crate::circle_code::CircleCode;
 use crate::dynamodb::{Item, StoreError, instant, unreadable};
@@ -21,6 +24,29 @@ pub(crate) fn challenge(item: &Item) -> Result<Challenge, StoreError> {
         error_code: error_code.and_then(|code| code.parse().ok()).map(CircleCode),
         notification_id: text("notificationId").map(str::to_owned),
     })
+}
+
+/// Reads a record from an image of the table's stream, in the JSON that Lambda hands over. `None` if nobody has requested
+/// the challenge through this service, whatever else the image has.
+///
+/// # Errors
+/// If the image is not as this service writes it.
+pub fn requested_in_image(image: &Value) -> Result<Option<Challenge>, StoreError> {
+    if image.get("requestedAt").is_none() {
+        return Ok(None);
+    }
+    let attributes = image.as_object().into_iter().flatten();
+    let item = attributes.map(|(name, value)| (name.clone(), attribute(value))).collect();
+    let challenge = challenge(&item)?;
+    // The reader takes a time that is not one as absent.
+    if challenge.requested_at.is_none() { Err(unreadable("requestedAt")) } else { Ok(Some(challenge)) }
+}
+
+/// A text or a number. A record has nothing else that is read, so anything else reads as nothing.
+fn attribute(value: &Value) -> AttributeValue {
+    let member = |name: &str| value[name].as_str().map(str::to_owned);
+    let text = member("S").map(AttributeValue::S);
+    text.or(member("N").map(AttributeValue::N)).unwrap_or(AttributeValue::Null(true))
 }
 
 fn challenge_type(item: &Item) -> Result<ChallengeType, StoreError> {

@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use self::by_user::{Cursor, InvalidCursor, Page};
+pub use self::item::requested_in_image;
 pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 
 use self::item::challenge;

@@ -32,6 +32,11 @@ pub struct Setting {
 const CHALLENGES_TABLE: Setting =
     text("CHALLENGES_TABLE", "the name of the DynamoDB table of challenge records");
 const RATE_LIMITS_TABLE: Setting = text("RATE_LIMITS_TABLE", "the name of the DynamoDB table of rate limits");
+const EVENT_BUS_NAME: Setting = text("EVENT_BUS_NAME", "the name or ARN of the EventBridge bus");
+const UNREADABLE_RECORDS_QUEUE_URL: Setting = text(
+    "UNREADABLE_RECORDS_QUEUE_URL",
+    "the URL of the SQS queue for records of the table's stream that cannot be read",
+);
 const CIRCLE_API_KEY_SECRET_ID: Setting = text(
     "CIRCLE_API_KEY_SECRET_ID",
     "the name or ARN of the Secrets Manager secret that holds the Circle API key",
@@ -79,9 +84,11 @@ const SSL_CERT_FILE: Setting = text("SSL_CERT_FILE", "a file of certificates in 
 const SSL_CERT_DIR: Setting = text("SSL_CERT_DIR", "a folder with files of certificates in PEM");
 
 /// Every setting of the functions, beside the variables that Lambda, the AWS SDK and OpenSSL define.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 18] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
+    EVENT_BUS_NAME,
+    UNREADABLE_RECORDS_QUEUE_URL,
     CIRCLE_API_KEY_SECRET_ID,
     CIRCLE_BASE_URL,
     CIRCLE_ENVIRONMENT,
@@ -255,6 +262,22 @@ pub fn challenges_table(environment: &Environment) -> Result<String, SettingErro
 /// If it is missing.
 pub fn rate_limits_table(environment: &Environment) -> Result<String, SettingError> {
     RATE_LIMITS_TABLE.required(environment)
+}
+
+/// `EVENT_BUS_NAME`: name or ARN of the EventBridge bus on which events are published.
+///
+/// # Errors
+/// If it is missing.
+pub fn event_bus_name(environment: &Environment) -> Result<String, SettingError> {
+    EVENT_BUS_NAME.required(environment)
+}
+
+/// `UNREADABLE_RECORDS_QUEUE_URL`: URL of the SQS queue that keeps records of the table's stream that cannot be read.
+///
+/// # Errors
+/// If it is missing.
+pub fn unreadable_records_queue_url(environment: &Environment) -> Result<String, SettingError> {
+    UNREADABLE_RECORDS_QUEUE_URL.required(environment)
 }
 
 /// `CHALLENGES_PER_HOUR`, by default 10: how many new challenges one user may create in an hour.

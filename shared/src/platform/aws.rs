@@ -90,8 +90,8 @@ impl LoadServiceConfig for EndpointVariables {
 /// The SDK learns from every response how wrong the clock is, and signs the next attempt with the right time. By itself
 /// it retries only if the clock was wrong when the response came (aws-runtime 1.10, `service_clock_skew`). If the clock was
 /// wrong before and has been set right since, it signs one attempt with the old correction, and does not retry that.
-#[derive(Debug)]
-struct RejectedSignature;
+#[derive(Debug, Clone, Copy)]
+pub struct RejectedSignature;
 
 impl ClassifyRetry for RejectedSignature {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {

@@ -4,6 +4,9 @@ mod aws;
 
 use std::sync::Arc;
 
+use aws_types::SdkConfig;
+
+pub use self::aws::RejectedSignature;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Environment, SettingError};
 use crate::http_client::HttpClient;
@@ -21,6 +24,8 @@ pub struct Platform {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// Secrets Manager, over the same client.
     pub secrets_manager: aws_sdk_secretsmanager::Client,
+    /// The AWS SDK's settings, for a function that uses further services. Its clients also take [`RejectedSignature`].
+    pub aws: SdkConfig,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness and ids.
@@ -54,6 +59,7 @@ impl Platform {
         Ok(Self {
             dynamodb: aws::dynamodb(&aws),
             secrets_manager: aws::secrets_manager(&aws),
+            aws,
             environment,
             http,
             clock,
