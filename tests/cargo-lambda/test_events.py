@@ -1,6 +1,8 @@
-"""The events in `events/`, sent to each function of the API and to reconciliation with `cargo lambda invoke`."""
+"""The events in `events/`, sent to each function of the API, to reconciliation and to announcements with `cargo lambda
+invoke`."""
 
 from expected import CHALLENGE_NOT_FOUND, INVALID_SIGNATURE, PENDING, POLL_HEADERS, SESSION, Text, response
+from processes import HTTP
 
 
 def test_create_token_returns_a_session(invoke):
@@ -40,6 +42,34 @@ def test_receive_webhook_rejects_a_signature_that_is_not_circles(invoke):
 def test_reconcile_challenges_reports_a_run_in_which_nothing_is_due(invoke):
     counts = ["due", "deferred", "checks", "settled", "open", "notFound", "failed", "abandoned", "circleCalls"]
     assert invoke("reconcile-challenges") == {**dict.fromkeys(counts, 0), "stopped": None}
+
+
+def test_announce_challenges_publishes_an_event(invoke, stack):
+    assert invoke("announce-challenges") == {"batchItemFailures": []}
+    detail = {
+        "version": 1,
+        "challengeId": "5e4ae8f1-8d2b-4a3c-9f60-2b7d1c9e4a55",
+        "userId": "demo-user",
+        "type": "CHANGE_PIN",
+        "status": "FAILED",
+        "reason": "incorrect_pin",
+        "circleCode": 155112,
+        "updatedAt": "2026-01-01T12:01:30.123Z",
+    }
+    events = HTTP.request("GET", f"{stack['eventBus']}/events").json()
+    [event] = [one for one in events if one["detail"]["challengeId"] == detail["challengeId"]]
+    assert (event["detail-type"], event["detail"]) == ("PIN Challenge Settled", detail)
+
+
+def test_announce_challenges_publishes_again(invoke):
+    unknown = "5e4ae8f1-8d2b-4a3c-9f60-2b7d1c9e4a55"
+    created = invoke("create-challenge")["body"]["challengeId"]
+    assert invoke("announce-challenges", {"challengeIds": [created, unknown]}) == {
+        "challenges": [
+            {"challengeId": created, "published": ["PIN Change Requested"]},
+            {"challengeId": unknown, "published": [], "error": "there is no requested challenge with this id"},
+        ]
+    }
 
 
 def test_invalid_base64_gets_a_response(invoke, event, watch):

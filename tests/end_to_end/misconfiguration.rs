@@ -1,7 +1,8 @@
 use std::time::Duration;
 
+use local::environment::API_KEY_SECRET;
 use local::secrets_manager::InjectedError;
-use local::stack::{API_KEY_SECRET, StackOptions};
+use local::stack::StackOptions;
 use serde_json::json;
 use tokio::net::TcpListener;
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 use local::circle_simulator::{Fault, PinEntry, UserChange, UserStatus};
+use local::environment::API_KEY_SECRET;
 use local::secrets_manager::InjectedError;
-use local::stack::API_KEY_SECRET;
 use reconcile_challenges::{StopReason, Summary};
 use serde_json::json;
 use uuid::Uuid;

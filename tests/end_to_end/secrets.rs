@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use local::circle_simulator::{Fault, PinEntry};
 use local::dynamodb::{CHALLENGES_TABLE, RATE_LIMITS_TABLE};
-use local::stack::API_KEY_SECRET;
+use local::environment::API_KEY_SECRET;
 use serde_json::{Value, json};
 use shared::api::Api;
 

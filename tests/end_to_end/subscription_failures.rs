@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use local::circle_simulator::Fault;
-use local::stack::API_KEY_SECRET;
+use local::environment::API_KEY_SECRET;
 use serde_json::json;
 
 use crate::support::{Deployment, SECOND};

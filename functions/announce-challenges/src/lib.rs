@@ -148,9 +148,10 @@ async fn keep(
     error: &RecordError,
     deadline: Deadline,
 ) -> bool {
-    let metric = Metric::UnreadableRecord.as_str();
-    let (sequence_number, error) = (record::sequence_number(record), Chain(error));
-    match function.unreadable_records.send(record, deadline).await {
+    let sent = function.unreadable_records.send(record, deadline).await;
+    let (metric, sequence_number) = (Metric::UnreadableRecord.as_str(), record::sequence_number(record));
+    let error = Chain(error);
+    match sent {
         Ok(is_whole) => {
             tracing::error!(
                 metric, sequence_number, %error, is_whole,

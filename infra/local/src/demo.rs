@@ -10,8 +10,8 @@ use shared::clock::{SystemClock, timeout};
 
 use crate::stack::{Stack, StackError, StackOptions};
 
-/// How long the walk waits for a webhook.
-const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the walk waits for a webhook or an event.
+const WAIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why the walk failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +49,12 @@ pub async fn run(port: u16) -> Result<(), Box<dyn std::error::Error>> {
 async fn walk(stack: &Stack) -> Result<(), DemoError> {
     stack.add_user("alice", "112233");
     stack.add_user("bobby", "778899");
-    let walk =
-        Walk { stack, http: reqwest::Client::builder().no_proxy().build()?, webhooks_shown: Cell::new(0) };
+    let walk = Walk {
+        stack,
+        http: reqwest::Client::builder().no_proxy().build()?,
+        webhooks_shown: Cell::new(0),
+        events_shown: Cell::new(0),
+    };
     change_pin(&walk, &stack.sign_in("alice")).await?;
     recover(&walk, &stack.sign_in("bobby")).await
 }
@@ -77,6 +81,9 @@ async fn change_pin(walk: &Walk<'_>, alice: &str) -> Result<(), DemoError> {
 
     step("Get the result");
     walk.status(alice, &user_token, &id).await?.has("status", "COMPLETE")?;
+
+    step("See the events, with which you can tell Alice that her PIN was changed");
+    walk.events(&id, "COMPLETE").await?;
 
     step("Check that the new PIN works and the old one does not");
     let challenge = walk.api(alice, "POST /challenges", Some(&user_token), None).await?.is(201)?;
@@ -117,6 +124,9 @@ async fn recover(walk: &Walk<'_>, bobby: &str) -> Result<(), DemoError> {
     walk.webhooks(&id, "COMPLETE").await?;
     walk.status(bobby, &user_token, &id).await?.has("status", "COMPLETE")?;
 
+    step("See the events: the recovery was requested, and it is complete");
+    walk.events(&id, "COMPLETE").await?;
+
     step("Check that the new PIN works");
     let challenge = walk.api(bobby, "POST /challenges", Some(&user_token), None).await?.is(201)?;
     let id = challenge.text("challengeId")?;
@@ -131,6 +141,7 @@ struct Walk<'a> {
     stack: &'a Stack,
     http: reqwest::Client,
     webhooks_shown: Cell<usize>,
+    events_shown: Cell<usize>,
 }
 
 impl Walk<'_> {
@@ -181,7 +192,7 @@ impl Walk<'_> {
         loop {
             let next = self.webhooks_shown.get();
             let arrival = self.stack.circle.wait_for_deliveries(next + 1);
-            timeout(&SystemClock, WEBHOOK_TIMEOUT, arrival).await.map_err(|_| DemoError::Unexpected {
+            timeout(&SystemClock, WAIT_LIMIT, arrival).await.map_err(|_| DemoError::Unexpected {
                 expected: format!("a webhook with the status {status}"),
                 found: "none".to_owned(),
             })?;
@@ -202,6 +213,25 @@ impl Walk<'_> {
                 });
             }
             if notification["id"] == challenge && notification["status"] == status {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Prints the events until one reports this final status of the challenge.
+    async fn events(&self, challenge: &str, status: &str) -> Result<(), DemoError> {
+        loop {
+            let next = self.events_shown.get();
+            let arrival = self.stack.event_bus.wait_for_events(next + 1);
+            timeout(&SystemClock, WAIT_LIMIT, arrival).await.map_err(|_| DemoError::Unexpected {
+                expected: format!("an event with the status {status}"),
+                found: "none".to_owned(),
+            })?;
+            self.events_shown.set(next + 1);
+            let Some(event) = self.stack.event_bus.events().await.into_iter().nth(next) else { continue };
+            let (detail_type, detail) = (event["detail-type"].as_str().unwrap_or_default(), &event["detail"]);
+            println!("  API -> events  {detail_type}  {detail}");
+            if detail["challengeId"] == challenge && detail["status"] == status {
                 return Ok(());
             }
         }

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::interval::Interval;
 use crate::server::Server;
+use crate::stream::Stream;
 
 /// The name of the challenges table.
 pub const CHALLENGES_TABLE: &str = "challenges";
@@ -32,8 +33,8 @@ pub const RATE_LIMITS_TABLE: &str = "rate-limits";
 const REMOVAL_PERIOD: Duration = Duration::from_secs(60);
 
 /// A running DynamoDB.
-#[derive(Debug)]
 pub struct DynamoDb {
+    database: Database,
     server: Server,
     removal: JoinHandle<()>,
 }
@@ -59,6 +60,9 @@ pub enum DynamoDbError {
     /// The tables cannot be created.
     #[error("cannot create the tables")]
     Tables(#[source] DynoxideError),
+    /// The stream of the challenges table cannot be read.
+    #[error("cannot read the stream of the challenges table")]
+    Stream(#[source] DynoxideError),
 }
 
 /// Serves DynamoDB on `listener`. The tables are in the file `data`, or in memory if it is `None`.
@@ -85,18 +89,27 @@ pub async fn start(
     };
     create_tables(&database).map_err(DynamoDbError::Tables)?;
     let removal = tokio::spawn(remove_expired_items(database.clone(), Interval::new(clock, REMOVAL_PERIOD)));
+    let served = database.clone();
     let server = Server::spawn(address, |stopped| async move {
-        dynoxide::server::serve_with_shutdown(listener, database, stopped)
+        dynoxide::server::serve_with_shutdown(listener, served, stopped)
             .await
             .unwrap_or_else(|error| tracing::error!(%error, "DynamoDB failed"));
     });
-    Ok(DynamoDb { server, removal })
+    Ok(DynamoDb { database, server, removal })
 }
 
 impl DynamoDb {
     /// The endpoint, for the AWS SDK's `AWS_ENDPOINT_URL_DYNAMODB`.
     pub fn url(&self) -> &str {
         self.server.url()
+    }
+
+    /// The stream of the challenges table, from the next change on.
+    ///
+    /// # Errors
+    /// If the data file cannot be read.
+    pub(crate) fn stream(&self) -> dynoxide::Result<Stream> {
+        Stream::of(self.database.clone(), CHALLENGES_TABLE)
     }
 
     /// Stops the server and closes the data file.

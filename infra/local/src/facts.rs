@@ -1,6 +1,7 @@
 //! `cargo local facts`: the lists that documents, the template and the test suites have to agree with, as
 //! JSON.
 
+use announce_challenges::DETAIL_TYPES;
 use serde_json::{Value, json};
 use shared::challenge::{ChallengeType, Status};
 use shared::config::SETTINGS;
@@ -42,6 +43,7 @@ pub fn facts() -> Value {
         "challengeTypes": ChallengeType::iter().map(ChallengeType::as_str).collect::<Vec<_>>(),
         "challengeStatuses": statuses.map(|status| status.as_str().to_owned()).collect::<Vec<_>>(),
         "settings": SETTINGS,
+        "eventTypes": DETAIL_TYPES,
         "metrics": Metric::iter().map(Metric::as_str).collect::<Vec<_>>(),
         "tables": table_definitions(),
     })
@@ -73,7 +75,7 @@ mod tests {
                 "{names:?}"
             );
         }
-        for list in ["failureReasons", "challengeTypes", "challengeStatuses", "metrics"] {
+        for list in ["failureReasons", "challengeTypes", "challengeStatuses", "eventTypes", "metrics"] {
             let entries = facts[list].as_array().unwrap();
             let is_identifier = |entry: &Value| entry.as_str().is_some_and(|text| !text.is_empty());
             assert!(!entries.is_empty() && entries.iter().all(is_identifier), "{list}");

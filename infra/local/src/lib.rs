@@ -1,24 +1,30 @@
 //! The whole service on one machine.
 //!
 //! It serves everything that the functions use in the cloud on loopback: Circle's API, the HTTP API with its
-//! JWT check, DynamoDB, Secrets Manager, and an issuer of tokens for signed-in users.
+//! JWT check, DynamoDB with its stream, Secrets Manager, an event bus, and an issuer of tokens for signed-in users.
 
+mod aws_json;
 pub mod circle_simulator;
 pub mod demo;
 pub mod dynamodb;
+pub mod environment;
+pub mod event_bus;
 pub mod facts;
 pub mod http_api;
 mod interval;
 pub mod issuer;
+mod lambda_endpoint;
 mod rs256;
 mod scheduler;
 pub mod secrets_manager;
 mod server;
 pub mod stack;
+mod stream;
 mod token_bucket;
 
 /// This crate and the crates of the functions, by their names in log lines. Only these may log below WARN.
-pub const CRATES: [&str; 8] = [
+pub const CRATES: [&str; 9] = [
+    "announce_challenges",
     "create_challenge",
     "create_token",
     "get_challenge",

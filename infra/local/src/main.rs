@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use local::demo;
-use local::stack::{Stack, StackOptions, function_environment_on};
+use local::environment::function_environment_on;
+use local::stack::{Stack, StackOptions};
 use serde_json::json;
 use shared::telemetry::{self, Chain};
 use tracing::level_filters::LevelFilter;
@@ -24,14 +25,14 @@ const PIN: &str = "112233";
 /// The port of the HTTP API.
 const DEFAULT_PORT: u16 = 8780;
 
-/// Starts the whole service on loopback: the HTTP API, Circle, DynamoDB, Secrets Manager and a token issuer.
+/// Starts the whole service on loopback: the HTTP API, Circle, DynamoDB, Secrets Manager, an event bus and a token issuer.
 #[derive(Parser)]
 #[command(name = "cargo local", bin_name = "cargo local", args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Port of the HTTP API. The next four ports are used too. 0 lets the system choose all of them.
-    #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(..=65531))]
+    /// Port of the HTTP API. The next five ports are used too. 0 lets the system choose all of them.
+    #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(..=65530))]
     port: u16,
     /// File that keeps the database across restarts.
     #[arg(long, value_name = "FILE")]
@@ -59,14 +60,14 @@ struct Arguments {
 enum Command {
     /// Show a PIN change, a locked PIN and a recovery step by step.
     Demo {
-        /// Port of the HTTP API. The next four ports are used too. 0 lets the system choose all of them.
-        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=65531))]
+        /// Port of the HTTP API. The next five ports are used too. 0 lets the system choose all of them.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=65530))]
         port: u16,
     },
     /// Print the environment variables of functions that run in another process, for an env file.
     Env {
         /// Port of the HTTP API of the stack that the functions use.
-        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65531))]
+        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65530))]
         port: u16,
     },
     /// Print routes, error codes, settings and other lists as JSON.
@@ -187,6 +188,7 @@ fn description(stack: &Stack) -> serde_json::Value {
         "dynamodb": stack.dynamodb.url(),
         "secretsManager": stack.secrets_manager.url(),
         "issuer": stack.issuer.url(),
+        "eventBus": stack.event_bus.url(),
         "userId": USER,
         "pin": PIN,
         "bearerToken": stack.sign_in(USER),
@@ -203,6 +205,7 @@ circle-pin-reset is running on this machine:
   HTTP API         {api}
   Circle simulator {circle}   (control page: {circle}/control)
   token issuer     {issuer}   (signs in any user: {issuer}/token?sub=USER)
+  event bus        {event_bus}   (events so far: {event_bus}/events)
 
 Paste these commands in order. Let the user {USER} exist with the PIN {PIN}, and sign in:
 
@@ -233,6 +236,10 @@ Get the result. It comes from the webhook, or from Circle if the webhook has not
 
   {curl} $API/challenges/$CHALLENGE -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\"
 
+Get the events that were published so far, about this challenge and others:
+
+  {curl} {event_bus}/events
+
 Recover a forgotten PIN with the security questions:
 
   CHALLENGE=$({curl} -X POST $API/challenges -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\" -H \"Content-Type: application/json\" -d '{{\"type\": \"RESTORE_PIN\"}}' | keep challengeId)
@@ -243,6 +250,7 @@ Press Ctrl-C to stop.",
         api = stack.api.url(),
         circle = stack.circle.url(),
         issuer = stack.issuer.url(),
+        event_bus = stack.event_bus.url(),
         curl = r"curl -s -w '\n'",
         user = format_args!(r#"{{"pin": "{PIN}", "pinStatus": "ENABLED", "securityQuestionStatus": "ENABLED"}}"#),
         // It does not write to /dev/stderr by name, which would overwrite a file that the output goes to.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use reconcile_challenges::{RUN_LIMIT, ReconcileChallenges, reconcile};
-use shared::clock::{AdjustableClock, Deadline, timeout};
+use shared::clock::{AdjustableClock, Deadline};
 use shared::telemetry::Chain;
 
 use crate::interval::Interval;
+use crate::lambda_endpoint::LambdaEndpoint;
 
 /// How often `reconcile-challenges` runs, as in the cloud.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
@@ -19,9 +20,8 @@ const FUNCTION_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) enum Scheduler {
     /// The function runs in this process.
     InProcess(Box<ReconcileChallenges>),
-    /// The function runs behind an endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The
-    /// URL has no trailing slash.
-    LambdaInvokeEndpoint(String),
+    /// The function runs in another process.
+    LambdaEndpoint(LambdaEndpoint),
 }
 
 impl Scheduler {
@@ -30,15 +30,14 @@ impl Scheduler {
     pub(crate) fn run(self, clock: AdjustableClock) -> impl Future<Output = ()> {
         let mut interval = Interval::new(clock.clone(), RECONCILE_PERIOD);
         async move {
-            let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be built");
             loop {
                 interval.tick().await;
-                self.run_once(&clock, &http).await;
+                self.run_once(&clock).await;
             }
         }
     }
 
-    async fn run_once(&self, clock: &AdjustableClock, http: &reqwest::Client) {
+    async fn run_once(&self, clock: &AdjustableClock) {
         match self {
             Self::InProcess(function) => {
                 let deadline = Deadline::after(clock, RUN_LIMIT);
@@ -46,25 +45,12 @@ impl Scheduler {
                     tracing::error!(error = %Chain(&error), "reconcile-challenges failed");
                 }
             }
-            Self::LambdaInvokeEndpoint(url) => {
-                let url = format!("{url}/2015-03-31/functions/reconcile-challenges/invocations");
-                let run = http.post(url).body("{}").send();
-                match timeout(clock, FUNCTION_LIMIT, run).await {
-                    Ok(Ok(response)) => log_result(&response),
-                    Ok(Err(error)) => tracing::error!(%error, "reconcile-challenges cannot be reached"),
-                    Err(_elapsed) => tracing::error!("reconcile-challenges timed out"),
+            Self::LambdaEndpoint(endpoint) => {
+                match endpoint.invoke("reconcile-challenges", "{}".to_owned(), FUNCTION_LIMIT, clock).await {
+                    Ok(_) => tracing::info!("reconcile-challenges completed"),
+                    Err(error) => tracing::error!(error = %Chain(&error), "reconcile-challenges failed"),
                 }
             }
         }
-    }
-}
-
-/// Lambda reports a failed function with a header, cargo-lambda with a status.
-fn log_result(response: &reqwest::Response) {
-    let status = response.status();
-    if status.is_success() && !response.headers().contains_key("x-amz-function-error") {
-        tracing::info!("reconcile-challenges completed");
-    } else {
-        tracing::error!(status = status.as_u16(), "reconcile-challenges failed");
     }
 }

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::random::Random;
 use tokio::net::TcpListener;
 
+use crate::aws_json::{self, AwsError};
 use crate::server::Server;
 
 /// A running Secrets Manager. It keeps its secrets in memory.
@@ -98,40 +99,13 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// An error in AWS's form.
-struct AwsError {
-    status: StatusCode,
-    kind: &'static str,
-    message: &'static str,
-}
-
-impl AwsError {
-    const fn bad_request(kind: &'static str, message: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, kind, message }
-    }
-}
-
-impl IntoResponse for AwsError {
-    fn into_response(self) -> Response {
-        let body = json!({ "__type": self.kind, "message": self.message });
-        (self.status, [("x-amzn-errortype", self.kind)], body.to_string()).into_response()
-    }
-}
-
 async fn handle(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
-    let result = perform(&store, &headers, &body).await;
-    let mut response =
-        result.map_or_else(IntoResponse::into_response, |value| value.to_string().into_response());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-    let request_id = store.random.uuid().to_string();
-    headers.insert("x-amzn-requestid", request_id.parse().expect("a UUID is a header value"));
-    response
+    aws_json::response(perform(&store, &headers, &body).await, "application/x-amz-json-1.1", &store.random)
 }
 
 async fn perform(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Value, AwsError> {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let is_read = target == "secretsmanager.GetSecretValue";
+    let operation = aws_json::operation(headers)?;
+    let is_read = operation == "secretsmanager.GetSecretValue";
     let error = {
         let mut content = store.content();
         content.reads += usize::from(is_read);
@@ -149,26 +123,12 @@ async fn perform(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Valu
                 "User is not authorized to perform: secretsmanager:GetSecretValue",
             ));
         }
-        Some(InjectedError::InternalServiceError) => {
-            return Err(AwsError {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                kind: "InternalServiceError",
-                message: "An error occurred on the server side.",
-            });
-        }
-    }
-    if !headers.contains_key(header::AUTHORIZATION) {
-        return Err(AwsError::bad_request(
-            "MissingAuthenticationTokenException",
-            "Missing Authentication Token",
-        ));
+        Some(InjectedError::InternalServiceError) => return Err(AwsError::internal("InternalServiceError")),
     }
     if !is_read {
-        return Err(AwsError::bad_request("UnknownOperationException", ""));
+        return Err(aws_json::unknown_operation());
     }
-    let request = serde_json::from_slice(body)
-        .map_err(|_| AwsError::bad_request("SerializationException", "Bad request body."))?;
-    get_secret_value(&store.content(), request)
+    get_secret_value(&store.content(), aws_json::request(body)?)
 }
 
 #[derive(Deserialize)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use announce_challenges::AnnounceChallenges;
 use create_challenge::CreateChallenge;
 use get_challenge::GetChallenge;
 use receive_webhook::ReceiveWebhook;
@@ -16,24 +17,23 @@ use shared::config::SettingError;
 use shared::platform::Platform;
 use shared::random::Random;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange};
-use crate::dynamodb::{self, CHALLENGES_TABLE, DynamoDb, DynamoDbError, RATE_LIMITS_TABLE};
+use crate::dynamodb::{self, DynamoDb, DynamoDbError};
+use crate::environment::{
+    API_KEY_SECRET, CIRCLE_PORT, DYNAMODB_PORT, EVENT_BUS_PORT, ISSUER_PORT, SECRETS_MANAGER_PORT, Urls,
+    function_environment,
+};
+use crate::event_bus::EventBus;
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
 pub use crate::issuer::AUDIENCE;
 use crate::issuer::{Issuer, TOKEN_LIFETIME};
+use crate::lambda_endpoint::LambdaEndpoint;
 use crate::scheduler::Scheduler;
 use crate::secrets_manager::SecretsManager;
-
-/// The name of the secret with Circle's API key.
-pub const API_KEY_SECRET: &str = "circle-api-key";
-
-// The ports of the other parts, counted from that of the HTTP API.
-const CIRCLE_PORT: u16 = 1;
-const DYNAMODB_PORT: u16 = 2;
-const SECRETS_MANAGER_PORT: u16 = 3;
-const ISSUER_PORT: u16 = 4;
+use crate::stream::{Announcer, announce};
 
 /// The wait before the webhook route is subscribed again, if another process runs the functions.
 const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
 /// The options of a stack.
 #[derive(Debug)]
 pub struct StackOptions {
-    /// The port of the HTTP API. The other parts use the next four ports. 0 lets the system choose all of
+    /// The port of the HTTP API. The other parts use the next five ports. 0 lets the system choose all of
     /// them.
     pub port: u16,
     /// The file for DynamoDB's tables. If absent, they are in memory.
@@ -89,6 +89,8 @@ pub struct Stack {
     pub dynamodb: DynamoDb,
     /// Secrets Manager with Circle's API key.
     pub secrets_manager: Arc<SecretsManager>,
+    /// The event bus, and the queue of records that cannot be announced.
+    pub event_bus: EventBus,
     /// The issuer of the callers' tokens.
     pub issuer: Issuer,
     /// The HTTP API.
@@ -149,18 +151,29 @@ impl Stack {
             scheduled,
             throttled,
         } = options;
-        let (api_listener, circle_listener, dynamodb_listener, secrets_listener, issuer_listener) = (
+        let (
+            api_listener,
+            circle_listener,
+            dynamodb_listener,
+            secrets_listener,
+            issuer_listener,
+            event_bus_listener,
+        ) = (
             listen(port, 0, "the HTTP API").await?,
             listen(port, CIRCLE_PORT, "Circle").await?,
             listen(port, DYNAMODB_PORT, "DynamoDB").await?,
             listen(port, SECRETS_MANAGER_PORT, "Secrets Manager").await?,
             listen(port, ISSUER_PORT, "the issuer").await?,
+            listen(port, EVENT_BUS_PORT, "the event bus").await?,
         );
         let serve = |what: &'static str| move |source| StackError::Serve { port, what, source };
         let api_url = format!("http://{}", api_listener.local_addr().map_err(serve("the HTTP API"))?);
 
         let secrets_manager = SecretsManager::start(secrets_listener, random.clone());
         let secrets_manager = Arc::new(secrets_manager.map_err(serve("Secrets Manager"))?);
+        let (catch_up, requests_to_catch_up) = mpsc::unbounded_channel();
+        let event_bus = EventBus::start(event_bus_listener, clock.clone(), random.clone(), catch_up);
+        let event_bus = event_bus.map_err(serve("the event bus"))?;
         let secret_store = Arc::downgrade(&secrets_manager);
         let (circle, issuer, dynamodb) = tokio::join!(
             CircleSimulator::start(CircleOptions {
@@ -179,8 +192,13 @@ impl Stack {
         let (issuer, dynamodb) = (issuer.map_err(serve("the issuer"))?, dynamodb?);
         secrets_manager.put(API_KEY_SECRET, &circle.api_key());
 
-        let mut function_environment =
-            function_environment(&api_url, &circle.url(), dynamodb.url(), secrets_manager.url());
+        let mut function_environment = function_environment(&Urls {
+            api: &api_url,
+            circle: &circle.url(),
+            dynamodb: dynamodb.url(),
+            secrets_manager: secrets_manager.url(),
+            event_bus: event_bus.url(),
+        });
         function_environment.extend(settings);
         // A developer's own environment and profiles do not affect it.
         let platform = Platform::new(
@@ -189,14 +207,20 @@ impl Stack {
             Arc::clone(&random),
         )?;
         let in_process = functions.is_none();
-        let (backend, scheduler) = match functions {
-            None => {
-                let scheduler = Scheduler::InProcess(Box::new(ReconcileChallenges::new(&platform)?));
-                (Backend::InProcess(handlers(&platform)?), scheduler)
-            }
+        let (backend, scheduler, announcer) = match functions {
+            None => (
+                Backend::InProcess(handlers(&platform)?),
+                Scheduler::InProcess(Box::new(ReconcileChallenges::new(&platform)?)),
+                Announcer::InProcess(Box::new(AnnounceChallenges::new(&platform)?)),
+            ),
             Some(url) => {
                 let url = url.trim_end_matches('/').to_owned();
-                (Backend::LambdaInvokeEndpoint(url.clone()), Scheduler::LambdaInvokeEndpoint(url))
+                let endpoint = LambdaEndpoint::new(url.clone());
+                (
+                    Backend::LambdaInvokeEndpoint(url),
+                    Scheduler::LambdaEndpoint(endpoint.clone()),
+                    Announcer::LambdaEndpoint(endpoint),
+                )
             }
         };
         let api = HttpApi::start(HttpApiOptions {
@@ -211,6 +235,8 @@ impl Stack {
         })
         .map_err(serve("the HTTP API"))?;
         let mut background = subscribe(&circle, &api, &clock, in_process).await?;
+        let stream = dynamodb.stream().map_err(DynamoDbError::Stream)?;
+        background.spawn(announce(stream, announcer, clock.clone(), requests_to_catch_up));
         if scheduled {
             background.spawn(scheduler.run(clock.clone()));
         }
@@ -219,6 +245,7 @@ impl Stack {
             circle,
             dynamodb,
             secrets_manager,
+            event_bus,
             issuer,
             api,
             platform,
@@ -246,46 +273,17 @@ impl Stack {
     }
 
     /// Stops all parts, the callers first. The data file is complete afterwards.
-    pub async fn stop(self) {
-        drop(self.background);
+    pub async fn stop(mut self) {
+        self.background.shutdown().await;
         self.circle.stop().await;
         self.api.stop().await;
         self.issuer.stop().await;
+        self.event_bus.stop().await;
         if let Some(secrets_manager) = Arc::into_inner(self.secrets_manager) {
             secrets_manager.stop().await;
         }
         self.dynamodb.stop().await;
     }
-}
-
-/// The environment variables of functions in another process, if the HTTP API of their stack is on `port`.
-pub fn function_environment_on(port: u16) -> BTreeMap<String, String> {
-    let url = |offset| format!("http://127.0.0.1:{}", port + offset);
-    function_environment(&url(0), &url(CIRCLE_PORT), &url(DYNAMODB_PORT), &url(SECRETS_MANAGER_PORT))
-}
-
-fn function_environment(
-    api: &str,
-    circle: &str,
-    dynamodb: &str,
-    secrets_manager: &str,
-) -> BTreeMap<String, String> {
-    let webhook_url = format!("{api}/webhooks/circle");
-    [
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
-        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets_manager),
-        ("CHALLENGES_TABLE", CHALLENGES_TABLE),
-        ("RATE_LIMITS_TABLE", RATE_LIMITS_TABLE),
-        ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
-        ("CIRCLE_BASE_URL", circle),
-        ("CIRCLE_SOURCE_IPS", "127.0.0.1"),
-        ("WEBHOOK_URL", &webhook_url),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
 }
 
 async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListener, StackError> {
@@ -349,6 +347,7 @@ async fn subscribe(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::function_environment_on;
 
     #[tokio::test]
     async fn environment_of_functions_elsewhere_is_that_of_the_stack() {
@@ -360,13 +359,5 @@ mod tests {
             assert_eq!(stack.function_environment(), &function_environment_on(port));
             stack.stop().await;
         }
-    }
-
-    /// `functions.env` is for `cargo lambda watch` with a stack on the default ports.
-    #[test]
-    fn functions_env_has_the_variables_of_a_stack_on_the_default_ports() {
-        let environment = function_environment_on(8780);
-        let expected: String = environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        assert_eq!(include_str!("../functions.env"), expected);
     }
 }

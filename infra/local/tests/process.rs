@@ -67,7 +67,9 @@ fn stack_prints_its_urls_uses_little_memory_and_ends_with_ctrl_c() {
     let before = SystemClock.now();
     let mut stack = Running::start(&[]);
     println!("ready after {:.0} ms", (SystemClock.now() - before).as_seconds_f64() * 1000.0);
-    for name in ["api", "circle", "control", "dynamodb", "secretsManager", "issuer", "bearerToken"] {
+    for name in
+        ["api", "circle", "control", "dynamodb", "secretsManager", "issuer", "eventBus", "bearerToken"]
+    {
         assert!(stack.description[name].is_string(), "{name}: {}", stack.description);
     }
     if let Some(kilobytes) = stack.kilobytes("VmRSS:") {
@@ -75,7 +77,7 @@ fn stack_prints_its_urls_uses_little_memory_and_ends_with_ctrl_c() {
         assert!(kilobytes < 60 * 1024, "{kilobytes} kB");
     }
     assert_eq!(stack.interrupt().code(), Some(0));
-    for name in ["api", "circle", "dynamodb", "secretsManager", "issuer"] {
+    for name in ["api", "circle", "dynamodb", "secretsManager", "issuer", "eventBus"] {
         let address = stack.description[name].as_str().unwrap().trim_start_matches("http://");
         assert!(std::net::TcpStream::connect(address).is_err(), "{name} is still running");
     }

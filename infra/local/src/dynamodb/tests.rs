@@ -223,7 +223,7 @@ async fn unusable_file_is_named_in_the_error() {
         .unwrap();
     for path in [path.as_path(), Path::new("/no/such/folder/challenges.db")] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let error = start(listener, Some(path), clock()).await.unwrap_err();
+        let error = start(listener, Some(path), clock()).await.err().unwrap();
         assert_eq!(error.to_string(), format!("cannot open the data file {}", path.display()));
         assert!(std::error::Error::source(&error).is_some());
     }

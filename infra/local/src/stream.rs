@@ -1,0 +1,166 @@
+//! The stream of the challenges table and its reader: the part that Lambda's event source mapping has in the cloud.
+
+use std::time::Duration;
+
+use announce_challenges::{AnnounceChallenges, handle};
+use dynoxide::Database;
+use dynoxide::actions::get_records::GetRecordsRequest;
+use dynoxide::actions::get_shard_iterator::GetShardIteratorRequest;
+use dynoxide::actions::list_streams::ListStreamsRequest;
+use lambda_http::{Context, LambdaEvent};
+use serde_json::{Value, json};
+use shared::clock::{AdjustableClock, Clock, SystemClock};
+use shared::telemetry::Chain;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::lambda_endpoint::LambdaEndpoint;
+
+/// How long the reader waits after it has found nothing new, and before it repeats what failed. Lambda reads a stream
+/// four times a second, too. It is time of the machine's clock, so that events are also published while the stack's
+/// clock stands still.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// The most records in one invocation.
+const BATCH_SIZE: usize = 100;
+
+/// The function's time limit in this process.
+const FUNCTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long `cargo lambda watch` may take. It compiles the function at its first call.
+const WATCH_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// What runs `announce-challenges`.
+pub(crate) enum Announcer {
+    /// This process.
+    InProcess(Box<AnnounceChallenges>),
+    /// Another process.
+    LambdaEndpoint(LambdaEndpoint),
+}
+
+/// The changes of a table, in their order.
+pub(crate) struct Stream {
+    database: Database,
+    arn: String,
+    shard: String,
+    /// Where the unread records begin.
+    iterator: String,
+}
+
+impl Stream {
+    /// A stream that begins with the next change of the table.
+    pub(crate) fn of(database: Database, table: &str) -> dynoxide::Result<Self> {
+        let request =
+            ListStreamsRequest { table_name: Some(table.to_owned()), ..ListStreamsRequest::default() };
+        let streams = database.list_streams(request)?.streams;
+        let arn = streams.into_iter().map(|stream| stream.stream_arn).next().unwrap_or_default();
+        let shard = dynoxide::streams::shard_id(table);
+        let mut stream = Self { database, arn, shard, iterator: String::new() };
+        stream.go_to("LATEST", None)?;
+        Ok(stream)
+    }
+
+    fn go_to(&mut self, kind: &str, sequence_number: Option<String>) -> dynoxide::Result<()> {
+        let found = self.database.get_shard_iterator(GetShardIteratorRequest {
+            stream_arn: self.arn.clone(),
+            shard_id: self.shard.clone(),
+            shard_iterator_type: kind.to_owned(),
+            sequence_number,
+        })?;
+        self.iterator = found.shard_iterator.unwrap_or_default();
+        Ok(())
+    }
+
+    /// The next records, and where the unread ones begin after them.
+    fn read(&self) -> dynoxide::Result<(Vec<Value>, Option<String>)> {
+        let read = self.database.get_records(GetRecordsRequest {
+            shard_iterator: self.iterator.clone(),
+            limit: Some(BATCH_SIZE),
+        })?;
+        let records = read.records.iter().map(|record| json!(record)).collect();
+        Ok((records, read.next_shard_iterator))
+    }
+}
+
+/// Reads the stream and invokes the function, for as long as the future is polled. A request to catch up is
+/// answered when everything is done that was in the stream at that time.
+pub(crate) async fn announce(
+    mut stream: Stream,
+    announcer: Announcer,
+    clock: AdjustableClock,
+    mut requests_to_catch_up: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+) {
+    loop {
+        let waiting = tokio::select! {
+            waiting = requests_to_catch_up.recv() => waiting,
+            () = SystemClock.sleep(WAIT) => None,
+        };
+        loop {
+            match announce_next(&mut stream, &announcer, &clock).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(error = %Chain(&*error), "announce-challenges failed, and will be repeated");
+                    SystemClock.sleep(WAIT).await;
+                }
+            }
+        }
+        if let Some(waiting) = waiting {
+            // Whoever waited may have stopped waiting.
+            let _ = waiting.send(());
+        }
+    }
+}
+
+/// Invokes the function with the next records. Returns whether there were any. After a failure, the records from the
+/// first that failed are the next ones again.
+async fn announce_next(
+    stream: &mut Stream,
+    announcer: &Announcer,
+    clock: &AdjustableClock,
+) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let (records, next) = stream.read()?;
+    if records.is_empty() {
+        return Ok(false);
+    }
+    let failed = first_failure(&announcer.invoke(json!({ "Records": records }), clock).await?)?;
+    match failed {
+        None => stream.iterator = next.ok_or("the stream has ended")?,
+        Some(failed) => {
+            stream.go_to("AT_SEQUENCE_NUMBER", Some(failed))?;
+            SystemClock.sleep(WAIT).await;
+        }
+    }
+    Ok(true)
+}
+
+/// The lowest sequence number among the batch item failures.
+fn first_failure(response: &Value) -> Result<Option<String>, &'static str> {
+    let failures = response["batchItemFailures"].as_array().ok_or("the response has no batchItemFailures")?;
+    let numbers = failures.iter().map(|failure| failure["itemIdentifier"].as_str().map(str::to_owned));
+    let numbers: Option<Vec<String>> = numbers.collect();
+    // All of them have the same length.
+    Ok(numbers.ok_or("a failure has no itemIdentifier")?.into_iter().min())
+}
+
+impl Announcer {
+    async fn invoke(
+        &self,
+        event: Value,
+        clock: &AdjustableClock,
+    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        match self {
+            Self::InProcess(function) => {
+                let deadline = clock.now() + FUNCTION_LIMIT;
+                let mut context = Context::default();
+                context.deadline = u64::try_from(deadline.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+                let response = handle(function, LambdaEvent::new(event, context)).await?;
+                Ok(json!(response))
+            }
+            Self::LambdaEndpoint(endpoint) => {
+                let event = event.to_string();
+                let result = endpoint.invoke("announce-challenges", event, WATCH_LIMIT, clock).await?;
+                Ok(serde_json::from_slice(&result)?)
+            }
+        }
+    }
+}
