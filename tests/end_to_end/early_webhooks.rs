@@ -1,8 +1,5 @@
 use local::circle_simulator::{Fault, PinEntry};
 use serde_json::{Value, json};
-use shared::challenge::ChallengeType;
-use shared::circle::CircleIdempotencyKey;
-use shared::user_id::UserId;
 use uuid::Uuid;
 
 use crate::support::{
@@ -42,7 +39,7 @@ async fn failed_creation_is_completed_by_its_retry() {
 #[tokio::test]
 async fn creation_adopts_the_record_of_an_earlier_webhook() {
     let app = App::at_noon().await;
-    let id = create_at_circle(&app, KEY).await;
+    let id = app.create_at_circle(KEY).await;
     app.circle.start_challenge(id).unwrap();
     app.wait_for_webhook(id, "IN_PROGRESS", 200).await;
     let record = unrequested_record(&app, id, "IN_PROGRESS");
@@ -65,7 +62,7 @@ async fn creation_adopts_the_record_of_an_earlier_webhook() {
 #[tokio::test]
 async fn creation_adopts_the_record_of_an_earlier_final_webhook() {
     let app = App::at_noon().await;
-    let id = create_at_circle(&app, KEY).await;
+    let id = app.create_at_circle(KEY).await;
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.wait_for_webhook(id, "COMPLETE", 200).await;
     let settled = json!({ "settledBy": "webhook", "previousStatus": "IN_PROGRESS" });
@@ -161,7 +158,7 @@ async fn user_of_the_creation_replaces_the_user_that_a_webhook_named() {
     let app = App::at_noon().await.without_webhooks();
     for status in ["IN_PROGRESS", "COMPLETE"] {
         let key = Uuid::from_u128(status.len() as u128).to_string();
-        let id = create_at_circle(&app, &key).await;
+        let id = app.create_at_circle(&key).await;
         let message = with(app.message(id, status), json!({ "notification": { "userId": "mallory" } }));
         assert_eq!(app.post_webhook(&message).await.outcome(), "applied");
         assert_eq!(app.record(id).await["userId"], "mallory");
@@ -177,22 +174,6 @@ async fn user_of_the_creation_replaces_the_user_that_a_webhook_named() {
 /// Requests the challenge of [`KEY`].
 async fn request(app: &App) -> Response {
     app.post_challenge().key(KEY).send().await
-}
-
-/// Creates a challenge at Circle alone, as a creation does that fails before it writes its record.
-async fn create_at_circle(app: &App, callers_key: &str) -> Uuid {
-    let user: UserId = USER.parse().unwrap();
-    let key = CircleIdempotencyKey::derive(&user, ChallengeType::ChangePin, callers_key.parse().unwrap());
-    let request = app
-        .http
-        .put(format!("{}/v1/w3s/user/pin", app.circle.url()))
-        .bearer_auth(app.circle.api_key())
-        .header("x-user-token", app.user_token().await)
-        .header("content-type", "application/json")
-        .body(json!({ "idempotencyKey": key }).to_string());
-    let created = Response::to(request).await;
-    assert_eq!(created.status, 201, "{created:?}");
-    challenge_id(&created.body["data"])
 }
 
 /// The record that the latest webhook created, before any request for the challenge. It is kept for a week.

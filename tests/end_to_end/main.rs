@@ -8,6 +8,8 @@ mod clock_jumps; // the wall clock jumps during a request
 mod complete_after_failure; // reports of different endings
 mod documentation; // the lists in docs/api.md, and the tests that SECURITY.md names
 mod early_webhooks; // webhooks that arrive before their challenge is recorded
+mod event_failures; // events that cannot be published, and records that cannot be read
+mod events; // which events are published, and what is in them
 mod failure_reasons; // why a challenge failed, as callers see it
 mod flow; // sessions, a changed and a restored PIN, and tokens that expire
 mod freshness; // how up to date a status is, and when to ask again
@@ -28,6 +30,7 @@ mod recent_sign_in; // how long ago a user who restores a PIN may have signed in
 mod reconcile; // what a reconciliation run checks, stores and abandons
 mod reconcile_failures; // runs during an outage, at a rate limit, or with challenges that cannot be checked
 mod reconcile_scale; // runs with many challenges
+mod republishing; // an operator publishes events again
 mod secrets; // no secret appears in logs, records and errors
 mod signatures; // which webhooks are accepted
 mod signing_keys; // forged webhooks, and how often Circle is asked for a public key

@@ -1,9 +1,13 @@
 //! The service's calls to Circle, by the names under which the simulator counts them, and faults of these calls.
 
 use local::circle_simulator::Fault;
+use serde_json::json;
+use shared::challenge::ChallengeType;
+use shared::circle::CircleIdempotencyKey;
+use shared::user_id::UserId;
 use uuid::Uuid;
 
-use super::App;
+use super::{App, Response, USER, challenge_id};
 
 pub(crate) const CREATE_SESSION: &str = "POST /v1/w3s/users/token";
 pub(crate) const GET_USER_BY_ID: &str = "GET /v1/w3s/users/{userId}";
@@ -14,6 +18,22 @@ pub(crate) const GET_CHALLENGE: &str = "GET /v1/w3s/user/challenges/{id}";
 pub(crate) const GET_PUBLIC_KEY: &str = "GET /v2/notifications/publicKey/{keyId}";
 
 impl App {
+    /// Creates a CHANGE_PIN challenge of alice at Circle alone, as a creation does that fails before it writes its record.
+    pub(crate) async fn create_at_circle(&self, callers_key: &str) -> Uuid {
+        let user: UserId = USER.parse().unwrap();
+        let key = CircleIdempotencyKey::derive(&user, ChallengeType::ChangePin, callers_key.parse().unwrap());
+        let request = self
+            .http
+            .put(format!("{}/v1/w3s/user/pin", self.circle.url()))
+            .bearer_auth(self.circle.api_key())
+            .header("x-user-token", self.user_token().await)
+            .header("content-type", "application/json")
+            .body(json!({ "idempotencyKey": key }).to_string());
+        let created = Response::to(request).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        challenge_id(&created.body["data"])
+    }
+
     /// How often Circle was called for callers and for reconciliation: with everything but webhooks.
     pub(crate) fn caller_calls(&self) -> u64 {
         let calls = self.circle.call_counts();

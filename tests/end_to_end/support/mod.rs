@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use uuid::Uuid;
 
+pub(crate) use self::announcements::{CHANGE_REQUESTED, RECOVERY_REQUESTED, SETTLED};
 pub(crate) use self::circle_calls::*;
 pub(crate) use self::deployment::{Deployment, STACK_ID, SUBSCRIPTIONS};
 pub(crate) use self::dynamodb_proxy::DynamoDbProxy;
@@ -21,6 +22,7 @@ pub(crate) use self::records::*;
 pub(crate) use self::request::{Request, Response};
 pub(crate) use self::waiting::{in_time, wait_until};
 
+mod announcements;
 mod circle_calls;
 mod deployment;
 mod dynamodb_proxy;
