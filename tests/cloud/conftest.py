@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 import simulator
+from bus import Bus
 from deployment import BUCKET, Stack
 from issuer import AUDIENCE, Issuer
 from local_aws import LocalAws
@@ -122,6 +123,11 @@ def records(aws, service):
             return aws.client("dynamodb").get_item(TableName=self.name, Key=key, ConsistentRead=True).get("Item")
 
     return Records()
+
+
+@pytest.fixture(scope="session")
+def bus(aws, service):
+    return Bus(aws, service)
 
 
 @pytest.fixture

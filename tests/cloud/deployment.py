@@ -65,10 +65,20 @@ def adapted(template, url):
         assert resources[name]["Type"] == "AWS::CloudWatch::Alarm"
         del resources[name]
 
-    # The emulator does not know policies of event buses, and has no TLS, which the queues require.
-    del resources["EventBusPolicy"], resources["UndeliveredEventsQueuePolicy"]
-    policy = resources["PinChangedQueuePolicy"]["Properties"]["PolicyDocument"]
-    policy["Statement"] = [statement for statement in policy["Statement"] if statement["Effect"] == "Allow"]
+    # The emulator does not know policies and archives of event buses, and has no TLS, which queues and buckets require.
+    del resources["EventBusPolicy"], resources["EventArchive"], template["Outputs"]["EventArchiveArn"]
+    del resources["UnreadableRecordsQueuePolicy"], resources["FailedRecordsBucketPolicy"]
+    for name in ["PinChangedQueuePolicy", "PinChangedDeadLetterQueuePolicy"]:
+        policy = resources[name]["Properties"]["PolicyDocument"]
+        policy["Statement"] = [statement for statement in policy["Statement"] if statement["Effect"] == "Allow"]
+
+    # In the emulator's filters, an attribute that does not exist never matches, not even {"exists": false}. Without
+    # this condition more records reach the function, which decides by itself.
+    filters = resources["AnnounceChallengesFunctionStream"]["Properties"]["FilterCriteria"]["Filters"]
+    for one in filters:
+        pattern = json.loads(one["Pattern"])
+        pattern["dynamodb"].pop("OldImage", None)
+        one["Pattern"] = json.dumps(pattern)
 
     # A hostname of API Gateway would lead to AWS. The routes have to exist when Circle calls the endpoint.
     subscription = resources["CircleSubscription"]

@@ -1,4 +1,4 @@
-"""The events of real runs, made from the table's stream: one for each final status, one for each recovery."""
+"""Events of real runs, from the table's stream through announce-challenges to a queue on the bus."""
 
 import itertools
 import json
@@ -8,34 +8,29 @@ import uuid
 import pytest
 
 import deployment
-from announcements import Pipe, matches
+from bus import received, requested
+from event_pattern import matches
 from processes import until
 
 TYPES = {"CHANGE_PIN": "challenges.changePin", "RESTORE_PIN": "challenges.restorePin"}
 CALLS = {"CHANGE_PIN": "/v1/w3s/user/pin", "RESTORE_PIN": "/v1/w3s/user/pin/restore"}
+REQUESTED = {"CHANGE_PIN": "PIN Change Requested", "RESTORE_PIN": "PIN Recovery Requested"}
 ENDS = {
     "COMPLETE": {"status": "COMPLETE"},
     "FAILED": {"status": "FAILED", "errorCode": 155112, "errorMessage": 'The PIN is "wrong" \\ Zoë'},
     "EXPIRED": {"status": "EXPIRED"},
 }
 RANKS = {"COMPLETE": {"N": "3"}, "FAILED": {"N": "2"}, "EXPIRED": {"N": "2"}}
-# An event has an empty string for each missing attribute.
 FAILURES = {
-    "COMPLETE": {"reason": "", "circleCode": ""},
-    "FAILED": {"reason": "incorrect_pin", "circleCode": "155112"},
-    "EXPIRED": {"reason": "expired", "circleCode": ""},
+    "COMPLETE": {"reason": None, "circleCode": None},
+    "FAILED": {"reason": "incorrect_pin", "circleCode": 155112},
+    "EXPIRED": {"reason": "expired", "circleCode": None},
 }
-
-
-@pytest.fixture(scope="module")
-def pipes():
-    resources = deployment.source()["Resources"]
-    return {name: Pipe(one) for name, one in resources.items() if one["Type"] == "AWS::Pipes::Pipe"}
 
 
 @pytest.fixture
 def stream(aws, records):
-    """The stream's records of one challenge, in order, as a pipe reads them."""
+    """The stream's records of one challenge, in order."""
 
     def of(challenge_id):
         client = aws.client("dynamodbstreams")
@@ -55,35 +50,19 @@ def stream(aws, records):
     return of
 
 
-@pytest.fixture
-def announced(stream, pipes):
-    """The events of the two pipes for one challenge."""
-
-    def of(challenge_id):
-        found = stream(challenge_id)
-        return pipes["SettledPipe"].events(found), pipes["RecoveryPipe"].events(found)
-
-    return of
+def members(record):
+    """What every event about a challenge has."""
+    return {"version": 1, **{name: record[name]["S"] for name in ["challengeId", "userId", "type"]}}
 
 
-def settled_event(record, user_id):
-    return {
-        "challengeId": record["challengeId"]["S"],
-        "userId": user_id,
-        "type": record["type"]["S"],
-        "status": record["status"]["S"],
-        **FAILURES[record["status"]["S"]],
-        "updatedAt": record["updatedAt"]["S"],
-    }
+def requested_event(record):
+    return REQUESTED[record["type"]["S"]], members(record) | {"requestedAt": record["requestedAt"]["S"]}
 
 
-def recovery_event(record, user_id):
-    return {
-        "challengeId": record["challengeId"]["S"],
-        "userId": user_id,
-        "type": "RESTORE_PIN",
-        "requestedAt": record["requestedAt"]["S"],
-    }
+def settled_event(record):
+    status = record["status"]["S"]
+    change = {"status": status, **FAILURES[status], "updatedAt": record["updatedAt"]["S"]}
+    return "PIN Challenge Settled", members(record) | change
 
 
 class Run:
@@ -169,7 +148,7 @@ ORDERS = [
 )
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
 def test_a_settled_challenge_is_announced_once_in_every_order(
-    circle, service, user, records, announced, challenge_type, end, order
+    circle, service, user, records, bus, challenge_type, end, order
 ):
     run = Run(circle, service, user, challenge_type)
     if order[0] != "create":
@@ -177,55 +156,52 @@ def test_a_settled_challenge_is_announced_once_in_every_order(
     for name in order:
         run.step(end if name == "END" else name)
     record = records.get(run.challenge_id)
-    assert (record["status"], record["rank"]) == ({"S": end}, RANKS[end])
-    settled, recovery = announced(run.challenge_id)
-    assert settled == [settled_event(record, user.id)]
-    assert recovery == ([recovery_event(record, user.id)] if challenge_type == "RESTORE_PIN" else [])
+    assert (record["status"], record["rank"], record["userId"]) == ({"S": end}, RANKS[end], {"S": user.id})
+    assert bus.events(run.challenge_id) == [requested_event(record), settled_event(record)]
 
 
 @pytest.mark.parametrize("challenge_type", TYPES)
-def test_an_open_challenge_is_not_announced_as_settled(circle, service, user, records, announced, challenge_type):
+def test_an_open_challenge_is_not_announced_as_settled(circle, service, user, records, bus, challenge_type):
     run = Run(circle, service, user, challenge_type)
     for name in ("create", "IN_PROGRESS"):
         run.step(name)
     user.challenge(run.challenge_id)
-    settled, recovery = announced(run.challenge_id)
-    assert settled == []
-    assert len(recovery) == (challenge_type == "RESTORE_PIN")
+    assert bus.events(run.challenge_id) == [requested_event(records.get(run.challenge_id))]
 
 
 @pytest.mark.parametrize("challenge_type", TYPES)
 @pytest.mark.parametrize("order", list(itertools.permutations(["PENDING", "IN_PROGRESS", "COMPLETE"])), ids="-".join)
-def test_another_apps_challenge_is_never_announced(circle, service, user, stream, announced, challenge_type, order):
+def test_another_apps_challenge_is_never_announced(circle, service, user, stream, bus, challenge_type, order):
     run = Run(circle, service, user, challenge_type)
     run.challenge_id = str(uuid.uuid4())
     for name in order:
         run.step(name)
     assert stream(run.challenge_id)
-    assert announced(run.challenge_id) == ([], [])
+    assert bus.events(run.challenge_id) == []
 
 
-def test_a_challenge_that_a_poll_settles_is_announced_once(circle, user, records, announced):
+def test_a_challenge_that_a_poll_settles_is_announced_once(circle, user, records, bus):
     circle.lose_webhooks()
     created = user.create_challenge()
     circle.control("POST", f"/challenges/{created['challengeId']}/pin", {"correct": True})
     for _ in range(2):
         user.challenge(created["challengeId"], **{"X-User-Token": created["session"]["userToken"]})
     record = records.get(created["challengeId"])
-    assert announced(created["challengeId"]) == ([settled_event(record, user.id)], [])
+    assert bus.events(created["challengeId"]) == [requested_event(record), settled_event(record)]
 
 
 def test_a_challenge_that_reconciliation_settles_is_announced_once(
-    aws, circle, service, user, records, announced, overdue
+    aws, circle, service, user, records, bus, overdue
 ):
     circle.lose_webhooks()
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
+    overdue(challenge_id)
     for _ in range(2):
-        if not announced(challenge_id)[0]:
-            overdue(challenge_id)
         aws.client("lambda").invoke(FunctionName=service.resource("ReconcileChallengesFunction"), Payload=b"{}")
-    assert announced(challenge_id) == ([settled_event(records.get(challenge_id), user.id)], [])
+    record = records.get(challenge_id)
+    assert record["settledBy"] == {"S": "reconcile"}
+    assert bus.events(challenge_id) == [requested_event(record), settled_event(record)]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +216,7 @@ def test_a_challenge_that_reconciliation_settles_is_announced_once(
     ids=lambda value: "-".join(value),
 )
 def test_only_complete_is_announced_after_another_final_status(
-    circle, service, user, records, announced, order, statuses
+    circle, service, user, records, bus, order, statuses
 ):
     run = Run(circle, service, user, "CHANGE_PIN")
     if order[0] != "create":
@@ -250,50 +226,75 @@ def test_only_complete_is_announced_after_another_final_status(
         run.step(name)
         record = records.get(run.challenge_id)
         if "requestedAt" in record and record["status"]["S"] in ENDS:
-            expected[record["status"]["S"]] = settled_event(record, user.id)
+            expected[record["status"]["S"]] = settled_event(record)
     assert list(expected) == statuses
-    assert announced(run.challenge_id) == (list(expected.values()), [])
+    assert bus.events(run.challenge_id) == [requested_event(record), *expected.values()]
 
 
-def test_changed_pins_reach_the_example_consumer(aws, circle, service, new_user, pipes, stream):
-    """The rule and the queue, with events that the pipes make of real runs."""
-    changed = []
-    for end, challenge_type in (("FAILED", "CHANGE_PIN"), ("COMPLETE", "RESTORE_PIN"), ("EXPIRED", "CHANGE_PIN")):
+@pytest.mark.parametrize("missing", ["userId", "type", "updatedAt"])
+def test_an_unreadable_record_is_kept_and_holds_up_no_other(aws, service, records, bus, metrics, missing):
+    first, broken, last = (requested(str(uuid.uuid4())) for _ in range(3))
+    del broken[missing]
+    puts = [{"Put": {"TableName": records.name, "Item": item}} for item in (first, broken, last)]
+    aws.client("dynamodb").transact_write_items(TransactItems=puts)
+    for good in (first, last):
+        assert bus.events(good["challengeId"]["S"]) == [requested_event(good)]
+    assert bus.events(broken["challengeId"]["S"]) == []
+    # The queue has the whole record.
+    queue = service.resource("UnreadableRecordsQueue")
+    [kept] = until("the record is on the queue", lambda: received(aws.client("sqs"), queue))
+    assert (kept["eventName"], kept["dynamodb"]["NewImage"]) == ("INSERT", broken)
+    assert "unreadable_record" in metrics()
+
+
+def test_an_operator_publishes_events_again(aws, circle, service, user, bus):
+    run = Run(circle, service, user, "RESTORE_PIN")
+    for name in ("create", "EXPIRED"):
+        run.step(name)
+    before = bus.events(run.challenge_id)
+    unknown = str(uuid.uuid4())
+    response = aws.client("lambda").invoke(
+        FunctionName=service.resource("AnnounceChallengesFunction"),
+        Payload=json.dumps({"challengeIds": [run.challenge_id, unknown]}),
+    )
+    published, failed = json.loads(response["Payload"].read())["challenges"]
+    assert published == {"challengeId": run.challenge_id, "published": [detail_type for detail_type, _ in before]}
+    assert (failed["challengeId"], failed["published"]) == (unknown, [])
+    assert "no requested challenge" in failed["error"]
+    assert bus.events(run.challenge_id) == before * 2
+    assert len(before) == 2
+
+
+def test_changed_pins_reach_the_example_consumer(aws, circle, service, new_user, records):
+    """The rule and the queue of the template. It gets nothing else."""
+    details = []
+    for end, challenge_type in (("FAILED", "CHANGE_PIN"), ("EXPIRED", "CHANGE_PIN"), ("COMPLETE", "RESTORE_PIN")):
         run = Run(circle, service, new_user(), challenge_type)
         for name in ("create", end):
             run.step(name)
-        for pipe in pipes.values():
-            for detail in pipe.events(stream(run.challenge_id)):
-                changed += [detail] if detail.get("status") == "COMPLETE" else []
-                entry = {
-                    "EventBusName": service.resource("EventBus"),
-                    "Source": pipe.bus["Source"],
-                    "DetailType": pipe.bus["DetailType"],
-                    "Detail": json.dumps(detail),
-                }
-                assert aws.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
-    sqs = aws.client("sqs")
-    received = []
-    for _ in range(3):
-        response = sqs.receive_message(
-            QueueUrl=service.resource("PinChangedQueue"), MaxNumberOfMessages=10, WaitTimeSeconds=1
-        )
-        received += [json.loads(message["Body"]) for message in response.get("Messages", [])]
-    assert received == changed
-    assert len(changed) == 1
+    _, changed = settled_event(records.get(run.challenge_id))
+
+    def arrived():
+        details.extend(received(aws.client("sqs"), service.resource("PinChangedQueue")))
+        return changed in details
+
+    until("the changed PIN is on the queue", arrived)
+    assert {detail["status"] for detail in details} == {"COMPLETE"}
+    assert details.count(changed) == 1
 
 
-def test_the_filters_match_as_in_the_emulator(aws, circle, service, user, pipes, stream):
+def test_the_filters_match_as_in_the_emulator(aws, circle, service, user, stream):
+    """The emulator's TestEventPattern, not its filters of event source mappings, which `deployment.adapted` changes."""
     run = Run(circle, service, user, "RESTORE_PIN")
     run.begin()
     for name in ("IN_PROGRESS", "FAILED", "create"):
         run.step(name)
-    events = aws.client("events")
-    compared = 0
-    for pipe in pipes.values():
-        for pattern in pipe.patterns:
-            for record in stream(run.challenge_id):
-                response = events.test_event_pattern(EventPattern=pattern, Event=json.dumps(record))
-                assert matches(json.loads(pattern), record) == response["Result"], (pattern, record)
-                compared += 1
-    assert compared == 5 * 3
+    function = deployment.source()["Resources"]["AnnounceChallengesFunction"]["Properties"]
+    filters = function["Events"]["Stream"]["Properties"]["FilterCriteria"]["Filters"]
+    results = []
+    for pattern in [one["Pattern"] for one in filters]:
+        for record in stream(run.challenge_id):
+            response = aws.client("events").test_event_pattern(EventPattern=pattern, Event=json.dumps(record))
+            assert matches(json.loads(pattern), record) == response["Result"], (pattern, record)
+            results.append(response["Result"])
+    assert (len(results), sum(results)) == (3 * 3, 2)

@@ -184,6 +184,10 @@ def events(aws, log_group):
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
+def buckets(aws):
+    return [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]]
+
+
 def test_an_api_key_of_the_other_environment_fails_the_deployment(aws, circle, parameters):
     before = circle.subscriptions()
     stack = Stack(aws, "wrong-key", {**parameters, "CircleEnvironment": "LIVE"}, wanted="ROLLBACK_COMPLETE")
@@ -193,13 +197,14 @@ def test_an_api_key_of_the_other_environment_fails_the_deployment(aws, circle, p
     # Only the log that the reason names is kept.
     [log] = aws.client("logs").describe_log_groups(logGroupNamePattern="wrong-key")["logGroups"]
     assert "ERROR" in [line["level"] for line in events(aws, log["logGroupName"])]
+    assert not [name for name in buckets(aws) if name.startswith("wrong-key")]
     assert circle.subscriptions() == before
 
 
 def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, stack, scoped_user, service, request):
     challenge_id = scoped_user.create_challenge()["challengeId"]
     challenges, rate_limits = stack.resource("ChallengesTable"), stack.resource("RateLimitsTable")
-    log = stack.resource("ManageSubscriptionLogGroup")
+    log, bucket = stack.resource("ManageSubscriptionLogGroup"), stack.resource("FailedRecordsBucket")
     stack.delete()
     request.config.stash[STACKS].remove(stack)
 
@@ -209,6 +214,7 @@ def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, 
     assert item["userId"] == {"S": scoped_user.id}
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         aws.client("dynamodb").describe_table(TableName=rate_limits)
+    assert bucket in buckets(aws)
     # The log of the deletion outlives the stack.
     assert events(aws, log)[-1]["status"] == "Success"
     assert scoped_user.call("GET", "/pin").status in (403, 404)

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from bus import received, requested
 from processes import until
 
 STORAGE = (503, "storage_unavailable")
@@ -196,8 +197,8 @@ def test_receive_webhook_needs_to_read_the_ids_of_keys_in_a_flood(aws, service, 
     assert failed_reads() == 0
 
 
-def invoked(aws, function):
-    response = aws.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+def invoked(aws, function, event=()):
+    response = aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(dict(event)))
     return response.get("FunctionError"), json.loads(response["Payload"].read())
 
 
@@ -255,26 +256,75 @@ def test_a_function_needs_to_read_the_secret(aws, service, user, metrics, functi
     assert user.call(method, path).status < 300
 
 
-def test_the_pipes_have_the_permissions_that_they_need(aws, service):
-    """The emulator's pipes do not use their role, so this asks the policy simulator instead."""
+@pytest.fixture
+def announce(aws, service):
+    """Invokes announce-challenges as Lambda does for a record of the stream. Returns whether the record failed."""
+
+    def announce(image):
+        record = {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "42", "NewImage": image}}
+        error, response = invoked(aws, service.resource("AnnounceChallengesFunction"), {"Records": [record]})
+        assert error is None, response
+        assert response["batchItemFailures"] in ([], [{"itemIdentifier": "42"}])
+        return response["batchItemFailures"] != []
+
+    return announce
+
+
+def test_announce_challenges_needs_to_publish_events(announce, without, metrics):
+    image = requested(str(uuid.uuid4()))
+    with without("AnnounceChallenges", "events:PutEvents"):
+        assert announce(image)
+    assert "publish_failed" in metrics()
+    assert not announce(image)
+
+
+def test_announce_challenges_needs_to_keep_unreadable_records(aws, service, announce, without):
+    image = requested(str(uuid.uuid4()), type={"S": "UNKNOWN"})
+    with without("AnnounceChallenges", "sqs:SendMessage"):
+        assert announce(image)
+    assert not announce(image)
+    queue = service.resource("UnreadableRecordsQueue")
+    [kept] = until("the record is on the queue", lambda: received(aws.client("sqs"), queue))
+    assert kept["dynamodb"]["NewImage"] == image
+
+
+def test_announce_challenges_needs_to_read_records_to_publish_again(aws, service, user, without):
+    challenge_id = user.create_challenge()["challengeId"]
+    function, command = service.resource("AnnounceChallengesFunction"), {"challengeIds": [challenge_id]}
+    with without("AnnounceChallenges", "dynamodb:GetItem"):
+        [challenge] = invoked(aws, function, command)[1]["challenges"]
+        assert challenge["published"] == [] and challenge["error"]
+    [challenge] = invoked(aws, function, command)[1]["challenges"]
+    assert challenge == {"challengeId": challenge_id, "published": ["PIN Change Requested"]}
+
+
+def test_lambda_may_read_the_stream_and_store_failed_records(aws, service):
+    """The emulator does both without the role, so this asks its policy simulator."""
     iam = aws.client("iam")
     table = aws.client("dynamodb").describe_table(TableName=service.resource("ChallengesTable"))["Table"]
-    bus = aws.client("events").describe_event_bus(Name=service.resource("EventBus"))["Arn"]
-    url = service.resource("UndeliveredEventsQueue")
-    queue = aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    role = iam.get_role(RoleName=service.resource("PipeRole"))["Role"]["Arn"]
+    bucket = f"arn:aws:s3:::{service.resource('FailedRecordsBucket')}"
+    role = iam.get_role(RoleName=service.resource("AnnounceChallengesRole"))["Role"]["Arn"]
+    own_account = [
+        {"ContextKeyName": "s3:ResourceAccount", "ContextKeyType": "string", "ContextKeyValues": [role.split(":")[4]]}
+    ]
 
-    def decision(action, resource):
-        result = iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource])
+    def decision(action, resource, context=()):
+        result = iam.simulate_principal_policy(
+            PolicySourceArn=role, ActionNames=[action], ResourceArns=[resource], ContextEntries=list(context)
+        )
         return result["EvaluationResults"][0]["EvalDecision"]
 
-    reading = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
-    for action in reading:
+    for action in ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"):
         assert decision(f"dynamodb:{action}", table["LatestStreamArn"]) == "allowed"
-    assert decision("events:PutEvents", bus) == "allowed"
-    assert decision("sqs:SendMessage", queue) == "allowed"
-    assert decision("events:PutEvents", bus.replace(service.name, "default")) == "implicitDeny"
-    assert decision("dynamodb:GetItem", table["TableArn"]) == "implicitDeny"
+    for action, resource in (("s3:PutObject", f"{bucket}/aws/lambda/record"), ("s3:ListBucket", bucket)):
+        assert decision(action, resource, own_account) == "allowed"
+        assert decision(action, resource) == "implicitDeny"
+    assert decision("secretsmanager:GetSecretValue", service.parameters["CircleApiKeySecretArn"]) == "implicitDeny"
+
+
+def queue_arn(aws, url):
+    attributes = aws.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    return attributes["QueueArn"]
 
 
 def test_each_permission_is_tested_above(aws, service):
@@ -289,6 +339,15 @@ def test_each_permission_is_tested_above(aws, service):
     [challenges] = [arn for arn, name in names.items() if name == "challenges"]
     for index in ["open-challenges", "challenges-by-user"]:
         names[f"{challenges}/index/{index}"] = index
+    table = dynamodb.describe_table(TableName=service.resource("ChallengesTable"))["Table"]
+    bucket = f"arn:aws:s3:::{service.resource('FailedRecordsBucket')}"
+    names |= {
+        table["LatestStreamArn"]: "stream",
+        aws.client("events").describe_event_bus(Name=service.resource("EventBus"))["Arn"]: "bus",
+        queue_arn(aws, service.resource("UnreadableRecordsQueue")): "unreadable records",
+        bucket: "failed records",
+        f"{bucket}/*": "failed records",
+    }
     granted = {}
     for function in [
         "CreateToken",
@@ -297,6 +356,7 @@ def test_each_permission_is_tested_above(aws, service):
         "GetPin",
         "ReceiveWebhook",
         "ReconcileChallenges",
+        "AnnounceChallenges",
         "ManageSubscription",
     ]:
         role = service.resource(f"{function}Role")
@@ -310,8 +370,13 @@ def test_each_permission_is_tested_above(aws, service):
             if not action.startswith("logs:")
         }
         attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
-        policy = f"{function}Policy" if function in ("ReceiveWebhook", "ManageSubscription") else "FunctionPolicy"
-        assert [one["PolicyArn"] for one in attached] == [service.resource(policy)]
+        policies = {
+            "ReceiveWebhook": ["ReceiveWebhookPolicy"],
+            "ManageSubscription": ["ManageSubscriptionPolicy"],
+            # It does not read the API key.
+            "AnnounceChallenges": [],
+        }.get(function, ["FunctionPolicy"])
+        assert [one["PolicyArn"] for one in attached] == [service.resource(policy) for policy in policies]
     assert granted == {
         "CreateToken": {("dynamodb:UpdateItem", "rate limits")},
         "CreateChallenge": {
@@ -336,6 +401,17 @@ def test_each_permission_is_tested_above(aws, service):
             ("dynamodb:Query", "open-challenges"),
             ("dynamodb:UpdateItem", "challenges"),
             ("dynamodb:GetItem", "rate limits"),
+        },
+        "AnnounceChallenges": {
+            ("dynamodb:DescribeStream", "stream"),
+            ("dynamodb:GetRecords", "stream"),
+            ("dynamodb:GetShardIterator", "stream"),
+            ("dynamodb:ListStreams", "stream"),
+            ("dynamodb:GetItem", "challenges"),
+            ("events:PutEvents", "bus"),
+            ("sqs:SendMessage", "unreadable records"),
+            ("s3:PutObject", "failed records"),
+            ("s3:ListBucket", "failed records"),
         },
         "ManageSubscription": set(),
     }

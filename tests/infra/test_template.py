@@ -34,10 +34,12 @@ CALLERS = RATE_LIMITS | {
     "CALL_INTERVAL_SECONDS": {"Ref": "CallIntervalSeconds"},
 }
 COUNT_CALLS = ("dynamodb:UpdateItem", RATE_LIMITS_ARN)
+OWN_ACCOUNT_ONLY = {"StringEquals": {"s3:ResourceAccount": {"Ref": "AWS::AccountId"}}}
+STREAM_ARN = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
 PUBLIC_KEYS_ONLY = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["public-keys"]}}
 
 # For each function, its permissions besides reading the API key and writing its log (actions, resources and conditions),
-# and its settings besides Circle's.
+# and its settings besides Circle's. announce-challenges has neither the API key nor Circle's settings.
 FUNCTIONS = {
     "create-token": ([COUNT_CALLS], CALLERS),
     "create-challenge": (
@@ -86,8 +88,30 @@ FUNCTIONS = {
             "ABANDON_AFTER_DAYS": {"Ref": "AbandonAfterDays"},
         },
     ),
+    "announce-challenges": (
+        [
+            ("dynamodb:DescribeStream", STREAM_ARN),
+            ("dynamodb:GetRecords", STREAM_ARN),
+            ("dynamodb:GetShardIterator", STREAM_ARN),
+            ("dynamodb:ListStreams", STREAM_ARN),
+            ("dynamodb:GetItem", CHALLENGES_ARN),
+            ("events:PutEvents", {"Fn::GetAtt": ["EventBus", "Arn"]}),
+            ("sqs:SendMessage", {"Fn::GetAtt": ["UnreadableRecordsQueue", "Arn"]}),
+            ("s3:PutObject", {"Fn::Sub": "${FailedRecordsBucket.Arn}/*"}, OWN_ACCOUNT_ONLY),
+            ("s3:ListBucket", {"Fn::GetAtt": ["FailedRecordsBucket", "Arn"]}, OWN_ACCOUNT_ONLY),
+        ],
+        CHALLENGES
+        | {
+            "EVENT_BUS_NAME": {"Ref": "EventBus"},
+            "UNREADABLE_RECORDS_QUEUE_URL": {"Ref": "UnreadableRecordsQueue"},
+        },
+    ),
     "manage-subscription": ([], {"WEBHOOK_URL": WEBHOOK_URL}),
 }
+
+
+# X-Ray has no resources.
+TRACE = [("IsTraced", f"xray:Put{what}", "*", None) for what in ("TelemetryRecords", "TraceSegments")]
 
 
 def logical(function):
@@ -152,6 +176,8 @@ def expected_grants():
         log = {"Fn::GetAtt": [f"{name}LogGroup", "Arn"]}
         policy = f"{name}Policy" if function in OWN_SECRETS else "FunctionPolicy"
         expected[f"{name}Role"] = [("attached", policy, None)]
+        if function == "announce-challenges":
+            expected[f"{name}Role"] = [*TRACE]
         expected[f"{name}Role"] += [(*action, None)[:3] for action in actions]
         expected[f"{name}Role"] += [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
     own_policies = {f"{logical(function)}Policy": secret for function, secret in OWN_SECRETS.items()}
@@ -165,22 +191,16 @@ def expected_grants():
         expected[name] = [
             ("secretsmanager:GetSecretValue", secret, None),
             ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
-            # X-Ray has no resources.
-            ("IsTraced", "xray:PutTelemetryRecords", "*", None),
-            ("IsTraced", "xray:PutTraceSegments", "*", None),
+            *TRACE,
         ]
-    stream = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
-    reads = ["DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"]
-    expected["PipeRole"] = [(f"dynamodb:{action}", stream, None) for action in reads] + [
-        ("events:PutEvents", {"Fn::GetAtt": ["EventBus", "Arn"]}, None),
-        ("sqs:SendMessage", {"Fn::GetAtt": ["UndeliveredEventsQueue", "Arn"]}, None),
-    ]
     reconcile = {"Fn::GetAtt": ["ReconcileChallengesFunction", "Arn"]}
     expected["ReconcileScheduleRole"] = [("lambda:InvokeFunction", reconcile, None)]
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
-    queue = {"Fn::GetAtt": ["PinChangedQueue", "Arn"]}
-    expected["PinChangedQueuePolicy"] = [(repr({"Service": "events.amazonaws.com"}), "sqs:SendMessage", queue, changed)]
-    expected["UndeliveredEventsQueuePolicy"] = []
+    event_bridge = repr({"Service": "events.amazonaws.com"})
+    for name in ["PinChangedQueue", "PinChangedDeadLetterQueue"]:
+        queue = {"Fn::GetAtt": [name, "Arn"]}
+        expected[f"{name}Policy"] = [(event_bridge, "sqs:SendMessage", queue, changed)]
+    expected["UnreadableRecordsQueuePolicy"] = expected["FailedRecordsBucketPolicy"] = []
     return {name: sorted(granted, key=repr) for name, granted in expected.items()}
 
 
@@ -209,19 +229,11 @@ def test_only_its_service_can_assume_a_role(deployed):
     schedule = deployed["ReconcileChallengesFunctionEveryFiveMinutes"]["Properties"]
     assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["ReconcileScheduleRole", "Arn"]}
     assert "GroupName" not in schedule
-    own_pipes = {"Fn::Sub": "arn:${AWS::Partition}:pipes:${AWS::Region}:${AWS::AccountId}:pipe/${AWS::StackName}-*"}
-    assert trusted.pop("PipeRole") == only(
-        "pipes.amazonaws.com",
-        Condition={
-            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
-            "ArnLike": {"aws:SourceArn": own_pipes},
-        },
-    )
     assert trusted == {f"{logical(function)}Role": only("lambda.amazonaws.com") for function in FUNCTIONS}
 
 
 def test_only_this_api_may_invoke_the_functions(deployed):
-    """The schedule invokes its function with a role."""
+    """The schedule invokes its function with a role. Lambda itself reads the stream and invokes announce-challenges."""
     permissions = [one["Properties"] for one in deployed.values() if one["Type"] == "AWS::Lambda::Permission"]
     called = ["CreateChallenge", "CreateToken", *["GetChallenge"] * 2, "GetPin", *["ReceiveWebhook"] * 2]
     assert sorted(one["FunctionName"]["Ref"] for one in permissions) == [f"{name}Function" for name in called]
@@ -238,7 +250,8 @@ def test_a_function_is_configured(template, deployed, function):
     name = logical(function)
     properties = deployed[f"{name}Function"]["Properties"]
     secret = {"CIRCLE_API_KEY_SECRET_ID": OWN_SECRETS.get(function, SECRET)}
-    assert properties["Environment"]["Variables"] == CIRCLE | secret | FUNCTIONS[function][1]
+    circle = {} if function == "announce-challenges" else CIRCLE | secret
+    assert properties["Environment"]["Variables"] == circle | FUNCTIONS[function][1]
     assert properties["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     assert properties["Runtime"] == "provided.al2023" and properties["Handler"] == "bootstrap"
     assert properties["Architectures"] == ["arm64"]
@@ -248,11 +261,12 @@ def test_a_function_is_configured(template, deployed, function):
         "LogGroup": {"Ref": f"{name}LogGroup"},
     }
     # Above the maximum of RequestTimeoutSeconds, and below the thirty seconds that API Gateway waits.
-    timeouts = {"reconcile-challenges": 60, "manage-subscription": 120}
+    timeouts = {"reconcile-challenges": 60, "announce-challenges": 30, "manage-subscription": 120}
     assert properties["Timeout"] == timeouts.get(function, 10)
     assert deployed[f"{name}LogGroup"]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     special = {"receive-webhook": "Webhook", "reconcile-challenges": "Reconcile"}
-    if function == "manage-subscription":
+    # Lambda runs one announce-challenges for each shard of the stream.
+    if function in ("announce-challenges", "manage-subscription"):
         assert "ReservedConcurrentExecutions" not in properties
     else:
         parameter = {"Ref": f"{special.get(function, name)}ReservedConcurrency"}
@@ -437,7 +451,7 @@ def test_a_first_deployment_reserves_no_concurrency(template):
 def test_queues(template):
     resources = template["Resources"]
     queues = {name for name, resource in resources.items() if resource["Type"] == "AWS::SQS::Queue"}
-    assert queues == {"UndeliveredEventsQueue", "PinChangedQueue"}
+    assert queues == {"UnreadableRecordsQueue", "PinChangedQueue", "PinChangedDeadLetterQueue"}
     for name in queues:
         properties = resources[name]["Properties"]
         assert properties == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
@@ -451,31 +465,6 @@ def test_queues(template):
             "Resource": {"Fn::GetAtt": [name, "Arn"]},
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         } in policy["PolicyDocument"]["Statement"]
-
-
-def test_only_the_pipes_publish_events(template):
-    policy = template["Resources"]["EventBusPolicy"]["Properties"]
-    assert policy["EventBusName"] == {"Ref": "EventBus"}
-    assert policy["Statement"] == {
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "events:PutEvents",
-        "Resource": {"Fn::GetAtt": ["EventBus", "Arn"]},
-        "Condition": {"ArnNotEquals": {"aws:PrincipalArn": {"Fn::GetAtt": ["PipeRole", "Arn"]}}},
-    }
-
-
-def test_the_example_consumer_is_off_by_default(template):
-    assert template["Parameters"]["PinChangedAlerts"]["Default"] == "DISABLED"
-    for name in ["PinChangedRule", "PinChangedQueue", "PinChangedQueuePolicy"]:
-        assert template["Resources"][name]["Condition"] == "AlertsOnChangedPins"
-    pipe = template["Resources"]["SettledPipe"]["Properties"]["TargetParameters"]["EventBridgeEventBusParameters"]
-    pattern = template["Resources"]["PinChangedRule"]["Properties"]["EventPattern"]
-    assert pattern == {
-        "source": [pipe["Source"]],
-        "detail-type": [pipe["DetailType"]],
-        "detail": {"status": ["COMPLETE"]},
-    }
 
 
 def alarms(template):
@@ -575,17 +564,8 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
         found = summed.pop(name)
         assert all((one["Namespace"], one["MetricName"]) == ("AWS/Lambda", metric) for one in found)
         assert [one["Dimensions"] for one in found] == [[{"Name": "FunctionName", "Value": one}] for one in functions]
-    pipes = {
-        (metric["Namespace"], metric["MetricName"], dimension["Name"], dimension["Value"]["Ref"])
-        for metric in summed.pop("PipesFailedAlarm")
-        for dimension in metric["Dimensions"]
-    }
-    assert pipes == {
-        ("AWS/EventBridge/Pipes", f"Execution{what}", "PipeName", pipe)
-        for what in ["Failed", "PartiallyFailed", "Throttled", "Timeout"]
-        for pipe in ["SettledPipe", "RecoveryPipe"]
-    }
-    assert summed == {}
+    # test_events.py has its metrics.
+    assert summed.keys() == {"EventsNotPublishedAlarm"}
 
 
 def test_parameters_have_a_description_limits_and_a_valid_default(template):
@@ -641,6 +621,7 @@ def test_parameters_have_a_description_limits_and_a_valid_default(template):
             ["", REQUIRED["CircleApiKeySecretArn"]],
             ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"],
         ),
+        ("EventArchiveDays", ["0", "30", "365", "3650"], ["", "-1", "1.5", "030", "3651", "10000"]),
         ("UserIdClaim", ["https://example.com/circle_user", "custom:circle"], ["", "a b"]),
         (
             "CircleApiKeySecretArn",
