@@ -247,22 +247,41 @@ def test_an_unreadable_record_is_kept_and_holds_up_no_other(aws, service, record
     assert "unreadable_record" in metrics()
 
 
-def test_an_operator_publishes_events_again(aws, circle, service, user, bus):
+@pytest.fixture
+def invoke(aws, service):
+    """Invokes announce-challenges as an operator does."""
+
+    def invoke(event):
+        function = service.resource("AnnounceChallengesFunction")
+        response = aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+        return json.loads(response["Payload"].read())
+
+    return invoke
+
+
+def test_an_operator_publishes_what_records_say_again(circle, service, user, bus, invoke):
     run = Run(circle, service, user, "RESTORE_PIN")
     for name in ("create", "EXPIRED"):
         run.step(name)
     before = bus.events(run.challenge_id)
     unknown = str(uuid.uuid4())
-    response = aws.client("lambda").invoke(
-        FunctionName=service.resource("AnnounceChallengesFunction"),
-        Payload=json.dumps({"challengeIds": [run.challenge_id, unknown]}),
-    )
-    published, failed = json.loads(response["Payload"].read())["challenges"]
+    published, failed = invoke({"challengeIds": [run.challenge_id, unknown]})["challenges"]
     assert published == {"challengeId": run.challenge_id, "published": [detail_type for detail_type, _ in before]}
     assert (failed["challengeId"], failed["published"]) == (unknown, [])
     assert "no requested challenge" in failed["error"]
     assert bus.events(run.challenge_id) == before * 2
     assert len(before) == 2
+
+
+def test_an_operator_hands_over_a_failed_batch_again(circle, service, user, stream, bus, invoke):
+    """The bucket has the batch as Lambda's event. The emulator has no such bucket, so the batch is from the stream."""
+    run = Run(circle, service, user, "CHANGE_PIN")
+    for name in ("create", "IN_PROGRESS", "FAILED", "COMPLETE"):
+        run.step(name)
+    before = bus.events(run.challenge_id)
+    assert invoke({"Records": stream(run.challenge_id)}) == {"batchItemFailures": []}
+    assert bus.events(run.challenge_id) == before * 2
+    assert len(before) == 3
 
 
 def test_changed_pins_reach_the_example_consumer(aws, circle, service, new_user, records):
