@@ -8,7 +8,9 @@ are 2 (FAILED or EXPIRED) and 3 (COMPLETE).
 import copy
 import itertools
 import json
+import re
 
+from conftest import ROOT
 from event_pattern import matches
 
 CREATE = "create"
@@ -230,7 +232,17 @@ def test_the_example_consumer_is_off_by_default(template):
     }
 
 
-def test_the_example_consumer_gets_changed_pins(template):
+def test_the_documented_events_are_those_of_the_code(facts):
+    page = (ROOT / "docs" / "operations.md").read_text().split("\n## Events\n")[1].split("\n### ")[0]
+    rows = dict(re.findall(r"^\| `(PIN [\w ]+)` \|.*\| (.*) \|$", page, re.MULTILINE))
+    assert sorted(rows) == sorted(facts["eventTypes"])
+    [example] = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    example = json.loads(example)
+    row = re.sub(r"\(.*?\)", "", rows[example["detail-type"]])
+    assert list(example["detail"]) == re.findall(r"`(\w+)`", row)
+
+
+def test_the_example_consumer_gets_changed_pins(template, facts):
     rule = template["Resources"]["PinChangedRule"]["Properties"]
     assert rule["EventBusName"] == {"Ref": "EventBus"}
     assert rule["EventPattern"] == {
@@ -238,6 +250,7 @@ def test_the_example_consumer_gets_changed_pins(template):
         "detail-type": ["PIN Challenge Settled"],
         "detail": {"status": ["COMPLETE"]},
     }
+    assert set(rule["EventPattern"]["detail-type"]) <= set(facts["eventTypes"])
     [target] = rule["Targets"]
     assert target["Arn"] == {"Fn::GetAtt": ["PinChangedQueue", "Arn"]}
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 185, "MaximumEventAgeInSeconds": 3600}
