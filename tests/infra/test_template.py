@@ -201,6 +201,13 @@ def expected_grants():
         queue = {"Fn::GetAtt": [name, "Arn"]}
         expected[f"{name}Policy"] = [(event_bridge, "sqs:SendMessage", queue, changed)]
     expected["UnreadableRecordsQueuePolicy"] = expected["FailedRecordsBucketPolicy"] = []
+    own_alarms = {"Fn::Sub": "arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:*"}
+    from_alarms = {
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+        "ArnLike": {"aws:SourceArn": own_alarms},
+    }
+    cloudwatch = repr({"Service": "cloudwatch.amazonaws.com"})
+    expected["AlarmTopicPolicy"] = [(cloudwatch, "sns:Publish", {"Ref": "AlarmTopic"}, from_alarms)]
     return {name: sorted(granted, key=repr) for name, granted in expected.items()}
 
 
@@ -475,14 +482,35 @@ def alarms(template):
     }
 
 
-def test_every_alarm_reaches_the_topic(template):
-    found = alarms(template)
-    action = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
-    for name, properties in found.items():
-        assert properties["AlarmActions"] == action, name
+def test_every_alarm_notifies_both_targets_when_it_begins_and_ends(template):
+    targets = [
+        {"Fn::If": ["HasAlarmEmail", {"Ref": "AlarmTopic"}, {"Ref": "AWS::NoValue"}]},
+        {"Fn::If": ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}]},
+    ]
+    conditions = template["Conditions"]
+    assert conditions["HasAlarmEmail"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
+    assert conditions["HasAlarmTopic"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]}
+    for name, properties in alarms(template).items():
+        assert properties["AlarmActions"] == targets, name
+        assert properties["OKActions"] == targets, name
+        assert properties.get("ActionsEnabled", True) is True, name
         assert len(properties["AlarmDescription"]) > 40, name
         expected = "breaching" if name == "ReconcileMissingAlarm" else "notBreaching"
         assert properties["TreatMissingData"] == expected, name
+
+
+def test_the_alarm_email_has_a_topic_that_alarms_can_use(template):
+    resources = template["Resources"]
+    names = ["AlarmTopic", "AlarmSubscription", "AlarmTopicPolicy"]
+    assert all(resources[name]["Condition"] == "HasAlarmEmail" for name in names)
+    # Alarms cannot publish to a topic with the key alias/aws/sns.
+    assert "KmsMasterKeyId" not in resources["AlarmTopic"]["Properties"]
+    assert resources["AlarmTopicPolicy"]["Properties"]["Topics"] == [{"Ref": "AlarmTopic"}]
+    assert resources["AlarmSubscription"]["Properties"] == {
+        "TopicArn": {"Ref": "AlarmTopic"},
+        "Protocol": "email",
+        "Endpoint": {"Ref": "AlarmEmail"},
+    }
 
 
 def test_each_alarm_on_a_log_line_has_its_metric(template, facts, error_codes):
@@ -622,6 +650,12 @@ def test_parameters_have_a_description_limits_and_a_valid_default(template):
             ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"],
         ),
         ("EventArchiveDays", ["0", "30", "365", "3650"], ["", "-1", "1.5", "030", "3651", "10000"]),
+        ("AlarmEmail", ["", "on-call+pin@example.com"], ["example.com", "a@b@c", "a@example.com, b@example.com"]),
+        (
+            "AlarmTopicArn",
+            ["", "arn:aws:sns:us-east-1:123456789012:alarms"],
+            ["alarms", "arn:aws:sns:us-east-1:123456789012:alarms.fifo"],
+        ),
         ("UserIdClaim", ["https://example.com/circle_user", "custom:circle"], ["", "a b"]),
         (
             "CircleApiKeySecretArn",

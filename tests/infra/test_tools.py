@@ -42,7 +42,7 @@ def test_sam_accepts_the_template():
     assert "is a valid SAM Template" in output
 
 
-@pytest.mark.parametrize(("path", "skipped"), [(TEMPLATE, 3), (COGNITO, 0)], ids=["template", "cognito"])
+@pytest.mark.parametrize(("path", "skipped"), [(TEMPLATE, 4), (COGNITO, 0)], ids=["template", "cognito"])
 def test_checkov_finds_nothing(path, skipped):
     output = run(VENVS / "checkov/bin/checkov", "-f", path, "--config-file", HERE / "checkov.yaml")
     assert f"Failed checks: 0, Skipped checks: {skipped}" in output
