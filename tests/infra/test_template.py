@@ -523,17 +523,30 @@ def test_each_alarm_on_a_log_line_has_its_metric(template, facts, error_codes):
         assert metric["Dimensions"] == [{"Key": "metric", "Value": "$.metric"}]
     # docs/operations.md lists these alarms with their thresholds.
     page = (ROOT / "docs/operations.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| (\d+) in (\d+) minutes \|$", page, re.MULTILINE)
+    form = r"^\| `(\w+)` \| (\d+) in (\d+) minutes(?:, (\d+) times of (\d+))? \| (\w[\w ]+) \|$"
+    rows = re.findall(form, page, re.MULTILINE)
     watched = {}
     for properties in alarms(template).values():
         if properties.get("MetricName") == metric["MetricName"]:
             assert properties["Namespace"] == metric["MetricNamespace"]
             (dimension,) = properties["Dimensions"]
             assert dimension["Name"] == "metric"
-            watched[dimension["Value"]] = (properties["Threshold"], properties["Period"] // 60)
-    assert watched == {name: (int(count), int(minutes)) for name, count, minutes in rows}
+            watched[dimension["Value"]] = (properties["Threshold"], properties["Period"] // 60, *datapoints(properties))
+    assert watched == {
+        name: (int(count), int(minutes), int(to_alarm or 1), int(periods or 1))
+        for name, count, minutes, to_alarm, periods, _ in rows
+    }
+    # The page explains each kind.
+    kinds = {kind for *_, kind in rows}
+    assert kinds <= set(re.findall(r"^- \*\*([\w ]+)\*\*: ", page, re.MULTILINE))
     logged = set(facts["metrics"]) | {code for code, _ in error_codes}
     assert watched.keys() <= logged, watched.keys() - logged
+
+
+def datapoints(properties):
+    """How many periods must breach the threshold, and of how many."""
+    periods = properties["EvaluationPeriods"]
+    return properties.get("DatapointsToAlarm", periods), periods
 
 
 def metric_filters(template):
@@ -544,29 +557,85 @@ def metric_filters(template):
     ]
 
 
-def test_alarms_on_requests_that_the_gateway_rejects(template):
+WEBHOOK_ROUTES = '$.routeKey = "*/webhooks/circle"'
+OTHER_ROUTES = '$.routeKey != "*/webhooks/circle"'
+REJECTED_BY_GATEWAY = '($.status = "429") && ($.integrationStatus != "200")'
+
+
+def test_metrics_of_the_access_log(template):
     """They tell API Gateway's own 429 from that of a function, and the webhook route from the others."""
     log_format = json.loads(template["Resources"]["HttpApi"]["Properties"]["AccessLogSettings"]["Format"])
-    filters = [one for one in metric_filters(template) if one["LogGroupName"] == {"Ref": "AccessLogGroup"}]
-    routes = set()
-    for one in filters:
-        assert set(re.findall(r"\$\.(\w+)", one["FilterPattern"])) <= set(log_format)
-        throttled, route = one["FilterPattern"].split(" && ($.routeKey ")
-        # Every value of the access log is a string.
-        assert throttled == '{ ($.status = "429") && ($.integrationStatus != "200")'
-        routes.add(route)
-    assert routes == {'= "*/webhooks/circle") }', '!= "*/webhooks/circle") }'}
-    watched = {}
+    found = {}
+    for one in metric_filters(template):
+        if one["LogGroupName"] == {"Ref": "AccessLogGroup"}:
+            assert set(re.findall(r"\$\.(\w+)", one["FilterPattern"])) <= set(log_format)
+            (metric,) = one["MetricTransformations"]
+            assert metric["MetricNamespace"] == {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}
+            assert metric["MetricValue"] == "1" and "Dimensions" not in metric
+            found[metric["MetricName"]] = one["FilterPattern"]
+    # Every value of the access log is a string.
+    assert found == {
+        "ThrottledWebhooks": f"{{ {REJECTED_BY_GATEWAY} && ({WEBHOOK_ROUTES}) }}",
+        "ThrottledRequests": f"{{ {REJECTED_BY_GATEWAY} && ({OTHER_ROUTES}) }}",
+        "Requests": f'{{ ({OTHER_ROUTES}) && (($.status = "2*") || ($.status = "5*")) }}',
+        "FailedRequests": f'{{ ({OTHER_ROUTES}) && ($.status = "5*") }}',
+        "Webhooks": '{ $.routeKey = "POST /webhooks/circle" }',
+        "RejectedWebhooks": '{ ($.routeKey = "POST /webhooks/circle") && ($.status != "2*") }',
+    }
+
+
+def documented_alarm(metric):
+    """The thresholds of a metric in docs/operations.md: the number, minutes, and how many times of how many."""
+    row = rf"^\| `{metric}` \| .* \| (\d+) (?:%|times)? ?in (\d+) minutes(?:, (\d+) times of (\d+))? \|$"
+    [found] = re.findall(row, (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    return tuple(int(number or 1) for number in found)
+
+
+def test_alarms_on_requests_are_documented(template):
+    own = {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}
+    watched = set()
     for properties in alarms(template).values():
         if properties.get("MetricName") in ("ThrottledWebhooks", "ThrottledRequests", "4xx"):
-            watched[properties["MetricName"]] = properties["Namespace"], properties.get("Dimensions")
-            row = rf"^\| `{properties['MetricName']}` \| .* \| (\d+) in (\d+) minutes \|$"
-            [documented] = re.findall(row, (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
-            assert documented == (str(properties["Threshold"]), str(properties["Period"] // 60))
-    metrics = [one["MetricTransformations"][0] for one in filters]
-    assert watched == {one["MetricName"]: (one["MetricNamespace"], None) for one in metrics} | {
-        "4xx": ("AWS/ApiGateway", [{"Name": "ApiId", "Value": {"Ref": "HttpApi"}}])
-    }
+            name = properties["MetricName"]
+            api = [{"Name": "ApiId", "Value": {"Ref": "HttpApi"}}]
+            expected = ("AWS/ApiGateway", api) if name == "4xx" else (own, None)
+            assert (properties["Namespace"], properties.get("Dimensions")) == expected
+            given = (properties["Threshold"], properties["Period"] // 60, *datapoints(properties))
+            assert documented_alarm(name) == given
+            watched.add(name)
+    assert watched == {"ThrottledWebhooks", "ThrottledRequests", "4xx"}
+
+
+@pytest.mark.parametrize(
+    ("name", "failed", "of", "at_least"),
+    [
+        ("ServerErrorsAlarm", "FailedRequests", "Requests", 5),
+        ("ServerErrorsAtLowLoadAlarm", "FailedRequests", "Requests", None),
+        ("RejectedWebhooksAlarm", "RejectedWebhooks", "Webhooks", 2),
+    ],
+)
+def test_alarms_on_shares_are_documented(template, name, failed, of, at_least):
+    properties = alarms(template)[name]
+    share, *metrics = properties["Metrics"]
+    few, many = (one[0].lower() + one[1:] for one in (failed, of))
+    percent = f"100 * {few} / {many}"
+    assert share["Expression"] == (f"IF({few} >= {at_least}, {percent}, 0)" if at_least else percent)
+    [period] = {metric["MetricStat"]["Period"] for metric in metrics}
+    expected = [
+        {
+            "Id": identifier,
+            "ReturnData": False,
+            "MetricStat": {
+                "Metric": {"Namespace": {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}, "MetricName": metric},
+                "Stat": "Sum",
+                "Period": period,
+            },
+        }
+        for identifier, metric in [(few, failed), (many, of)]
+    ]
+    assert metrics == expected
+    documented = documented_alarm(name)
+    assert documented == (properties["Threshold"], period // 60, *datapoints(properties))
 
 
 def test_other_apps_of_the_circle_account_do_not_ring_the_alarms_on_webhooks(template):
@@ -581,8 +650,8 @@ def test_other_apps_of_the_circle_account_do_not_ring_the_alarms_on_webhooks(tem
 def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
     summed = {}
     for name, properties in alarms(template).items():
-        if "Metrics" in properties:
-            expression, *metrics = properties["Metrics"]
+        expression, *metrics = properties.get("Metrics", [{}])
+        if expression.get("Id") == "sum":
             assert expression["Expression"] == "SUM(FILL(METRICS(), 0))", name
             assert len(metrics) <= 9 and not any(metric["ReturnData"] for metric in metrics), name
             summed[name] = [metric["MetricStat"]["Metric"] for metric in metrics]
@@ -592,6 +661,27 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
         found = summed.pop(name)
         assert all((one["Namespace"], one["MetricName"]) == ("AWS/Lambda", metric) for one in found)
         assert [one["Dimensions"] for one in found] == [[{"Name": "FunctionName", "Value": one}] for one in functions]
+    tables = template["Resources"]
+    throttled, failed = set(), set()
+    for name in [name for name, one in tables.items() if one["Type"] == "AWS::DynamoDB::Table"]:
+        indexes = [one["IndexName"] for one in tables[name]["Properties"].get("GlobalSecondaryIndexes", [])]
+        for what in ["Read", "Write"]:
+            throttled |= {(f"{what}ThrottleEvents", name, *index) for index in [(), *((one,) for one in indexes)]}
+    # Each operation of the functions.
+    for actions, _ in FUNCTIONS.values():
+        for action, resource, *_ in actions:
+            service, operation = action.split(":")
+            if service == "dynamodb" and "StreamArn" not in str(resource):
+                failed.add(("SystemErrors", "ChallengesTable" if "Challenges" in str(resource) else "RateLimitsTable", operation))
+    for name, expected in [("TableThrottlesAlarm", throttled), ("TableSystemErrorsAlarm", failed)]:
+        found = summed.pop(name)
+        assert {one["Namespace"] for one in found} == {"AWS/DynamoDB"}
+        for one in found:
+            names = [dimension["Name"] for dimension in one["Dimensions"]]
+            second = "Operation" if name == "TableSystemErrorsAlarm" else "GlobalSecondaryIndexName"
+            assert names == ["TableName", second][: len(names)]
+        values = [[one["MetricName"], *(dimension["Value"] for dimension in one["Dimensions"])] for one in found]
+        assert sorted((metric, table["Ref"], *rest) for metric, table, *rest in values) == sorted(expected)
     # test_events.py has its metrics.
     assert summed.keys() == {"EventsNotPublishedAlarm"}
 

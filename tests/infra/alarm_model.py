@@ -1,0 +1,83 @@
+"""How CloudWatch evaluates an alarm of the template, over counts for each minute.
+
+From the pages of the CloudWatch user guide "Configuring how CloudWatch alarms treat missing data", "Alarm evaluation
+window", "Alarm warm-up periods" and "Using metric math". An alarm is evaluated each minute. Its windows end at that
+minute and are not aligned to the clock.
+"""
+
+from itertools import accumulate
+
+# Windows that CloudWatch may read in addition to EvaluationPeriods. AWS documents two for an alarm with three periods,
+# and says that the number depends on the period.
+ADDITIONAL_WINDOWS = [0, 2]
+
+
+class Metric:
+    """A metric that counts. A window without a count has no data point."""
+
+    def __init__(self, counts, minutes):
+        """`counts` is the count of each minute that has one: {minute: count}."""
+        self.totals = [0, *accumulate(counts.get(minute, 0) for minute in range(minutes))]
+
+    def sum(self, start, end):
+        """The sum of the minutes from `start` up to `end`, or None."""
+        return self.totals[max(end, 0)] - self.totals[max(start, 0)] or None
+
+
+def key(metric):
+    """The name of a metric of the template, with the values of its dimensions: `Logged timeout`."""
+    values = [one["Value"] for one in metric.get("Dimensions", [])]
+    names = [value if isinstance(value, str) else str(next(iter(value.values()))) for value in values]
+    return " ".join([metric["MetricName"], *names])
+
+
+class Alarm:
+    def __init__(self, properties):
+        queries = properties.get("Metrics", [])
+        [self.expression] = [one["Expression"] for one in queries if "Expression" in one] or [None]
+        stats = {one["Id"]: one["MetricStat"] for one in queries if "MetricStat" in one}
+        self.metrics = {name: key(one["Metric"]) for name, one in stats.items()} or {"metric": key(properties)}
+        [self.period] = {one["Period"] // 60 for one in stats.values()} or {properties["Period"] // 60}
+        self.periods = properties["EvaluationPeriods"]
+        self.to_alarm = properties.get("DatapointsToAlarm", self.periods)
+        self.threshold = properties["Threshold"]
+        self.below = {"LessThanThreshold": True, "GreaterThanOrEqualToThreshold": False}[properties["ComparisonOperator"]]
+        self.missing_breaches = {"breaching": True, "notBreaching": False}[properties["TreatMissingData"]]
+        self.warm_up = properties.get("WarmUpConfiguration", {}).get("WarmUpPeriodDurationInMinutes", 0)
+
+    def value(self, series, start, end):
+        """The data point of one window, or None."""
+        values = {name: series[one].sum(start, end) if one in series else None for name, one in self.metrics.items()}
+        if self.expression is None:
+            return values["metric"]
+        if self.expression == "SUM(FILL(METRICS(), 0))":
+            return sum(value or 0 for value in values.values())
+        # An operation with a missing data point has none, and neither has IF without its condition.
+        if None in values.values():
+            return None
+        return eval(self.expression, {"IF": lambda condition, then, otherwise: then if condition else otherwise}, values)
+
+    def windows(self, series, minute, additional):
+        """For each window before `minute`, the newest first: whether it breaches the threshold, or None."""
+        for index in range(self.periods + additional):
+            end = minute - index * self.period
+            value = self.value(series, end - self.period, end)
+            yield None if value is None else value < self.threshold if self.below else value >= self.threshold
+
+    def is_on(self, series, minute, additional=0):
+        """Whether an alarm that was created at minute 0 is in the state ALARM."""
+        found = [breaches for breaches in self.windows(series, minute, additional) if breaches is not None]
+        if minute < self.warm_up and len(found) < self.periods:
+            return False
+        return decide(found, self.periods, self.to_alarm, self.missing_breaches)
+
+
+def decide(found, periods, to_alarm, missing_breaches):
+    """Whether the state is ALARM. `found` are the existing data points, the newest first, True if one breaches.
+
+    Missing data points are filled in only if there are fewer than `periods`.
+    """
+    breaching = sum(found[:periods])
+    if missing_breaches:
+        breaching += max(periods - len(found), 0)
+    return breaching >= to_alarm

@@ -1,0 +1,281 @@
+"""The alarms of the template over simulated traffic: each sees its incident in time, and none sees a single error."""
+
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from alarm_model import ADDITIONAL_WINDOWS, Alarm, Metric, decide
+from conftest import ROOT
+
+DAY = 24 * 60
+# Minutes from one reset to the next. At five a second, each minute has 300.
+LOADS = {"five a day": DAY // 5, "one an hour": 60, "five a second": 1 / 300}
+# Of a reset that succeeds: the requests of the app, without the webhooks, and the webhooks.
+HEALTHY = {"Requests": 7, "Webhooks": 3}
+RUN_EVERY = 5
+RUN = {"Invocations ReconcileChallengesFunction": 1}
+
+
+@dataclass
+class Incident:
+    """What goes wrong, from minute 0 on."""
+
+    # The counts of each reset, instead of those of a reset that succeeds, and those of each reconciliation run.
+    reset: dict = field(default_factory=lambda: HEALTHY)
+    run: dict = field(default_factory=lambda: RUN)
+    # For each load, the alarm that tells, and the minutes after which it must be on.
+    told: dict = field(default_factory=dict)
+
+
+def failing(cause=None, **counts):
+    """A reset whose first request fails. The user does not try again before the next reset."""
+    logged = {f"Logged {cause}": 1} if cause else {}
+    return {"FailedRequests": 1, "Requests": 1, **logged, **counts}
+
+
+def rejected(cause):
+    return {**HEALTHY, "RejectedWebhooks": 3, f"Logged {cause}": 3}
+
+
+def slow_and_fast(slow, fast, minutes=2):
+    """At the two low loads the same alarm tells of an outage, after the third reset that fails."""
+    return {"five a day": (slow, 600), "one an hour": (slow, 150), "five a second": (fast, minutes)}
+
+
+def at_any_load(alarm, minutes):
+    return {load: (alarm, minutes) for load in LOADS}
+
+
+def with_each_reset(alarm):
+    return {"five a day": (alarm, 30), "one an hour": (alarm, 30), "five a second": (alarm, 2)}
+
+
+SLOW = "ServerErrorsAtLowLoadAlarm"
+INCIDENTS = {
+    "Circle is down": Incident(failing("circle_unavailable"), told=slow_and_fast(SLOW, "CircleUnavailableAlarm")),
+    "everything fails": Incident(failing(), told=slow_and_fast(SLOW, "ServerErrorsAlarm", 8)),
+    "an app lists challenges before it fails": Incident(
+        failing("circle_unavailable") | {"Requests": 4}, told=slow_and_fast(SLOW, "ServerErrorsAlarm", 8)
+    ),
+    "Circle is slow": Incident(failing("timeout"), told=slow_and_fast(SLOW, "TimeoutAlarm")),
+    "another app uses up Circle's rate limit": Incident(
+        failing("circle_rate_limited"), told=slow_and_fast(SLOW, "CircleRateLimitedAlarm")
+    ),
+    "Circle's responses change": Incident(failing("circle_error"), told=slow_and_fast(SLOW, "CircleErrorAlarm")),
+    "a table rejects writes": Incident(
+        failing("storage_unavailable"), told=slow_and_fast(SLOW, "StorageUnavailableAlarm")
+    ),
+    "the secret cannot be read": Incident(
+        failing("api_key_unavailable"), told=slow_and_fast(SLOW, "ApiKeyUnavailableAlarm")
+    ),
+    "the API key is wrong": Incident(failing("misconfigured"), told=with_each_reset("MisconfiguredAlarm")),
+    "create-token does not start": Incident(
+        failing(**{"Errors CreateTokenFunction": 1}), told=slow_and_fast(SLOW, "FunctionErrorsAlarm")
+    ),
+    "reconcile-challenges does not start": Incident(
+        run=RUN | {"Errors ReconcileChallengesFunction": 1}, told=at_any_load("FunctionErrorsAlarm", 15)
+    ),
+    "the account has no concurrency left": Incident(
+        run=RUN | {"Throttles ReconcileChallengesFunction": 1}, told=at_any_load("FunctionThrottlesAlarm", 15)
+    ),
+    "the schedule stops": Incident(run={}, told=at_any_load("ReconcileMissingAlarm", 45)),
+    "DynamoDB is down": Incident(
+        run=RUN | {"SystemErrors ChallengesTable Query": 24}, told=at_any_load("TableSystemErrorsAlarm", 5)
+    ),
+    "an index is throttled": Incident(
+        run=RUN | {"ReadThrottleEvents ChallengesTable open-challenges": 24}, told=at_any_load("TableThrottlesAlarm", 5)
+    ),
+    "Circle's addresses change": Incident(
+        rejected("source_not_allowed"),
+        told=slow_and_fast("RejectedWebhooksAlarm", "SourceNotAllowedAlarm") | {"five a day": ("RejectedWebhooksAlarm", 300)},
+    ),
+    "Circle signs in another way": Incident(
+        rejected("invalid_signature"), told=slow_and_fast("RejectedWebhooksAlarm", "InvalidSignatureAlarm")
+    ),
+    "Circle's public key is unavailable": Incident(
+        rejected("public_key_unavailable"), told=slow_and_fast("RejectedWebhooksAlarm", "PublicKeyUnavailableAlarm")
+    ),
+    "Circle's messages change": Incident(
+        rejected("unreadable_notification"), told=with_each_reset("UnreadableNotificationAlarm")
+    ),
+    "reconciliation checks fail": Incident(
+        run=RUN | {"Logged check_failed": 1}, told=at_any_load("CheckFailedAlarm", 60)
+    ),
+    "challenges are abandoned": Incident(
+        HEALTHY | {"Logged challenge_abandoned": 1},
+        told=slow_and_fast("ChallengeAbandonedAlarm", "ChallengeAbandonedAlarm"),
+    ),
+    "users are mixed up": Incident(
+        HEALTHY | {"Logged report_of_another_user": 1}, told=with_each_reset("ReportOfAnotherUserAlarm")
+    ),
+    "a key of another account": Incident(
+        run=RUN | {"Logged most_challenges_not_found": 1}, told=at_any_load("MostChallengesNotFoundAlarm", 5)
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def alarms(template):
+    return {
+        name: Alarm(resource["Properties"])
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+
+
+def traffic(load, minutes, reset=HEALTHY, run=RUN, since=0, extra=()):
+    """The metrics of `minutes` minutes. From minute `since` on, resets and runs have the counts given, and before it
+    healthy ones. `extra` are single counts: (minute, metric, count)."""
+    counts = {}
+
+    def add(minute, metric, count):
+        counts.setdefault(metric, {}).setdefault(minute, 0)
+        counts[metric][minute] += count
+
+    every = LOADS[load]
+    at_once = max(1, round(1 / every))
+    # The first reset begins some minutes after the incident.
+    for minute in range(0 if at_once > 1 else 7, minutes, max(1, round(every))):
+        for metric, count in (reset if minute >= since else HEALTHY).items():
+            add(minute, metric, count * at_once)
+    for minute in range(2, minutes, RUN_EVERY):
+        for metric, count in (run if minute >= since else RUN).items():
+            add(minute, metric, count)
+    for event in extra:
+        add(*event)
+    return {metric: Metric(counted, minutes) for metric, counted in counts.items()}
+
+
+def on(alarms, series, minutes):
+    """The alarms that are on in some minute, each with the first such minute, for each number of additional windows."""
+    # Without data, an alarm can be on only if missing data breaches.
+    alarms = {name: one for name, one in alarms.items() if one.missing_breaches or set(one.metrics.values()) & set(series)}
+    return [
+        {
+            name: minute
+            for name, alarm in alarms.items()
+            for minute in [next((one for one in minutes if alarm.is_on(series, one, additional)), None)]
+            if minute is not None
+        }
+        for additional in ADDITIONAL_WINDOWS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "to_alarm", "breaching", "not_breaching"),
+    [
+        ("0-X-X", 3, False, False),
+        ("0----", 3, False, False),
+        ("-----", 3, True, False),
+        ("0XX-X", 3, True, True),
+        ("--X--", 3, True, False),
+        ("0-X-X", 2, True, True),
+        ("00X0X", 2, True, True),
+        ("0-X--", 2, True, False),
+        ("----0", 2, True, False),
+        ("---X-", 2, True, False),
+    ],
+)
+def test_the_model_agrees_with_the_examples_of_aws(points, to_alarm, breaching, not_breaching):
+    """The two tables of "Configuring how CloudWatch alarms treat missing data", for three evaluation periods."""
+    found = [point == "X" for point in reversed(points) if point != "-"]
+    assert decide(found, 3, to_alarm, missing_breaches=True) == breaching
+    assert decide(found, 3, to_alarm, missing_breaches=False) == not_breaching
+
+
+@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("incident", INCIDENTS)
+def test_an_incident_is_told_in_time(alarms, incident, load):
+    what, begins = INCIDENTS[incident], DAY
+    name, within = what.told[load]
+    series = traffic(load, begins + within + 1, what.reset, what.run, since=begins)
+    for additional in ADDITIONAL_WINDOWS:
+        assert not any(alarms[name].is_on(series, minute, additional) for minute in range(begins))
+        assert any(alarms[name].is_on(series, begins + minute, additional) for minute in range(within + 1))
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_first_deployment_raises_no_alarm(alarms, load):
+    """Also if nobody uses the service yet, and if the first run is late."""
+    used = traffic(load, DAY)
+    unused = {metric: counts for metric, counts in traffic(load, DAY).items() if metric in RUN}
+    late = {"Invocations ReconcileChallengesFunction": Metric({minute: 1 for minute in range(20, DAY, 5)}, DAY)}
+    for series in [used, unused, late]:
+        assert on(alarms, series, [*range(60), *range(60, DAY, 7)]) == [{}] * len(ADDITIONAL_WINDOWS)
+
+
+def test_a_schedule_that_never_runs_is_told_after_the_warm_up(alarms):
+    [found, _] = on(alarms, {}, range(60))
+    assert found == {"ReconcileMissingAlarm": 30}
+
+
+# One request or one webhook that fails, or one error that a retry has hidden.
+BLIPS = {
+    **{
+        cause: ["FailedRequests", f"Logged {cause}"]
+        for cause in [
+            "circle_unavailable",
+            "circle_rate_limited",
+            "circle_error",
+            "storage_unavailable",
+            "api_key_unavailable",
+            "timeout",
+        ]
+    },
+    **{
+        cause: ["RejectedWebhooks", f"Logged {cause}"]
+        for cause in ["source_not_allowed", "invalid_signature", "public_key_unavailable"]
+    },
+    "crash": ["FailedRequests", "Errors CreateTokenFunction"],
+    "throttle": ["FailedRequests", "Throttles CreateTokenFunction"],
+    "check": ["Logged check_failed"],
+    "abandoned": ["Logged challenge_abandoned"],
+    "table": ["SystemErrors ChallengesTable UpdateItem", "WriteThrottleEvents RateLimitsTable"],
+    "limit": ["Logged too_many_requests", "ThrottledRequests"],
+}
+
+
+@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("blip", BLIPS)
+def test_a_single_error_raises_no_alarm(alarms, blip, load):
+    """Also if the user gives up at once, so that nothing else happens at that time, or tries again and fails again."""
+    at = 1000
+    for attempts in [[at], [at, at + 2]]:
+        extra = [(minute, metric, 1) for minute in attempts for metric in BLIPS[blip]]
+        extra += [(minute, "Requests", 1) for minute in attempts if "FailedRequests" in BLIPS[blip]]
+        extra += [(minute, "Webhooks", 1) for minute in attempts if "RejectedWebhooks" in BLIPS[blip]]
+        found = on(alarms, traffic(load, at + DAY, extra=extra), range(at, at + DAY, 1 if load == "five a day" else 13))
+        assert found == [{}] * len(ADDITIONAL_WINDOWS)
+
+
+def test_one_failure_in_a_thousand_raises_no_alarm(alarms):
+    """At five resets a second, that is about one request in three seconds."""
+    share = {metric: 7 / 1000 for metric in ["FailedRequests", "Logged circle_unavailable"]}
+    series = traffic("five a second", 3 * 60, HEALTHY | share)
+    assert on(alarms, series, range(60, 3 * 60)) == [{}] * len(ADDITIONAL_WINDOWS)
+
+
+def test_the_incidents_use_the_metrics_of_the_template(alarms):
+    """A metric with another name would never raise an alarm, and a test that expects none would not notice."""
+    watched = {metric for alarm in alarms.values() for metric in alarm.metrics.values()}
+    used = {metric for one in INCIDENTS.values() for metric in [*one.reset, *one.run]}
+    used |= {metric for metrics in BLIPS.values() for metric in metrics}
+    assert used <= watched, used - watched
+
+
+def test_alarms_stay_within_the_limits_of_cloudwatch(alarms):
+    for name, alarm in alarms.items():
+        assert alarm.period * alarm.periods <= DAY, name
+        assert len(alarm.metrics) <= 9, name
+
+
+def test_the_costs_count_the_alarms(alarms):
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page.split("| each month, used or not |")[1].split("\n\n")[0]
+    metrics = [len(alarm.metrics) for alarm in alarms.values()]
+    cost = f"{sum(metrics) / 10:.2f}"
+    assert f"| alarms | {len(metrics)}, which watch {sum(metrics)} metrics: {sum(metrics)} × 0.10 | {cost} |" in table
+    *costs, total = re.findall(r"\| \*{0,2}([\d.]+)\*{0,2} \|$", table, re.MULTILINE)
+    assert f"{sum(map(float, costs)):.2f}" == total
+    assert f"about **{float(total):.0f} a month** for a stack" in page
