@@ -61,6 +61,7 @@ def parameters(aws, circle, issuer):
         "JwtIssuer": issuer.url,
         "JwtAudience": f"another-app,{AUDIENCE}",
         "PinChangedAlerts": "ENABLED",
+        "AlarmEmail": "on-call@example.com",
         "LogLevel": "DEBUG",
     }
 
