@@ -14,6 +14,7 @@ from processes import pytest_configure, pytest_unconfigure  # noqa: F401
 
 TEMPLATE = ROOT / "infra" / "template.yaml"
 COGNITO = ROOT / "infra" / "cognito.yaml"
+CLOUDFRONT = ROOT / "infra" / "cloudfront-waf.yaml"
 # For apps, and for Circle.
 OPENAPI = ROOT / "infra" / "openapi.yaml"
 WEBHOOKS = ROOT / "infra" / "openapi-webhooks.yaml"

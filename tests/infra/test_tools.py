@@ -8,7 +8,7 @@ import pytest
 from cfnlint.api import ManualArgs, lint
 from openapi_spec_validator import validate
 
-from conftest import COGNITO, OPENAPI, ROOT, TEMPLATE, WEBHOOKS, bundled
+from conftest import CLOUDFRONT, COGNITO, OPENAPI, ROOT, TEMPLATE, WEBHOOKS, bundled
 
 HERE = ROOT / "tests" / "infra"
 VENVS = ROOT / "tests" / "harness" / "venvs"
@@ -31,7 +31,7 @@ def test_a_build_is_tested_with_the_tools_of_a_deployment():
     assert all(tested[name] == tools[name] for name in ["cargo-lambda", "ziglang"])
 
 
-@pytest.mark.parametrize("path", [TEMPLATE, COGNITO], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [TEMPLATE, COGNITO, CLOUDFRONT], ids=lambda path: path.name)
 def test_cfn_lint_finds_nothing(path):
     matches = lint(path.read_text(), config=ManualArgs(regions=["us-east-1", "eu-central-1"]))
     assert [f"{match.rule.id} line {match.linenumber}: {match.message}" for match in matches] == []
@@ -42,7 +42,9 @@ def test_sam_accepts_the_template():
     assert "is a valid SAM Template" in output
 
 
-@pytest.mark.parametrize(("path", "skipped"), [(TEMPLATE, 4), (COGNITO, 0)], ids=["template", "cognito"])
+@pytest.mark.parametrize(
+    ("path", "skipped"), [(TEMPLATE, 4), (COGNITO, 0), (CLOUDFRONT, 3)], ids=["template", "cognito", "cloudfront"]
+)
 def test_checkov_finds_nothing(path, skipped):
     output = run(VENVS / "checkov/bin/checkov", "-f", path, "--config-file", HERE / "checkov.yaml")
     assert f"Failed checks: 0, Skipped checks: {skipped}" in output
