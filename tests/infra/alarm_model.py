@@ -5,30 +5,48 @@ window", "Alarm warm-up periods" and "Using metric math". An alarm is evaluated 
 minute and are not aligned to the clock.
 """
 
+import operator
 from itertools import accumulate
 
 # Windows that CloudWatch may read in addition to EvaluationPeriods. AWS documents two for an alarm with three periods,
 # and says that the number depends on the period.
 ADDITIONAL_WINDOWS = [0, 2]
 
+COMPARISONS = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanOrEqualToThreshold": operator.le,
+    "LessThanThreshold": operator.lt,
+}
+
 
 class Metric:
-    """A metric that counts. A window without a count has no data point."""
+    """The values of a metric. A window in which no minute has a value has no data point."""
 
-    def __init__(self, counts, minutes):
-        """`counts` is the count of each minute that has one: {minute: count}."""
-        self.totals = [0, *accumulate(counts.get(minute, 0) for minute in range(minutes))]
+    def __init__(self, values, minutes):
+        """`values` has the value of each minute that has one: {minute: value}."""
+        self.values = [values.get(minute, 0) for minute in range(minutes)]
+        self.totals = [0, *accumulate(self.values)]
 
-    def sum(self, start, end):
-        """The sum of the minutes from `start` up to `end`, or None."""
-        return self.totals[max(end, 0)] - self.totals[max(start, 0)] or None
+    def statistic(self, name, start, end):
+        """A statistic of the minutes from `start` up to `end`, or None."""
+        start, end = max(start, 0), max(end, 0)
+        total = self.totals[end] - self.totals[start]
+        if not total:
+            return None
+        return {"Sum": lambda: total, "Maximum": lambda: max(self.values[start:end])}[name]()
 
 
 def key(metric):
     """The name of a metric of the template, with the values of its dimensions: `Logged timeout`."""
-    values = [one["Value"] for one in metric.get("Dimensions", [])]
-    names = [value if isinstance(value, str) else str(next(iter(value.values()))) for value in values]
-    return " ".join([metric["MetricName"], *names])
+
+    def text(value):
+        if isinstance(value, str):
+            return value
+        [[function, of]] = value.items()
+        return of[0] if function == "Fn::GetAtt" else of
+
+    return " ".join([metric["MetricName"], *(text(one["Value"]) for one in metric.get("Dimensions", []))])
 
 
 class Alarm:
@@ -38,16 +56,20 @@ class Alarm:
         stats = {one["Id"]: one["MetricStat"] for one in queries if "MetricStat" in one}
         self.metrics = {name: key(one["Metric"]) for name, one in stats.items()} or {"metric": key(properties)}
         [self.period] = {one["Period"] // 60 for one in stats.values()} or {properties["Period"] // 60}
+        [self.statistic] = {one["Stat"] for one in stats.values()} or {properties["Statistic"]}
         self.periods = properties["EvaluationPeriods"]
         self.to_alarm = properties.get("DatapointsToAlarm", self.periods)
         self.threshold = properties["Threshold"]
-        self.below = {"LessThanThreshold": True, "GreaterThanOrEqualToThreshold": False}[properties["ComparisonOperator"]]
+        self.breaches = COMPARISONS[properties["ComparisonOperator"]]
         self.missing_breaches = {"breaching": True, "notBreaching": False}[properties["TreatMissingData"]]
         self.warm_up = properties.get("WarmUpConfiguration", {}).get("WarmUpPeriodDurationInMinutes", 0)
 
     def value(self, series, start, end):
         """The data point of one window, or None."""
-        values = {name: series[one].sum(start, end) if one in series else None for name, one in self.metrics.items()}
+        values = {
+            name: series[one].statistic(self.statistic, start, end) if one in series else None
+            for name, one in self.metrics.items()
+        }
         if self.expression is None:
             return values["metric"]
         if self.expression == "SUM(FILL(METRICS(), 0))":
@@ -62,7 +84,7 @@ class Alarm:
         for index in range(self.periods + additional):
             end = minute - index * self.period
             value = self.value(series, end - self.period, end)
-            yield None if value is None else value < self.threshold if self.below else value >= self.threshold
+            yield None if value is None else self.breaches(value, self.threshold)
 
     def is_on(self, series, minute, additional=0):
         """Whether an alarm that was created at minute 0 is in the state ALARM."""

@@ -21,9 +21,11 @@ RUN = {"Invocations ReconcileChallengesFunction": 1}
 class Incident:
     """What goes wrong, from minute 0 on."""
 
-    # The counts of each reset, instead of those of a reset that succeeds, and those of each reconciliation run.
+    # The counts of each reset, instead of those of a reset that succeeds, those of each reconciliation run, and those of
+    # each minute, whatever the load.
     reset: dict = field(default_factory=lambda: HEALTHY)
     run: dict = field(default_factory=lambda: RUN)
+    minute: dict = field(default_factory=dict)
     # For each load, the alarm that tells, and the minutes after which it must be on.
     told: dict = field(default_factory=dict)
 
@@ -109,6 +111,45 @@ INCIDENTS = {
     "users are mixed up": Incident(
         HEALTHY | {"Logged report_of_another_user": 1}, told=with_each_reset("ReportOfAnotherUserAlarm")
     ),
+    "a record cannot be read": Incident(
+        HEALTHY | {"FailedRequests": 1, "Logged internal": 1}, told=with_each_reset("InternalAlarm")
+    ),
+    "Circle says COMPLETE after FAILED": Incident(
+        HEALTHY | {"Logged complete_after_failure": 1}, told=with_each_reset("CompleteAfterFailureAlarm")
+    ),
+    "Circle reports two endings": Incident(
+        HEALTHY | {"Logged conflicting_final_status": 1}, told=with_each_reset("ConflictingFinalStatusAlarm")
+    ),
+    "a deployment leaves a subscription": Incident(
+        minute={"Logged subscription_left_behind": 1}, told=at_any_load("SubscriptionLeftBehindAlarm", 1)
+    ),
+    # Floods, each a little above the rate of its alarm.
+    "unrequested challenges": Incident(
+        minute={"Webhooks": 1500, "Logged unrequested_challenge": 1500},
+        told=at_any_load("UnrequestedChallengeAlarm", 15),
+    ),
+    "webhooks about something else": Incident(
+        minute={"Webhooks": 1500, "Logged webhook_ignored": 1500}, told=at_any_load("WebhookIgnoredAlarm", 15)
+    ),
+    "forged webhooks": Incident(
+        minute={"Webhooks": 5, "RejectedWebhooks": 5, "Logged invalid_signature": 5},
+        told=at_any_load("InvalidSignatureAlarm", 5),
+    ),
+    "webhooks beyond the throttle": Incident(
+        minute={"ThrottledWebhooks": 25}, told=at_any_load("ThrottledWebhooksAlarm", 5)
+    ),
+    "requests beyond the throttle": Incident(
+        minute={"ThrottledRequests": 25}, told=at_any_load("ThrottledRequestsAlarm", 5)
+    ),
+    "requests without a token": Incident(minute={"4xx HttpApi": 700}, told=at_any_load("ClientErrorsAlarm", 5)),
+    "one user in a loop": Incident(minute={"Logged too_many_requests": 25}, told=at_any_load("TooManyRequestsAlarm", 5)),
+    "events cannot be delivered": Incident(
+        minute={"ApproximateNumberOfMessagesVisible UndeliveredEventsQueue": 1},
+        told=at_any_load("UndeliveredEventsAlarm", 1),
+    ),
+    "a pipe fails": Incident(
+        minute={"ExecutionFailed SettledPipe": 1}, told=at_any_load("PipesFailedAlarm", 15)
+    ),
     "a key of another account": Incident(
         run=RUN | {"Logged most_challenges_not_found": 1}, told=at_any_load("MostChallengesNotFoundAlarm", 5)
     ),
@@ -124,9 +165,9 @@ def alarms(template):
     }
 
 
-def traffic(load, minutes, reset=HEALTHY, run=RUN, since=0, extra=()):
-    """The metrics of `minutes` minutes. From minute `since` on, resets and runs have the counts given, and before it
-    healthy ones. `extra` are single counts: (minute, metric, count)."""
+def traffic(load, minutes, incident=Incident(), since=0, extra=()):
+    """The metrics of `minutes` minutes, with an incident from minute `since` on. `extra` are single counts: (minute,
+    metric, count)."""
     counts = {}
 
     def add(minute, metric, count):
@@ -137,10 +178,13 @@ def traffic(load, minutes, reset=HEALTHY, run=RUN, since=0, extra=()):
     at_once = max(1, round(1 / every))
     # The first reset begins some minutes after the incident.
     for minute in range(0 if at_once > 1 else 7, minutes, max(1, round(every))):
-        for metric, count in (reset if minute >= since else HEALTHY).items():
+        for metric, count in (incident.reset if minute >= since else HEALTHY).items():
             add(minute, metric, count * at_once)
     for minute in range(2, minutes, RUN_EVERY):
-        for metric, count in (run if minute >= since else RUN).items():
+        for metric, count in (incident.run if minute >= since else RUN).items():
+            add(minute, metric, count)
+    for minute in range(since, minutes):
+        for metric, count in incident.minute.items():
             add(minute, metric, count)
     for event in extra:
         add(*event)
@@ -187,9 +231,9 @@ def test_the_model_agrees_with_the_examples_of_aws(points, to_alarm, breaching, 
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("incident", INCIDENTS)
 def test_an_incident_is_told_in_time(alarms, incident, load):
-    what, begins = INCIDENTS[incident], DAY
-    name, within = what.told[load]
-    series = traffic(load, begins + within + 1, what.reset, what.run, since=begins)
+    begins = DAY
+    name, within = INCIDENTS[incident].told[load]
+    series = traffic(load, begins + within + 1, INCIDENTS[incident], since=begins)
     for additional in ADDITIONAL_WINDOWS:
         assert not any(alarms[name].is_on(series, minute, additional) for minute in range(begins))
         assert any(alarms[name].is_on(series, begins + minute, additional) for minute in range(within + 1))
@@ -252,14 +296,18 @@ def test_a_single_error_raises_no_alarm(alarms, blip, load):
 def test_one_failure_in_a_thousand_raises_no_alarm(alarms):
     """At five resets a second, that is about one request in three seconds."""
     share = {metric: 7 / 1000 for metric in ["FailedRequests", "Logged circle_unavailable"]}
-    series = traffic("five a second", 3 * 60, HEALTHY | share)
+    series = traffic("five a second", 3 * 60, Incident(HEALTHY | share))
     assert on(alarms, series, range(60, 3 * 60)) == [{}] * len(ADDITIONAL_WINDOWS)
+
+
+def test_every_alarm_tells_of_an_incident(alarms):
+    assert {alarm for incident in INCIDENTS.values() for alarm, _ in incident.told.values()} == set(alarms)
 
 
 def test_the_incidents_use_the_metrics_of_the_template(alarms):
     """A metric with another name would never raise an alarm, and a test that expects none would not notice."""
     watched = {metric for alarm in alarms.values() for metric in alarm.metrics.values()}
-    used = {metric for one in INCIDENTS.values() for metric in [*one.reset, *one.run]}
+    used = {metric for one in INCIDENTS.values() for metric in [*one.reset, *one.run, *one.minute]}
     used |= {metric for metrics in BLIPS.values() for metric in metrics}
     assert used <= watched, used - watched
 
