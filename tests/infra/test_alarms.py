@@ -143,12 +143,20 @@ INCIDENTS = {
     ),
     "requests without a token": Incident(minute={"4xx HttpApi": 700}, told=at_any_load("ClientErrorsAlarm", 5)),
     "one user in a loop": Incident(minute={"Logged too_many_requests": 25}, told=at_any_load("TooManyRequestsAlarm", 5)),
-    "events cannot be delivered": Incident(
-        minute={"ApproximateNumberOfMessagesVisible UndeliveredEventsQueue": 1},
-        told=at_any_load("UndeliveredEventsAlarm", 1),
+    "publishing fails": Incident(
+        minute={"IteratorAge AnnounceChallengesFunction": 400_000}, told=at_any_load("EventsDelayedAlarm", 1)
     ),
-    "a pipe fails": Incident(
-        minute={"ExecutionFailed SettledPipe": 1}, told=at_any_load("PipesFailedAlarm", 15)
+    "publishing is given up": Incident(
+        HEALTHY | {"DroppedEventCount AnnounceChallengesFunctionStream": 1},
+        told=with_each_reset("EventsNotPublishedAlarm"),
+    ),
+    "a record of the stream cannot be read": Incident(
+        minute={"ApproximateNumberOfMessagesVisible UnreadableRecordsQueue": 1},
+        told=at_any_load("UnreadableRecordsAlarm", 1),
+    ),
+    "the example consumer fails": Incident(
+        minute={"ApproximateNumberOfMessagesVisible PinChangedDeadLetterQueue": 1},
+        told=at_any_load("UndeliveredAlertsAlarm", 1),
     ),
     "a key of another account": Incident(
         run=RUN | {"Logged most_challenges_not_found": 1}, told=at_any_load("MostChallengesNotFoundAlarm", 5)
