@@ -40,9 +40,14 @@ def rejected(cause):
     return {**HEALTHY, "RejectedWebhooks": 3, f"Logged {cause}": 3}
 
 
-def slow_and_fast(slow, fast, minutes=2):
-    """At the two low loads the same alarm tells of an outage, after the third reset that fails."""
-    return {"five a day": (slow, 600), "one an hour": (slow, 150), "five a second": (fast, minutes)}
+def slow_and_fast(slow, fast, minutes=2, resets=3):
+    """At the two low loads the same alarm tells of an outage, with the third reset that fails."""
+    low = {load: (slow, (resets - 1) * LOADS[load] + 15) for load in ["five a day", "one an hour"]}
+    return low | {"five a second": (fast, minutes)}
+
+
+def webhooks_rejected(fast):
+    return slow_and_fast("RejectedWebhooksAlarm", fast, resets=2)
 
 
 def at_any_load(alarm, minutes):
@@ -89,14 +94,13 @@ INCIDENTS = {
         run=RUN | {"ReadThrottleEvents ChallengesTable open-challenges": 24}, told=at_any_load("TableThrottlesAlarm", 5)
     ),
     "Circle's addresses change": Incident(
-        rejected("source_not_allowed"),
-        told=slow_and_fast("RejectedWebhooksAlarm", "SourceNotAllowedAlarm") | {"five a day": ("RejectedWebhooksAlarm", 300)},
+        rejected("source_not_allowed"), told=webhooks_rejected("SourceNotAllowedAlarm")
     ),
     "Circle signs in another way": Incident(
-        rejected("invalid_signature"), told=slow_and_fast("RejectedWebhooksAlarm", "InvalidSignatureAlarm")
+        rejected("invalid_signature"), told=webhooks_rejected("InvalidSignatureAlarm")
     ),
     "Circle's public key is unavailable": Incident(
-        rejected("public_key_unavailable"), told=slow_and_fast("RejectedWebhooksAlarm", "PublicKeyUnavailableAlarm")
+        rejected("public_key_unavailable"), told=webhooks_rejected("PublicKeyUnavailableAlarm")
     ),
     "Circle's messages change": Incident(
         rejected("unreadable_notification"), told=with_each_reset("UnreadableNotificationAlarm")
@@ -142,7 +146,9 @@ INCIDENTS = {
         minute={"ThrottledRequests": 25}, told=at_any_load("ThrottledRequestsAlarm", 5)
     ),
     "requests without a token": Incident(minute={"4xx HttpApi": 700}, told=at_any_load("ClientErrorsAlarm", 5)),
-    "one user in a loop": Incident(minute={"Logged too_many_requests": 25}, told=at_any_load("TooManyRequestsAlarm", 5)),
+    "one user in a loop": Incident(
+        minute={"Logged too_many_requests": 25}, told=at_any_load("TooManyRequestsAlarm", 5)
+    ),
     "publishing fails": Incident(
         minute={"IteratorAge AnnounceChallengesFunction": 400_000}, told=at_any_load("EventsDelayedAlarm", 1)
     ),
@@ -202,11 +208,11 @@ def traffic(load, minutes, incident=Incident(), since=0, extra=()):
 def on(alarms, series, minutes):
     """The alarms that are on in some minute, each with the first such minute, for each number of additional windows."""
     # Without data, an alarm can be on only if missing data breaches.
-    alarms = {name: one for name, one in alarms.items() if one.missing_breaches or set(one.metrics.values()) & set(series)}
+    possible = [name for name, one in alarms.items() if one.missing_breaches or {*one.metrics.values()} & {*series}]
     return [
         {
             name: minute
-            for name, alarm in alarms.items()
+            for name, alarm in ((name, alarms[name]) for name in possible)
             for minute in [next((one for one in minutes if alarm.is_on(series, one, additional)), None)]
             if minute is not None
         }

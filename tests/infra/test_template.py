@@ -672,7 +672,8 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
         for action, resource, *_ in actions:
             service, operation = action.split(":")
             if service == "dynamodb" and "StreamArn" not in str(resource):
-                failed.add(("SystemErrors", "ChallengesTable" if "Challenges" in str(resource) else "RateLimitsTable", operation))
+                table = "ChallengesTable" if "Challenges" in str(resource) else "RateLimitsTable"
+                failed.add(("SystemErrors", table, operation))
     for name, expected in [("TableThrottlesAlarm", throttled), ("TableSystemErrorsAlarm", failed)]:
         found = summed.pop(name)
         assert {one["Namespace"] for one in found} == {"AWS/DynamoDB"}
