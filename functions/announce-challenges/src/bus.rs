@@ -1,5 +1,6 @@
 //! The event bus.
 
+use std::iter::{repeat, zip};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,42 +56,34 @@ impl Bus {
     }
 
     async fn publish_chunk(&self, events: &[Event], deadline: Deadline) -> Vec<bool> {
-        let mut published = vec![false; events.len()];
+        let mut open: Vec<usize> = (0..events.len()).collect();
         let mut retries = Retries::new(&*self.clock, &self.random, deadline, BACKOFF, MAX_ATTEMPTS);
         loop {
-            let open: Vec<usize> = (0..events.len()).filter(|&index| !published[index]).collect();
-            let results = match self.put(open.iter().map(|&index| &events[index]), deadline).await {
-                Ok(results) => results,
+            let sent = self.put(open.iter().map(|&index| &events[index]), deadline).await;
+            let (failed, wait): (Vec<(usize, String)>, _) = match sent {
+                Ok(results) => {
+                    let results = results.into_iter().map(Some).chain(repeat(None));
+                    let failed = zip(open, results).filter_map(|(index, result)| {
+                        log_result(&events[index], result.as_ref()).err().map(|error| (index, error))
+                    });
+                    (failed.collect(), retries.next_wait(None))
+                }
+                // The SDK has retried the call if that makes sense.
                 Err(error) => {
-                    for index in open {
-                        log_failure(&events[index], &Chain(&error).to_string());
+                    let error = Chain(&error).to_string();
+                    (open.into_iter().map(|index| (index, error.clone())).collect(), None)
+                }
+            };
+            open = failed.iter().map(|&(index, _)| index).collect();
+            match wait {
+                Some(wait) if !open.is_empty() => self.clock.sleep(wait).await,
+                _ => {
+                    for (index, error) in failed {
+                        log_failure(&events[index], &error);
                     }
-                    return published;
-                }
-            };
-            for (&index, result) in open.iter().zip(&results) {
-                if let Some(event_id) = &result.event_id {
-                    published[index] = true;
-                    let Event { challenge_id, detail_type, .. } = &events[index];
-                    tracing::info!(%challenge_id, detail_type, event_id, "event published");
+                    return (0..events.len()).map(|index| !open.contains(&index)).collect();
                 }
             }
-            if published.iter().all(|&is_published| is_published) {
-                return published;
-            }
-            let Some(wait) = retries.next_wait(None) else {
-                for (index, result) in open.into_iter().zip(&results).filter(|&(index, _)| !published[index])
-                {
-                    let code = result.error_code().unwrap_or("no error code");
-                    let message = result.error_message().unwrap_or("no message");
-                    log_failure(
-                        &events[index],
-                        &format!("EventBridge rejected the event ({code}): {message}"),
-                    );
-                }
-                return published;
-            };
-            self.clock.sleep(wait).await;
         }
     }
 
@@ -112,6 +105,18 @@ impl Bus {
         let output = call("EventBridge PutEvents", &*self.clock, deadline, sent).await?;
         Ok(output.entries.unwrap_or_default())
     }
+}
+
+/// Logs an event that EventBridge has accepted, or returns why it has not.
+fn log_result(event: &Event, result: Option<&PutEventsResultEntry>) -> Result<(), String> {
+    let Some(event_id) = result.and_then(|result| result.event_id()) else {
+        let code = result.and_then(|result| result.error_code()).unwrap_or("no error code");
+        let message = result.and_then(|result| result.error_message()).unwrap_or("no message");
+        return Err(format!("EventBridge did not accept the event ({code}): {message}"));
+    };
+    let Event { challenge_id, detail_type, .. } = event;
+    tracing::info!(%challenge_id, detail_type, event_id, "event published");
+    Ok(())
 }
 
 fn log_failure(event: &Event, error: &str) {

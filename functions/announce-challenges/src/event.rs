@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// The source of all events.
-pub const SOURCE: &str = "circle-pin-reset";
+pub(crate) const SOURCE: &str = "circle-pin-reset";
 
 const CHANGE_REQUESTED: &str = "PIN Change Requested";
 const RECOVERY_REQUESTED: &str = "PIN Recovery Requested";

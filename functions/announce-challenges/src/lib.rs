@@ -3,7 +3,7 @@
 //! Lambda hands over the changes of a shard in order, and repeats everything from the first change that failed. So a
 //! failure must never be for good: a change that cannot be read goes to a queue and counts as done, and only an event that
 //! could not be published (or a change that could not be put on the queue) fails. Events of one challenge are sent in the
-//! order of its changes, also when they are repeated, so the last one to arrive is about the newest change.
+//! order of its changes, also when they are repeated, so the last one that is sent is about the newest change.
 //!
 //! The decision which events a change causes is made without I/O, in `event`. `record` reads a change from the stream,
 //! `bus` and `queue` send. An operator can invoke the function by hand to publish again (`republish`).
@@ -32,7 +32,7 @@ use shared::request;
 use shared::telemetry::Chain;
 
 use self::bus::Bus;
-pub use self::event::{DETAIL_TYPES, SOURCE};
+pub use self::event::DETAIL_TYPES;
 use self::queue::UnreadableRecords;
 use self::record::RecordError;
 pub use self::republish::Republished;

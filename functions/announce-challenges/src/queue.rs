@@ -54,7 +54,7 @@ fn body(record: &Value) -> (String, bool) {
     (text(&position), false)
 }
 
-/// JSON in the characters that SQS accepts. It rejects a message with a noncharacter, such as U+FFFF. JSON has escapes
+/// JSON in the characters that SQS keeps as they are. It rejects or replaces others, such as U+FFFF. JSON has escapes
 /// for control characters already.
 fn text(record: &Value) -> String {
     record.to_string().replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")

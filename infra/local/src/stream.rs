@@ -20,8 +20,8 @@ use crate::lambda_endpoint::LambdaEndpoint;
 /// clock stands still.
 const WAIT: Duration = Duration::from_millis(250);
 
-/// The most records in one invocation.
-const BATCH_SIZE: usize = 100;
+/// The most records in one invocation, as in the cloud.
+const BATCH_SIZE: usize = 10;
 
 /// The function's time limit in this process.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(30);
