@@ -218,7 +218,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Prints the events until one reports this final status of the challenge.
+    /// Prints the events of a challenge until one reports this final status.
     async fn events(&self, challenge: &str, status: &str) -> Result<(), DemoError> {
         loop {
             let next = self.events_shown.get();
@@ -230,8 +230,11 @@ impl Walk<'_> {
             self.events_shown.set(next + 1);
             let Some(event) = self.stack.event_bus.events().await.into_iter().nth(next) else { continue };
             let (detail_type, detail) = (event["detail-type"].as_str().unwrap_or_default(), &event["detail"]);
+            if detail["challengeId"] != challenge {
+                continue;
+            }
             println!("  API -> events  {detail_type}  {detail}");
-            if detail["challengeId"] == challenge && detail["status"] == status {
+            if detail["status"] == status {
                 return Ok(());
             }
         }
