@@ -1,14 +1,11 @@
 """The packages that infra/build makes, and a small project in which it runs with stand-ins for its tools."""
 
-import hashlib
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from local_aws import REGION, LocalAws
 from processes import ROOT
 from processes import pytest_configure, pytest_unconfigure  # noqa: F401
 
@@ -19,41 +16,12 @@ PACKAGES = ROOT / "target" / "packages"
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def built(request):
-    """The architecture, and the folder that infra/build has filled for it. It builds for arm64 as it does by default."""
+    """The architecture, and the folder that infra/build has filled for it. Nothing has to be given for arm64."""
     option = [] if request.param == "arm64" else ["--architecture", request.param]
     result = subprocess.run([ROOT / "infra" / "build", *option], stdout=subprocess.PIPE, text=True)
     assert result.returncode == 0, result.stdout
     print(result.stdout)
     return request.param, PACKAGES / request.param
-
-
-class S3:
-    """A bucket of the local AWS, and `sam package`, which uploads to it as `sam deploy` does."""
-
-    bucket = "packages"
-
-    def __init__(self, folder):
-        self.aws = LocalAws(folder)
-        self.aws.client("s3").create_bucket(Bucket=self.bucket)
-
-    def package(self, template, prefix):
-        """The template in which `sam package` has written where the packages are."""
-        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION}
-        command = [os.environ["SAM"], "package", "--template-file", template, "--s3-prefix", prefix, "--s3-bucket", self.bucket]
-        environment = {**os.environ, **credentials, "AWS_ENDPOINT_URL": self.aws.url}
-        result = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    def digest(self, key):
-        return hashlib.sha256(self.aws.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read()).hexdigest()
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    s3 = S3(tmp_path_factory.mktemp("aws"))
-    yield s3
-    s3.aws.stop()
 
 
 class Project:

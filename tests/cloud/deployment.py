@@ -1,4 +1,5 @@
-"""What infra/build has built, as a stack on the local AWS. `adapted` has each difference between the emulator and AWS."""
+"""The packages and the template of infra/build, as a stack on the local AWS. `adapted` has each difference between the
+emulator and AWS."""
 
 import functools
 import hashlib
@@ -147,7 +148,7 @@ def http_api(body):
 
 @functools.cache
 def archive(function, release):
-    """A function's package: as built for release 1, and with one more file for another release, so that it is new code."""
+    """A function's package: as built for release 1, and with one more file, so that it is new code, for another one."""
     buffer = io.BytesIO((PACKAGES / f"{function}.zip").read_bytes())
     if release != "1":
         with zipfile.ZipFile(buffer, "a") as package:
