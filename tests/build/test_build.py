@@ -70,11 +70,13 @@ def test_sam_deploys_what_was_built_last(built, aws, tmp_path):
 
     def sam(*arguments):
         command = [os.environ["SAM"], *arguments]
-        return subprocess.run(command, cwd=infra, env=environment, capture_output=True, text=True)
+        # The default is the answer to every question.
+        return subprocess.run(command, cwd=infra, env=environment, input="\n" * 100, capture_output=True, text=True)
 
     # It builds nothing, and `sam deploy` would use its result if samconfig.toml named no template.
     assert sam("build").returncode == 0
-    deployed = sam("deploy", "--no-execute-changeset", "--no-confirm-changeset")
+    deployed = sam("deploy", "--guided", "--no-execute-changeset")
+    assert "parameter_overrides" in (infra / "samconfig.toml").read_text(), deployed.stderr
     s3 = aws.client("s3")
     [bucket] = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     uploaded = {
@@ -134,7 +136,7 @@ def test_a_deployment_uses_the_last_build_for_the_templates_architecture(project
     assert project.build().returncode == 0
     assert os.readlink(link) == "x86_64"
     config = (ROOT / "infra" / "samconfig.toml").read_text()
-    [path] = re.findall(r'^template_file = "(.*)"$', config, re.MULTILINE)
+    [path] = re.findall(r'^template = "(.*)"$', config, re.MULTILINE)
     assert os.path.normpath(ROOT / "infra" / path) == str(PACKAGES / "current" / "template.yaml")
 
 
