@@ -15,7 +15,7 @@ from local_aws import REGION, LocalAws
 from processes import ROOT
 
 MACHINES = {"arm64": 183, "x86_64": 62}
-# A package has 2.9 MB. If one is larger than this, find out what has come into the binary: a large one starts later.
+# The largest packages have 2.9 MB. If one is larger than this, find out what has come into the binary: it starts later.
 LARGEST_PACKAGE = 3_500_000
 
 WORKSPACE = ["Cargo.toml", "Cargo.lock", ".cargo", "functions", "shared", "infra"]
