@@ -53,8 +53,8 @@ def test_the_template_finds_each_package_by_its_hash(unpacked):
     assert {path.name: path.read_bytes() for path in (folder / "packages").iterdir()} == expected
     template = (folder / "template.yaml").read_text()
     location = re.compile(r"CodeUri:\n +Bucket: !Ref PackagesBucket\n +Key: !Sub \$\{PackagesPrefix\}(.*)\n")
-    assert sorted(location.findall(template)) == sorted(expected)
-    assert template.count("CodeUri") == len(FUNCTIONS)
+    assert set(location.findall(template)) == set(expected)
+    assert template.count("CodeUri") == len(location.findall(template))
 
 
 def test_the_template_has_two_more_parameters_and_is_otherwise_the_built_one(unpacked):
