@@ -197,8 +197,9 @@ def test_a_challenge_that_reconciliation_settles_is_announced_once(
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
     overdue(challenge_id)
+    alias = service.resource("ReconcileChallengesFunctionAliaslive")
     for _ in range(2):
-        aws.client("lambda").invoke(FunctionName=service.resource("ReconcileChallengesFunction"), Payload=b"{}")
+        aws.client("lambda").invoke(FunctionName=alias, Payload=b"{}")
     record = records.get(challenge_id)
     assert record["settledBy"] == {"S": "reconcile"}
     assert bus.events(challenge_id) == [requested_event(record), settled_event(record)]
@@ -252,7 +253,7 @@ def invoke(aws, service):
     """Invokes announce-challenges as an operator does."""
 
     def invoke(event):
-        function = service.resource("AnnounceChallengesFunction")
+        function = service.resource("AnnounceChallengesFunctionAliaslive")
         response = aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
         return json.loads(response["Payload"].read())
 

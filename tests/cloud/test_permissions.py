@@ -56,10 +56,11 @@ def many(one_or_more):
 
 
 def restart(aws, function):
-    """Ends the warm processes of a function by updating its configuration."""
+    """Lets the alias point to a new version, whose processes start anew."""
     client = aws.client("lambda")
-    variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+    client.update_function_configuration(FunctionName=function, Description=str(uuid.uuid4()))
+    version = client.publish_version(FunctionName=function)["Version"]
+    client.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
 
 
 def problem(response):
@@ -203,7 +204,7 @@ def invoked(aws, function, event=()):
 
 
 def test_reconcile_challenges_needs_the_index(aws, service, without, metrics):
-    function = service.resource("ReconcileChallengesFunction")
+    function = service.resource("ReconcileChallengesFunctionAliaslive")
     with without("ReconcileChallenges", "dynamodb:Query"):
         error, payload = invoked(aws, function)
         assert error == "Unhandled", payload
@@ -221,7 +222,7 @@ def test_reconcile_challenges_needs_its_tables(aws, circle, service, user, recor
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
     overdue(challenge_id)
-    function = service.resource("ReconcileChallengesFunction")
+    function = service.resource("ReconcileChallengesFunctionAliaslive")
     with without("ReconcileChallenges", action, table):
         invoked(aws, function)
         assert records.get(challenge_id)["rank"] == {"N": "0"}
@@ -262,7 +263,7 @@ def announce(aws, service):
 
     def announce(image):
         record = {"eventName": "INSERT", "dynamodb": {"SequenceNumber": "42", "NewImage": image}}
-        error, response = invoked(aws, service.resource("AnnounceChallengesFunction"), {"Records": [record]})
+        error, response = invoked(aws, service.resource("AnnounceChallengesFunctionAliaslive"), {"Records": [record]})
         assert error is None, response
         assert response["batchItemFailures"] in ([], [{"itemIdentifier": "42"}])
         return response["batchItemFailures"] != []
@@ -290,7 +291,7 @@ def test_announce_challenges_needs_to_keep_unreadable_records(aws, service, anno
 
 def test_announce_challenges_needs_to_read_records_to_publish_again(aws, service, user, without):
     challenge_id = user.create_challenge()["challengeId"]
-    function, command = service.resource("AnnounceChallengesFunction"), {"challengeIds": [challenge_id]}
+    function, command = service.resource("AnnounceChallengesFunctionAliaslive"), {"challengeIds": [challenge_id]}
     with without("AnnounceChallenges", "dynamodb:GetItem"):
         [challenge] = invoked(aws, function, command)[1]["challenges"]
         assert challenge["published"] == [] and challenge["error"]

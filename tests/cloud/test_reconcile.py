@@ -7,7 +7,8 @@ from processes import until
 
 
 def run(aws, service):
-    response = aws.client("lambda").invoke(FunctionName=service.resource("ReconcileChallengesFunction"), Payload=b"{}")
+    alias = service.resource("ReconcileChallengesFunctionAliaslive")
+    response = aws.client("lambda").invoke(FunctionName=alias, Payload=b"{}")
     payload = json.loads(response["Payload"].read())
     assert "FunctionError" not in response, payload
     return payload

@@ -32,9 +32,8 @@ def template():
     return yaml_parse(TEMPLATE.read_text())
 
 
-@pytest.fixture(scope="session")
-def deployed():
-    """The resources after SAM's transformation, as CloudFormation receives them."""
+def expanded(**parameters):
+    """The template after SAM's transformation, as CloudFormation receives it."""
 
     class NoManagedPolicies:
         def load(self):
@@ -44,7 +43,13 @@ def deployed():
     for resource in document["Resources"].values():
         if "CodeUri" in resource.get("Properties", {}):
             resource["Properties"]["CodeUri"] = "s3://bucket/key"
-    return transform(document, REQUIRED, NoManagedPolicies())["Resources"]
+    return transform(document, REQUIRED | parameters, NoManagedPolicies())
+
+
+@pytest.fixture(scope="session")
+def deployed():
+    """The resources after SAM's transformation."""
+    return expanded()["Resources"]
 
 
 def bundled(path):

@@ -12,6 +12,7 @@ import re
 
 from conftest import ROOT
 from event_pattern import matches
+from test_template import CHALLENGES_STREAM
 
 CREATE = "create"
 REMOVE = "time to live"
@@ -138,8 +139,8 @@ def test_the_function_reads_the_stream(deployed):
     properties = dict(mapping(deployed))
     properties.pop("FilterCriteria")
     assert properties == {
-        "FunctionName": {"Ref": "AnnounceChallengesFunction"},
-        "EventSourceArn": {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]},
+        "FunctionName": {"Ref": "AnnounceChallengesFunctionAliaslive"},
+        "EventSourceArn": CHALLENGES_STREAM,
         "StartingPosition": "TRIM_HORIZON",
         "BatchSize": 10,
         "MaximumBatchingWindowInSeconds": 0,

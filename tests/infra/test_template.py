@@ -15,6 +15,7 @@ OWN_SECRETS = {
 }
 WEBHOOK_URL = {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/webhooks/circle"}
 CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
+CHALLENGES_STREAM = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
 RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
 OPEN_CHALLENGES_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
 CHALLENGES_BY_USER_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/challenges-by-user"}
@@ -35,7 +36,6 @@ CALLERS = RATE_LIMITS | {
 }
 COUNT_CALLS = ("dynamodb:UpdateItem", RATE_LIMITS_ARN)
 OWN_ACCOUNT_ONLY = {"StringEquals": {"s3:ResourceAccount": {"Ref": "AWS::AccountId"}}}
-STREAM_ARN = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
 PUBLIC_KEYS_ONLY = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["public-keys"]}}
 
 # For each function, its permissions besides reading the API key and writing its log (actions, resources and conditions),
@@ -90,10 +90,10 @@ FUNCTIONS = {
     ),
     "announce-challenges": (
         [
-            ("dynamodb:DescribeStream", STREAM_ARN),
-            ("dynamodb:GetRecords", STREAM_ARN),
-            ("dynamodb:GetShardIterator", STREAM_ARN),
-            ("dynamodb:ListStreams", STREAM_ARN),
+            ("dynamodb:DescribeStream", CHALLENGES_STREAM),
+            ("dynamodb:GetRecords", CHALLENGES_STREAM),
+            ("dynamodb:GetShardIterator", CHALLENGES_STREAM),
+            ("dynamodb:ListStreams", CHALLENGES_STREAM),
             ("dynamodb:GetItem", CHALLENGES_ARN),
             ("events:PutEvents", {"Fn::GetAtt": ["EventBus", "Arn"]}),
             ("sqs:SendMessage", {"Fn::GetAtt": ["UnreadableRecordsQueue", "Arn"]}),
@@ -193,8 +193,9 @@ def expected_grants():
             ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
             *TRACE,
         ]
-    reconcile = {"Fn::GetAtt": ["ReconcileChallengesFunction", "Arn"]}
+    reconcile = {"Ref": "ReconcileChallengesFunctionAliaslive"}
     expected["ReconcileScheduleRole"] = [("lambda:InvokeFunction", reconcile, None)]
+    expected |= versions_grants()
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
     event_bridge = repr({"Service": "events.amazonaws.com"})
     for name in ["PinChangedQueue", "PinChangedDeadLetterQueue"]:
@@ -209,6 +210,36 @@ def expected_grants():
     cloudwatch = repr({"Service": "cloudwatch.amazonaws.com"})
     expected["AlarmTopicPolicy"] = [(cloudwatch, "sns:Publish", {"Ref": "AlarmTopic"}, from_alarms)]
     return {name: sorted(granted, key=repr) for name, granted in expected.items()}
+
+
+def versions_grants():
+    """The grants of the roles that publish, test and deploy versions."""
+    log = {"Fn::GetAtt": ["VersionsLogGroup", "Arn"]}
+    logging = [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
+    codedeploy = "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}"
+    groups = {"Fn::Sub": codedeploy + ":deploymentgroup:${ServerlessDeploymentApplication}/*"}
+    application = {"Fn::Sub": codedeploy + ":application:${ServerlessDeploymentApplication}"}
+    functions = [f"{logical(function)}Function" for function in FUNCTIONS if function != "manage-subscription"]
+    smoke_test = [("lambda:InvokeFunction", {"Fn::Sub": f"${{{name}.Arn}}:*"}, None) for name in functions] + [
+        ("codedeploy:GetDeployment", groups, None),
+        ("codedeploy:PutLifecycleEventHookExecutionStatus", groups, None),
+        ("codedeploy:GetApplicationRevision", application, None),
+    ]
+    deployment = [
+        (f"lambda:{action}", resource, None)
+        for action in ["GetAlias", "UpdateAlias", "GetProvisionedConcurrencyConfig"]
+        for name in functions
+        for resource in [{"Fn::GetAtt": [name, "Arn"]}, {"Fn::Sub": f"${{{name}.Arn}}:live"}]
+    ] + [
+        ("lambda:InvokeFunction", {"Fn::GetAtt": ["SmokeTestFunction", "Arn"]}, None),
+        # Alarms have no resources here.
+        ("cloudwatch:DescribeAlarms", "*", None),
+    ]
+    return {
+        "SettingsDigestRole": logging,
+        "SmokeTestRole": logging + smoke_test,
+        "DeploymentRole": deployment,
+    }
 
 
 def test_each_role_and_policy_grants_only_what_is_needed(deployed):
@@ -236,14 +267,26 @@ def test_only_its_service_can_assume_a_role(deployed):
     schedule = deployed["ReconcileChallengesFunctionEveryFiveMinutes"]["Properties"]
     assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["ReconcileScheduleRole", "Arn"]}
     assert "GroupName" not in schedule
-    assert trusted == {f"{logical(function)}Role": only("lambda.amazonaws.com") for function in FUNCTIONS}
+    groups = (
+        "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentgroup:"
+        "${ServerlessDeploymentApplication}/*"
+    )
+    assert trusted.pop("DeploymentRole") == only(
+        "codedeploy.amazonaws.com",
+        Condition={
+            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+            "ArnLike": {"aws:SourceArn": {"Fn::Sub": groups}},
+        },
+    )
+    names = [*map(logical, FUNCTIONS), "SettingsDigest", "SmokeTest"]
+    assert trusted == {f"{name}Role": only("lambda.amazonaws.com") for name in names}
 
 
 def test_only_this_api_may_invoke_the_functions(deployed):
-    """The schedule invokes its function with a role. Lambda itself reads the stream and invokes announce-challenges."""
+    """It may invoke their aliases. The schedule invokes its function with a role. Lambda itself reads the stream."""
     permissions = [one["Properties"] for one in deployed.values() if one["Type"] == "AWS::Lambda::Permission"]
     called = ["CreateChallenge", "CreateToken", *["GetChallenge"] * 2, "GetPin", *["ReceiveWebhook"] * 2]
-    assert sorted(one["FunctionName"]["Ref"] for one in permissions) == [f"{name}Function" for name in called]
+    assert sorted(one["FunctionName"]["Ref"] for one in permissions) == [f"{name}FunctionAliaslive" for name in called]
     for permission in permissions:
         assert permission["Action"] == "lambda:InvokeFunction"
         assert permission["Principal"] == "apigateway.amazonaws.com"

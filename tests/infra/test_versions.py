@@ -1,0 +1,257 @@
+"""Versions of the functions: what publishes one, what tests it, and what reaches it."""
+
+import hashlib
+import io
+import json
+import urllib.request
+
+import boto3
+import pytest
+
+from conftest import expanded
+
+# CloudFormation itself invokes these functions.
+UNVERSIONED = {"ManageSubscriptionFunction"}
+
+
+@pytest.fixture(scope="module")
+def versioned(template):
+    """The functions that callers, the stream and the schedule invoke."""
+    resources = template["Resources"].items()
+    return {name for name, one in resources if one["Type"] == "AWS::Serverless::Function"} - UNVERSIONED
+
+
+def of_type(deployed, kind):
+    return {name: one for name, one in deployed.items() if one["Type"] == kind}
+
+
+def references(node, conditions=None):
+    """The parameters and resources that a part of the template refers to, also in the conditions that it depends on."""
+    if isinstance(node, list):
+        return set().union(*(references(one, conditions) for one in node))
+    if not isinstance(node, dict):
+        return set()
+    found = set()
+    for key, value in node.items():
+        if key == "Ref":
+            found.add(value)
+        elif key == "Fn::GetAtt":
+            found.add(value[0])
+        elif key == "Fn::Sub":
+            text, names = value if isinstance(value, list) else (value, {})
+            found |= {part.split("}")[0].split(".")[0] for part in text.split("${")[1:]} - set(names)
+            found |= references(names, conditions)
+        else:
+            if key in ("Fn::If", "Condition") and conditions is not None:
+                name = value[0] if key == "Fn::If" else value
+                found |= references(conditions[name], conditions)
+            found |= references(value, conditions)
+    return {name for name in found if not name.startswith("AWS::")}
+
+
+def test_each_function_that_gets_requests_has_an_alias(deployed, versioned):
+    assert len(versioned) >= 6
+    assert set(of_type(deployed, "AWS::Lambda::Alias")) == {f"{name}Aliaslive" for name in versioned}
+    digest = {"Fn::GetAtt": ["Settings", "Digest"]}
+    versions = of_type(deployed, "AWS::Lambda::Version").values()
+    assert {one["Properties"]["FunctionName"]["Ref"] for one in versions} == versioned
+    for version in versions:
+        assert version["Properties"]["Description"] == digest
+        # A version that outlived a failed update would fail the next one, if its code is the same.
+        assert version["DeletionPolicy"] == "Delete"
+    for name in versioned:
+        # Lambda publishes no version of a function that is as it was.
+        assert "Settings" in references(deployed[name]["Properties"]["Description"])
+        alias = deployed[f"{name}Aliaslive"]
+        assert alias["UpdatePolicy"] == {
+            "CodeDeployLambdaAliasUpdate": {
+                "ApplicationName": {"Ref": "ServerlessDeploymentApplication"},
+                "DeploymentGroupName": {"Ref": f"{name}DeploymentGroup"},
+                "BeforeAllowTrafficHook": {"Ref": "SmokeTestFunction"},
+            }
+        }
+        group = deployed[f"{name}DeploymentGroup"]["Properties"]
+        assert group["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
+
+
+def test_everything_that_invokes_a_function_invokes_its_alias(deployed, versioned):
+    kinds = ["ApiGatewayV2::Api", "Lambda::Permission", "Scheduler::Schedule", "Lambda::EventSourceMapping"]
+    reached = set()
+    for kind in kinds:
+        for name, resource in of_type(deployed, f"AWS::{kind}").items():
+            found = references(resource)
+            assert not found & versioned, name
+            reached |= {one for one in found if one.endswith("Aliaslive")}
+    assert reached == {f"{name}Aliaslive" for name in versioned}
+    # The limits of retries belong to the alias that the schedule invokes.
+    assert deployed["ReconcileChallengesFunctionEventInvokeConfig"]["Properties"]["Qualifier"] == "live"
+
+
+def test_a_changed_property_publishes_a_version(template, versioned):
+    """SAM looks at the code and the environment only, unless it is told otherwise."""
+    for name in versioned:
+        assert template["Resources"][name]["Properties"]["AutoPublishAliasAllProperties"] is True, name
+
+
+def test_a_changed_setting_publishes_a_version(versioned):
+    """SAM does not look at the values of parameters. So everything that a version's settings use is in the digest."""
+    document = expanded()
+    resources, conditions = document["Resources"], document["Conditions"]
+    digest = references(resources["Settings"]["Properties"]["Values"], conditions)
+    # The code has a name of its own for each content, and so is seen by SAM. The ARN of a role and the name of a log
+    # group do not change. A reservation belongs to the function, not to a version.
+    ignored = {"Code", "Role", "Description", "ReservedConcurrentExecutions"}
+    used = set()
+    for name in versioned:
+        properties = {key: value for key, value in resources[name]["Properties"].items() if key not in ignored}
+        used |= {one for one in references(properties, conditions) if not one.endswith("LogGroup")}
+    assert digest == used
+
+
+def code(deployed, function):
+    """The Python code of a function, executed."""
+    module = {}
+    exec(deployed[function]["Properties"]["Code"]["ZipFile"], module)
+    return module
+
+
+def test_the_digest_is_that_of_the_settings(deployed, monkeypatch):
+    sent = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: sent.append(request))
+    handler = code(deployed, "SettingsDigestFunction")["handler"]
+    event = {"ResponseURL": "https://example.com/?signed", "StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
+
+    def digest(*values):
+        handler({**event, "ResourceProperties": {"Values": list(values)}}, None)
+        request = sent.pop()
+        assert (request.full_url, request.method) == (event["ResponseURL"], "PUT")
+        assert request.get_header("Content-type") == ""
+        response = json.loads(request.data)
+        data = response.pop("Data")
+        assert response == {
+            "Status": "SUCCESS",
+            "PhysicalResourceId": "settings",
+            "StackId": "s",
+            "RequestId": "r",
+            "LogicalResourceId": "l",
+        }
+        return data["Digest"]
+
+    assert digest("8", "10") == digest("8", "10") == hashlib.sha256(b'{"Values": ["8", "10"]}').hexdigest()[:16]
+    assert len({digest("8", "10"), digest("10", "8"), digest("81", "0"), digest("8", "10", "")}) == 4
+
+
+class Throttled(Exception):
+    pass
+
+
+class Lambda:
+    """Lambda, with the given responses in this order."""
+
+    class exceptions:
+        TooManyRequestsException = Throttled
+
+    def __init__(self, *responses):
+        self.responses, self.invoked = list(responses), []
+
+    def invoke(self, FunctionName, Payload):
+        self.invoked.append((FunctionName, json.loads(Payload)))
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        error = {"FunctionError": "Unhandled"} if "errorType" in response else {}
+        return {"Payload": io.BytesIO(json.dumps(response).encode()), **error}
+
+
+class CodeDeploy:
+    def __init__(self, content):
+        self.content, self.reported = content, []
+
+    def get_deployment(self, deploymentId):
+        return {"deploymentInfo": {"applicationName": "a", "revision": {"revisionType": "String"}}}
+
+    def get_application_revision(self, applicationName, revision):
+        assert (applicationName, revision) == ("a", {"revisionType": "String"})
+        return {"revision": self.content}
+
+    def put_lifecycle_event_hook_execution_status(self, **status):
+        self.reported.append(status)
+
+
+def app_spec(function):
+    properties = {"Name": function, "Alias": "live", "CurrentVersion": "7", "TargetVersion": "8"}
+    return json.dumps({"version": 0.0, "Resources": [{function: {"Properties": properties}}]})
+
+
+class Context:
+    """An invocation with some time left, which passes with each look at the clock."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def get_remaining_time_in_millis(self):
+        self.left -= 10_000
+        return self.left
+
+
+@pytest.fixture
+def smoke_test(deployed, monkeypatch):
+    monkeypatch.setenv("GET_CHALLENGE", "get-challenge")
+    monkeypatch.setenv("USER_ID_CLAIM", "sub")
+
+    def run(*responses, content=None, function="get-pin", left=180_000):
+        content = content or {"string": {"content": app_spec(function)}}
+        clients = {"lambda": Lambda(*responses), "codedeploy": CodeDeploy(content)}
+        monkeypatch.setattr(boto3, "client", lambda service, **_: clients[service])
+        module = code(deployed, "SmokeTestFunction")
+        waits = []
+        monkeypatch.setattr(module["time"], "sleep", waits.append)
+        module["handler"]({"DeploymentId": "d", "LifecycleEventHookExecutionId": "e"}, Context(left))
+        [report] = clients["codedeploy"].reported
+        assert (report["deploymentId"], report["lifecycleEventHookExecutionId"]) == ("d", "e")
+        return report["status"], clients["lambda"].invoked, waits
+
+    return run
+
+
+def test_the_smoke_test_invokes_the_new_version(smoke_test):
+    for content in [{"string": {"content": app_spec("get-pin")}}, {"appSpecContent": {"content": app_spec("get-pin")}}]:
+        status, [(invoked, event)], _ = smoke_test({"statusCode": 401}, content=content)
+        assert (status, invoked) == ("Succeeded", "get-pin:8")
+        assert "authorizer" not in event["requestContext"] and event["Records"] == []
+    status, [(invoked, event)], _ = smoke_test({"statusCode": 404}, function="get-challenge")
+    assert (status, invoked) == ("Succeeded", "get-challenge:8")
+    assert event["requestContext"]["authorizer"] == {"jwt": {"claims": {"sub": "smoke-test"}}}
+    assert smoke_test({"due": 0, "stopped": None}, function="reconcile")[0] == "Succeeded"
+
+
+@pytest.mark.parametrize("response", [{"statusCode": 503}, {"errorType": "Runtime.ExitError"}, OSError("read timeout")])
+def test_a_failure_of_the_new_version_is_reported(smoke_test, response):
+    assert smoke_test(response)[0] == "Failed"
+
+
+def test_a_deployment_that_cannot_be_read_fails(smoke_test):
+    assert smoke_test(content={"string": {"content": "{}"}})[:2] == ("Failed", [])
+
+
+def test_the_smoke_test_waits_for_a_reservation_that_is_in_use(smoke_test):
+    status, invoked, waits = smoke_test(Throttled(), Throttled(), {"statusCode": 401})
+    assert (status, len(invoked), waits) == ("Succeeded", 3, [5, 5])
+    # It reports in time that it has waited in vain.
+    status, invoked, waits = smoke_test(*[Throttled()] * 20)
+    assert status == "Failed" and 2 < len(waits) < 15
+
+
+def test_requests_move_at_once_or_gradually(template):
+    parameter = template["Parameters"]["Deployment"]
+    assert parameter["Default"] == "AllAtOnce"
+    for value in parameter["AllowedValues"]:
+        groups = of_type(expanded(Deployment=value)["Resources"], "AWS::CodeDeploy::DeploymentGroup")
+        for group in groups.values():
+            # SAM takes other values for the names of configurations of the account.
+            name = {"Fn::Sub": ["CodeDeployDefault.Lambda${ConfigName}", {"ConfigName": value}]}
+            assert group["Properties"]["DeploymentConfigName"] == name
+            condition, watched, otherwise = group["Properties"]["AlarmConfiguration"]["Fn::If"]
+            assert (condition, otherwise) == ("ShiftsGradually", {})
+            alarms = {alarm["Name"]["Ref"] for alarm in watched["Alarms"]}
+            assert alarms == {"FunctionErrorsAlarm", "InternalAlarm", "MisconfiguredAlarm"}
