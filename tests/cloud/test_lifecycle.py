@@ -1,4 +1,4 @@
-"""A stack with a required scope and several API keys, beside another one: created, updated under load, deleted."""
+"""A stack with a scope, several API keys and a domain, beside another one: created, updated under load, deleted."""
 
 import base64
 import hashlib
@@ -16,6 +16,7 @@ from test_flow import settled
 
 # CloudFormation, SAM or OpenAPI could each misread the punctuation.
 SCOPE = "https://api.example.com/pin:reset"
+DOMAIN = "pin.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,19 @@ def stack(aws, circle, parameters, service, request):
         )["ARN"]
         for purpose in ["Webhook", "Subscription"]
     }
-    stack = Stack(aws, "scoped", {**parameters, **keys, "RequiredScope": SCOPE})
+    domain = {
+        "DomainName": DOMAIN,
+        "CertificateArn": aws.client("acm").request_certificate(DomainName=DOMAIN)["CertificateArn"],
+        "HostedZoneId": hosted_zone(aws),
+    }
+    stack = Stack(aws, "scoped", {**parameters, **keys, **domain, "RequiredScope": SCOPE})
     request.config.stash[STACKS].append(stack)
     return stack
+
+
+def hosted_zone(aws):
+    zone = aws.client("route53").create_hosted_zone(Name="example.com", CallerReference="tests")["HostedZone"]
+    return zone["Id"].rpartition("/")[2]
 
 
 @pytest.fixture
@@ -63,9 +74,28 @@ def test_the_deployment_has_subscribed_its_webhook_route(aws, circle, stack, ser
         deliveries = circle.deliveries(one.webhook_url)
         [test] = [delivery for delivery in deliveries if delivery["notificationType"] == "webhooks.test"]
         assert (test["attempt"], test["status"]) == (1, 200)
-        outputs = aws.client("cloudformation").describe_stacks(StackName=one.name)["Stacks"][0]["Outputs"]
-        values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
-        assert values["CircleSubscriptionId"] == subscription["id"]
+        assert outputs(aws, one)["CircleSubscriptionId"] == subscription["id"]
+
+
+def outputs(aws, stack):
+    outputs = aws.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"][0]["Outputs"]
+    return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+
+def test_a_domain_leads_to_the_api(aws, stack, service):
+    """The emulator serves no domain, so Circle calls the stack by another name."""
+    values = outputs(aws, stack)
+    assert values["ApiUrl"] == f"https://{DOMAIN}"
+    assert values["WebhookUrl"] == f"https://{DOMAIN}/webhooks/circle"
+    [mapping] = aws.client("apigatewayv2").get_api_mappings(DomainName=DOMAIN)["Items"]
+    assert (mapping["ApiId"], mapping["Stage"]) == (stack.resource("HttpApi"), "$default")
+    zone = stack.parameters["HostedZoneId"]
+    records = aws.client("route53").list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
+    [target] = [one["AliasTarget"]["DNSName"] for one in records if one["Type"] == "A"]
+    assert target.rstrip(".") == values["DomainTarget"]
+    # The other stack has none.
+    assert not {"DomainTarget"} & set(outputs(aws, service))
+    assert "execute-api" in outputs(aws, service)["ApiUrl"]
 
 
 def test_a_function_can_read_only_the_secret_of_its_own_key(aws, stack):

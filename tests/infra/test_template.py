@@ -13,7 +13,15 @@ OWN_SECRETS = {
     "receive-webhook": {"Fn::If": ["HasWebhookApiKey", {"Ref": "WebhookApiKeySecretArn"}, SECRET]},
     "manage-subscription": {"Fn::If": ["HasSubscriptionApiKey", {"Ref": "SubscriptionApiKeySecretArn"}, SECRET]},
 }
-WEBHOOK_URL = {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/webhooks/circle"}
+WEBHOOK_URL = {
+    "Fn::If": [
+        "UsesDomain",
+        {"Fn::Sub": "https://${DomainName}/webhooks/circle"},
+        {"Fn::Sub": "https://${HttpApi}.execute-api.${AWS::Region}.${AWS::URLSuffix}/webhooks/circle"},
+    ]
+}
+
+
 CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
 CHALLENGES_STREAM = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
 RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}

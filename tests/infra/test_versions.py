@@ -8,7 +8,7 @@ import urllib.request
 import boto3
 import pytest
 
-from conftest import expanded
+from conftest import REQUIRED, expanded
 
 # CloudFormation itself invokes these functions.
 UNVERSIONED = {"ManageSubscriptionFunction"}
@@ -255,3 +255,63 @@ def test_requests_move_at_once_or_gradually(template):
             assert (condition, otherwise) == ("ShiftsGradually", {})
             alarms = {alarm["Name"]["Ref"] for alarm in watched["Alarms"]}
             assert alarms == {"FunctionErrorsAlarm", "InternalAlarm", "MisconfiguredAlarm"}
+
+
+def holds(node, parameters, conditions):
+    """The value of a condition."""
+    if not isinstance(node, dict):
+        return node
+    [(key, value)] = node.items()
+    if key == "Ref":
+        return parameters[value]
+    if key == "Condition":
+        return holds(conditions[value], parameters, conditions)
+    values = [holds(one, parameters, conditions) for one in value]
+    return {
+        "Fn::Equals": lambda: values[0] == values[1],
+        "Fn::Not": lambda: not values[0],
+        "Fn::And": lambda: all(values),
+        "Fn::Or": lambda: any(values),
+    }[key]()
+
+
+NAME, CERTIFICATE = "pin.example.com", "arn:aws:acm:us-east-1:123456789012:certificate/a"
+
+
+@pytest.mark.parametrize(
+    ("given", "is_allowed", "uses_domain", "makes_record"),
+    [
+        ({}, True, False, False),
+        # The operator's record does not exist yet, then it does.
+        ({"DomainName": NAME, "CertificateArn": CERTIFICATE}, True, False, False),
+        ({"DomainName": NAME, "CertificateArn": CERTIFICATE, "DomainHasRecord": "true"}, True, True, False),
+        ({"DomainName": NAME, "CertificateArn": CERTIFICATE, "HostedZoneId": "Z1"}, True, True, True),
+        ({"DomainName": NAME}, False, False, False),
+        ({"DomainHasRecord": "true"}, False, False, False),
+        ({"HostedZoneId": "Z1"}, False, False, False),
+    ],
+)
+def test_a_domain_is_used_once_its_record_exists(template, given, is_allowed, uses_domain, makes_record):
+    defaults = {name: one.get("Default", REQUIRED.get(name)) for name, one in template["Parameters"].items()}
+    conditions, parameters = template["Conditions"], defaults | given
+    allowed = [
+        holds(assertion["Assert"], parameters, conditions)
+        for rule in template["Rules"].values()
+        if holds(rule["RuleCondition"], parameters, conditions)
+        for assertion in rule["Assertions"]
+    ]
+    assert all(allowed) == is_allowed
+    found = [holds({"Condition": name}, parameters, conditions) for name in ["UsesDomain", "MakesRecord", "HasDomain"]]
+    assert found == [uses_domain, makes_record, "DomainName" in given]
+
+
+def test_a_domain_leads_to_the_api_before_circle_is_told(template):
+    resources, outputs = template["Resources"], template["Outputs"]
+    assert [resources[name]["Condition"] for name in ["Domain", "DomainMapping"]] == ["HasDomain"] * 2
+    record = resources["DomainRecord"]
+    assert (record["Condition"], record["DependsOn"]) == ("MakesRecord", "DomainMapping")
+    subscription = resources["CircleSubscription"]["Properties"]
+    mapping = {"Fn::If": ["HasDomain", {"Ref": "DomainMapping"}, ""]}
+    assert subscription["Domain"] == {"Fn::If": ["MakesRecord", {"Ref": "DomainRecord"}, mapping]}
+    condition, domain, _ = outputs["ApiUrl"]["Value"]["Fn::If"]
+    assert (condition, domain) == ("UsesDomain", {"Fn::Sub": "https://${DomainName}"})
