@@ -44,6 +44,9 @@ def key(metric):
         if isinstance(value, str):
             return value
         [[function, of]] = value.items()
+        if function == "Fn::If":
+            # The stack's own table, or one that exists already.
+            return text(of[1])
         return of[0] if function == "Fn::GetAtt" else of
 
     return " ".join([metric["MetricName"], *(text(one["Value"]) for one in metric.get("Dimensions", []))])

@@ -22,11 +22,21 @@ WEBHOOK_URL = {
 }
 
 
-CHALLENGES_ARN = {"Fn::GetAtt": ["ChallengesTable", "Arn"]}
-CHALLENGES_STREAM = {"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}
+def of_table(own, existing):
+    """A value of the stack's own table of challenges, or of the table that exists already."""
+    return {"Fn::If": ["OwnsChallengesTable", own, existing]}
+
+
+# arn:PARTITION:dynamodb:REGION:ACCOUNT:table/NAME/stream/TIME
+EXISTING_STREAM = {"Ref": "ExistingChallengesTableStreamArn"}
+CHALLENGES_NAME = of_table({"Ref": "ChallengesTable"}, {"Fn::Select": [1, {"Fn::Split": ["/", EXISTING_STREAM]}]})
+CHALLENGES_ARN = of_table(
+    {"Fn::GetAtt": ["ChallengesTable", "Arn"]}, {"Fn::Select": [0, {"Fn::Split": ["/stream/", EXISTING_STREAM]}]}
+)
+CHALLENGES_STREAM = of_table({"Fn::GetAtt": ["ChallengesTable", "StreamArn"]}, EXISTING_STREAM)
 RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
-OPEN_CHALLENGES_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/open-challenges"}
-CHALLENGES_BY_USER_ARN = {"Fn::Sub": "${ChallengesTable.Arn}/index/challenges-by-user"}
+OPEN_CHALLENGES_ARN = {"Fn::Sub": ["${Table}/index/open-challenges", {"Table": CHALLENGES_ARN}]}
+CHALLENGES_BY_USER_ARN = {"Fn::Sub": ["${Table}/index/challenges-by-user", {"Table": CHALLENGES_ARN}]}
 
 CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
@@ -34,7 +44,7 @@ CIRCLE = {
     "CIRCLE_ENVIRONMENT": {"Ref": "CircleEnvironment"},
     "REQUEST_TIMEOUT_SECONDS": {"Ref": "RequestTimeoutSeconds"},
 }
-CHALLENGES = {"CHALLENGES_TABLE": {"Ref": "ChallengesTable"}}
+CHALLENGES = {"CHALLENGES_TABLE": CHALLENGES_NAME}
 RATE_LIMITS = {"RATE_LIMITS_TABLE": {"Ref": "RateLimitsTable"}}
 # Who calls, and how often a user may.
 CALLERS = RATE_LIMITS | {
@@ -722,7 +732,7 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
     for actions, _ in FUNCTIONS.values():
         for action, resource, *_ in actions:
             service, operation = action.split(":")
-            if service == "dynamodb" and "StreamArn" not in str(resource):
+            if service == "dynamodb" and resource != CHALLENGES_STREAM:
                 table = "ChallengesTable" if "Challenges" in str(resource) else "RateLimitsTable"
                 failed.add(("SystemErrors", table, operation))
     for name, expected in [("TableThrottlesAlarm", throttled), ("TableSystemErrorsAlarm", failed)]:
@@ -733,7 +743,8 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
             second = "Operation" if name == "TableSystemErrorsAlarm" else "GlobalSecondaryIndexName"
             assert names == ["TableName", second][: len(names)]
         values = [[one["MetricName"], *(dimension["Value"] for dimension in one["Dimensions"])] for one in found]
-        assert sorted((metric, table["Ref"], *rest) for metric, table, *rest in values) == sorted(expected)
+        own = {str(CHALLENGES_NAME): "ChallengesTable", str({"Ref": "RateLimitsTable"}): "RateLimitsTable"}
+        assert sorted((metric, own[str(table)], *rest) for metric, table, *rest in values) == sorted(expected)
     # test_events.py has its metrics.
     assert summed.keys() == {"EventsNotPublishedAlarm"}
 
