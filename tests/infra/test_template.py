@@ -236,12 +236,9 @@ def versions_grants():
     logging = [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
     codedeploy = "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}"
     groups = {"Fn::Sub": codedeploy + ":deploymentgroup:${ServerlessDeploymentApplication}/*"}
-    application = {"Fn::Sub": codedeploy + ":application:${ServerlessDeploymentApplication}"}
     functions = [f"{logical(function)}Function" for function in FUNCTIONS if function != "manage-subscription"]
     smoke_test = [("lambda:InvokeFunction", {"Fn::Sub": f"${{{name}.Arn}}:*"}, None) for name in functions] + [
-        ("codedeploy:GetDeployment", groups, None),
         ("codedeploy:PutLifecycleEventHookExecutionStatus", groups, None),
-        ("codedeploy:GetApplicationRevision", application, None),
     ]
     deployment = [
         (f"lambda:{action}", resource, None)

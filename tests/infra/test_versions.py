@@ -164,23 +164,11 @@ class Lambda:
 
 
 class CodeDeploy:
-    def __init__(self, content):
-        self.content, self.reported = content, []
-
-    def get_deployment(self, deploymentId):
-        return {"deploymentInfo": {"applicationName": "a", "revision": {"revisionType": "String"}}}
-
-    def get_application_revision(self, applicationName, revision):
-        assert (applicationName, revision) == ("a", {"revisionType": "String"})
-        return {"revision": self.content}
+    def __init__(self):
+        self.reported = []
 
     def put_lifecycle_event_hook_execution_status(self, **status):
         self.reported.append(status)
-
-
-def app_spec(function):
-    properties = {"Name": function, "Alias": "live", "CurrentVersion": "7", "TargetVersion": "8"}
-    return json.dumps({"version": 0.0, "Resources": [{function: {"Properties": properties}}]})
 
 
 class Context:
@@ -196,12 +184,12 @@ class Context:
 
 @pytest.fixture
 def smoke_test(deployed, monkeypatch):
-    monkeypatch.setenv("GET_CHALLENGE", "get-challenge")
+    monkeypatch.setenv("GET_CHALLENGE", "get-challenge:8")
+    monkeypatch.setenv("OTHERS", "get-pin:8,reconcile:3")
     monkeypatch.setenv("USER_ID_CLAIM", "sub")
 
-    def run(*responses, content=None, function="get-pin", left=180_000):
-        content = content or {"string": {"content": app_spec(function)}}
-        clients = {"lambda": Lambda(*responses), "codedeploy": CodeDeploy(content)}
+    def run(*responses, left=180_000):
+        clients = {"lambda": Lambda(*responses), "codedeploy": CodeDeploy()}
         monkeypatch.setattr(boto3, "client", lambda service, **_: clients[service])
         module = code(deployed, "SmokeTestFunction")
         waits = []
@@ -214,29 +202,39 @@ def smoke_test(deployed, monkeypatch):
     return run
 
 
-def test_the_smoke_test_invokes_the_new_version(smoke_test):
-    for content in [{"string": {"content": app_spec("get-pin")}}, {"appSpecContent": {"content": app_spec("get-pin")}}]:
-        status, [(invoked, event)], _ = smoke_test({"statusCode": 401}, content=content)
-        assert (status, invoked) == ("Succeeded", "get-pin:8")
-        assert "authorizer" not in event["requestContext"] and event["Records"] == []
-    status, [(invoked, event)], _ = smoke_test({"statusCode": 404}, function="get-challenge")
-    assert (status, invoked) == ("Succeeded", "get-challenge:8")
-    assert event["requestContext"]["authorizer"] == {"jwt": {"claims": {"sub": "smoke-test"}}}
-    assert smoke_test({"due": 0, "stopped": None}, function="reconcile")[0] == "Succeeded"
+def test_the_smoke_test_knows_every_new_version(deployed, versioned):
+    variables = deployed["SmokeTestFunction"]["Properties"]["Environment"]["Variables"]
+    [separator, others] = variables["OTHERS"]["Fn::Join"]
+    tested = [variables["GET_CHALLENGE"]["Ref"], *(one["Ref"] for one in others)]
+    assert separator == ","
+    assert sorted(tested) == sorted(of_type(deployed, "AWS::Lambda::Version"))
+    assert deployed[tested[0]]["Properties"]["FunctionName"]["Ref"] == "GetChallengeFunction"
 
 
-@pytest.mark.parametrize("response", [{"statusCode": 503}, {"errorType": "Runtime.ExitError"}, OSError("read timeout")])
-def test_a_failure_of_the_new_version_is_reported(smoke_test, response):
+NOT_FOUND, UNAUTHENTICATED, RUN = {"statusCode": 404}, {"statusCode": 401}, {"due": 0, "stopped": None}
+
+
+def test_the_smoke_test_invokes_the_new_versions(smoke_test):
+    status, invoked, _ = smoke_test(NOT_FOUND, UNAUTHENTICATED, RUN)
+    assert status == "Succeeded"
+    [(_, read), (_, event), (_, other)] = invoked
+    assert [version for version, _ in invoked] == ["get-challenge:8", "get-pin:8", "reconcile:3"]
+    assert read["requestContext"]["authorizer"] == {"jwt": {"claims": {"sub": "smoke-test"}}}
+    assert event == other and "authorizer" not in event["requestContext"] and event["Records"] == []
+
+
+FAILURES = [{"statusCode": 503}, {"errorType": "Runtime.ExitError"}, OSError("read timeout")]
+
+
+@pytest.mark.parametrize("response", FAILURES)
+def test_a_failure_of_a_new_version_is_reported(smoke_test, response):
     assert smoke_test(response)[0] == "Failed"
-
-
-def test_a_deployment_that_cannot_be_read_fails(smoke_test):
-    assert smoke_test(content={"string": {"content": "{}"}})[:2] == ("Failed", [])
+    assert smoke_test(NOT_FOUND, UNAUTHENTICATED, response)[0] == "Failed"
 
 
 def test_the_smoke_test_waits_for_a_reservation_that_is_in_use(smoke_test):
-    status, invoked, waits = smoke_test(Throttled(), Throttled(), {"statusCode": 401})
-    assert (status, len(invoked), waits) == ("Succeeded", 3, [5, 5])
+    status, invoked, waits = smoke_test(NOT_FOUND, UNAUTHENTICATED, Throttled(), Throttled(), RUN)
+    assert (status, len(invoked), waits) == ("Succeeded", 5, [5, 5])
     # It reports in time that it has waited in vain.
     status, invoked, waits = smoke_test(*[Throttled()] * 20)
     assert status == "Failed" and 2 < len(waits) < 15
