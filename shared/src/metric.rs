@@ -29,6 +29,10 @@ pub enum Metric {
     PublishFailed,
     /// A record of the table's stream could not be read.
     UnreadableRecord,
+    /// The webhook's subscription at Circle is disabled, or there is none.
+    SubscriptionNotEnabled,
+    /// Circle did not say whether the webhook's subscription is enabled.
+    SubscriptionNotChecked,
 }
 
 impl Metric {

@@ -1,5 +1,6 @@
 //! The service end to end: each test starts its own local stack on free ports and calls it over HTTP.
 
+mod api_key_check; // a deployment with a wrong API key, before it creates anything
 mod authentication; // who may call the API, and what protects it
 mod call_limits; // how often one user's requests reach Circle
 mod challenge_list; // the list of a user's challenges
@@ -34,6 +35,7 @@ mod republishing; // an operator publishes events again
 mod secrets; // no secret appears in logs, records and errors
 mod signatures; // which webhooks are accepted
 mod signing_keys; // forged webhooks, and how often Circle is asked for a public key
+mod subscription_check; // the check every hour whether the subscription is enabled
 mod subscription_failures; // deployments that fail, and stacks that are deleted despite failures
 mod subscriptions; // the webhook subscription, created and deleted with the stack
 mod table_calls; // how often each request calls DynamoDB

@@ -105,13 +105,15 @@ async fn unusable_setup_is_explained() {
         assert_eq!(actual.replace(request_id.unwrap_or("no request id"), "REQUEST-ID"), reason);
         stack.succeed("Delete", Some("not-created"), &webhook).await;
     }
-    // Without its URL, the function does not know that it runs on one machine, and sends nothing to a loopback address.
-    stack.restart_with(&[("WEBHOOK_URL", "")]);
+    // A function whose Circle is elsewhere does not run on one machine, and sends nothing to a loopback address.
+    stack.restart_with(&[("CIRCLE_BASE_URL", "https://circle.example.com"), ("WEBHOOK_URL", "")]);
     let unsent = stack.run(stack.event("Create", None, &webhook)).await.unwrap_err();
     assert!(unsent.contains("ResponseURL is not a URL of CloudFormation"), "{unsent}");
-    let result = stack.run(json!({ "RequestType": "Create" })).await.unwrap();
-    let reason = result["Reason"].as_str().unwrap();
+    stack.restart_with(&[("WEBHOOK_URL", "")]);
+    let reason = stack.fail("Create", None, &webhook).await;
     assert!(reason.starts_with("The function's setting WEBHOOK_URL is not set"), "{reason}");
+    let result = stack.run(json!({ "RequestType": "Create" })).await.unwrap();
+    assert!(result["Reason"].as_str().unwrap().starts_with(&reason), "{result}");
 
     stack.restart_with(&[]);
     stack.app.stack.secrets_manager.put(API_KEY_SECRET, "malformed");
@@ -225,7 +227,7 @@ async fn error_about_a_pre_signed_url_does_not_contain_it() {
 async fn response_is_sent_to_cloudformation_only() {
     let mut stack = Deployment::start().await;
     // On one machine a response may go to a loopback address. In the cloud it may not.
-    stack.manage("https://api.example.com/webhooks/circle");
+    stack.restart_with(&[("CIRCLE_BASE_URL", "https://circle.example.com")]);
     let error = stack.run(stack.event("Delete", None, "")).await.unwrap_err();
     assert!(error.contains("ResponseURL is not a URL of CloudFormation in this region"), "{error}");
     assert!(stack.puts().is_empty());

@@ -62,8 +62,8 @@ async fn resources_own_subscription_is_preferred_and_then_an_enabled_one() {
     for id in &all {
         assert_eq!(stack.succeed("Update", Some(id), &webhook).await, *id);
     }
-    change(&stack, &all[0], json!({ "name": "one", "enabled": false })).await;
-    change(&stack, &all[1], json!({ "name": "two", "enabled": false })).await;
+    stack.change_at_circle(&all[0], json!({ "name": "one", "enabled": false })).await;
+    stack.change_at_circle(&all[1], json!({ "name": "two", "enabled": false })).await;
     circle.reset_call_counts();
     assert_eq!(stack.succeed("Create", None, &webhook).await, all[2]);
     assert_eq!(stack.calls("PATCH"), 0);
@@ -73,7 +73,7 @@ async fn resources_own_subscription_is_preferred_and_then_an_enabled_one() {
 async fn disabled_subscription_is_enabled_and_keeps_its_name() {
     let stack = Deployment::start().await;
     let id = stack.succeed("Create", None, &stack.new_webhook()).await;
-    change(&stack, &id, json!({ "name": "the app's own", "enabled": false })).await;
+    stack.change_at_circle(&id, json!({ "name": "the app's own", "enabled": false })).await;
     assert_eq!(stack.succeed("Update", Some(&id), &stack.new_webhook()).await, id);
     let enabled = subscription(&stack, &id);
     assert_eq!((&enabled["name"], &enabled["enabled"]), (&json!("the app's own"), &json!(true)));
@@ -279,15 +279,4 @@ async fn delete_at_api_gateway(stack: &mut Deployment, webhook: &str, id: &str, 
     let mut event = stack.event("Delete", Some(id), endpoint);
     event["ResponseURL"] = Value::Null;
     assert_eq!(stack.run(event).await.unwrap()["Status"], "SUCCESS");
-}
-
-/// Changes a subscription at Circle.
-async fn change(stack: &Deployment, id: &str, changes: Value) {
-    let App { circle, http, .. } = &stack.app;
-    let request = http
-        .patch(format!("{}{SUBSCRIPTIONS}/{id}", circle.url()))
-        .bearer_auth(circle.api_key())
-        .header("content-type", "application/json")
-        .body(changes.to_string());
-    assert_eq!(Response::to(request).await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! CloudFormation's events, and the responses to them.
+//! CloudFormation's events, the responses to them, and the event of the schedule.
 //!
 //! Facts are from the CloudFormation user guide, "Custom resource request objects" and "Custom resource response
 //! objects".
@@ -8,11 +8,44 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A change of the custom resource. An event with missing or unexpected members needs a response too, so parsing is
+/// An event of the function.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// `{"action": "check-subscription"}`, from the schedule or an operator. An event with any other member is not one, so
+    /// no event of CloudFormation can be mistaken for it.
+    Action(Action),
+    /// Anything else is a change of a custom resource.
+    Change(Box<Change>),
+}
+
+/// Something to do that needs no custom resource.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// Find out whether the subscription exists and is enabled.
+    CheckSubscription {},
+}
+
+/// The custom resources that the function has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum ResourceType {
+    /// The check of the API keys, before anything else is created.
+    #[serde(rename = "Custom::CircleApiKeyCheck")]
+    ApiKeyCheck,
+    /// The webhook's subscription.
+    #[default]
+    #[serde(other)]
+    Subscription,
+}
+
+/// A change of a custom resource. An event with missing or unexpected members needs a response too, so parsing is
 /// lenient.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Event {
+pub struct Change {
+    #[serde(default)]
+    pub(crate) resource_type: ResourceType,
     /// `Create`, `Update` or `Delete`.
     #[serde(default)]
     pub(crate) request_type: String,
@@ -57,10 +90,15 @@ pub(crate) enum Status {
 /// The id of a resource that was not created. A failed response needs one too, and the `Delete` that follows carries it.
 const NOT_CREATED: &str = "not-created";
 
-impl Event {
+impl Change {
+    /// A text of the resource's properties; `None` if it is missing or empty.
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+        self.resource_properties[name].as_str().filter(|text| !text.is_empty())
+    }
+
     /// The URL to subscribe, `ResourceProperties.Endpoint`.
     pub(crate) fn endpoint(&self) -> Option<Url> {
-        Url::parse(self.resource_properties["Endpoint"].as_str()?).ok()
+        Url::parse(self.property("Endpoint")?).ok()
     }
 
     /// The work is done. The resource gets the given id, or keeps its own.
@@ -94,8 +132,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn event(members: &Value) -> Event {
-        serde_json::from_value(members.clone()).unwrap()
+    fn event(members: &Value) -> Change {
+        match serde_json::from_value(members.clone()).unwrap() {
+            Event::Change(change) => *change,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn cloudformation() -> Value {
@@ -128,6 +169,37 @@ mod tests {
                 "LogicalResourceId": "CircleSubscription",
             })
         );
+    }
+
+    #[test]
+    fn event_of_the_schedule_is_none_of_cloudformation() {
+        let action = json!({ "action": "check-subscription" });
+        assert!(matches!(
+            serde_json::from_value(action.clone()).unwrap(),
+            Event::Action(Action::CheckSubscription {})
+        ));
+        for (name, value) in cloudformation().as_object().unwrap() {
+            let mut mixed = action.clone();
+            mixed[name] = value.clone();
+            event(&mixed);
+        }
+        for other in
+            [json!({ "action": "delete-subscription" }), json!({ "Action": "check-subscription" }), json!({})]
+        {
+            assert_eq!(event(&other).request_type, "");
+        }
+    }
+
+    #[test]
+    fn resource_is_told_by_its_type() {
+        for (name, expected) in [
+            ("Custom::CircleApiKeyCheck", ResourceType::ApiKeyCheck),
+            ("Custom::CircleSubscription", ResourceType::Subscription),
+            ("Custom::Other", ResourceType::Subscription),
+        ] {
+            assert_eq!(event(&json!({ "ResourceType": name })).resource_type, expected);
+        }
+        assert_eq!(event(&json!({})).resource_type, ResourceType::Subscription);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use reqwest::Url;
+use serde::Serialize;
 use shared::api_key::ApiKeyError;
 use shared::circle::{Circle, CircleError, Subscription};
 use shared::clock::{Clock, Deadline};
@@ -41,7 +42,31 @@ pub(crate) enum Deletion {
     Foreign,
 }
 
+/// Whether Circle sends webhooks to the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SubscriptionState {
+    /// It does.
+    Enabled,
+    /// The subscription is disabled.
+    Disabled,
+    /// The API key's account has no subscription of the endpoint that covers all challenges.
+    Missing,
+    /// Circle did not say.
+    Unknown,
+}
+
 impl Work<'_> {
+    /// Whether the webhook is subscribed to the notifications of all challenges.
+    pub(crate) async fn state(&self) -> Result<SubscriptionState, CircleError> {
+        let all = self.circle.subscriptions(self.deadline).await?;
+        Ok(match choose(all, self.webhook, None) {
+            Some(Subscription { enabled: Some(true), .. }) => SubscriptionState::Enabled,
+            Some(_) => SubscriptionState::Disabled,
+            None => SubscriptionState::Missing,
+        })
+    }
+
     /// Subscribes the webhook to the notifications of all challenges, and returns the subscription's id. An existing
     /// subscription is used, `own` before others, so the work can be retried even if the response to a creation was lost.
     pub(crate) async fn subscribe(&self, own: Option<Uuid>) -> Result<Uuid, CircleError> {
@@ -104,20 +129,29 @@ impl Work<'_> {
     }
 
     async fn retry<T>(&self, attempt: impl AsyncFn() -> Result<T, CircleError>) -> Result<T, CircleError> {
-        let mut retries =
-            Retries::until_deadline(self.clock, self.random, self.deadline, BACKOFF, MAX_BACKOFF);
-        loop {
-            let error = match attempt().await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            if !is_worth_retrying(&error) {
-                return Err(error);
-            }
-            let Some(wait) = retries.next_wait(error.retry_after()) else { return Err(error) };
-            tracing::info!(%error, "retrying the work on the subscription");
-            self.clock.sleep(wait).await;
+        retry(self.clock, self.random, self.deadline, attempt).await
+    }
+}
+
+/// Repeats an attempt until it succeeds, cannot succeed, or the deadline comes.
+pub(crate) async fn retry<T>(
+    clock: &dyn Clock,
+    random: &Random,
+    deadline: Deadline,
+    attempt: impl AsyncFn() -> Result<T, CircleError>,
+) -> Result<T, CircleError> {
+    let mut retries = Retries::until_deadline(clock, random, deadline, BACKOFF, MAX_BACKOFF);
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if !is_worth_retrying(&error) {
+            return Err(error);
         }
+        let Some(wait) = retries.next_wait(error.retry_after()) else { return Err(error) };
+        tracing::info!(%error, "retrying the work at Circle");
+        clock.sleep(wait).await;
     }
 }
 

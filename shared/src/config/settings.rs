@@ -199,6 +199,12 @@ pub fn is_https_or_loopback(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
 
+/// Whether the function runs on one machine with everything else: `CIRCLE_BASE_URL` is a valid one in plain http, and so a
+/// loopback address.
+pub fn is_local(environment: &Environment) -> bool {
+    CircleSettings::base_url(environment).is_ok_and(|url| url.scheme() == "http")
+}
+
 /// `AWS_REGION`: the region of the tables and the secret.
 ///
 /// # Errors

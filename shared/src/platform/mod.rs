@@ -2,6 +2,7 @@
 
 mod aws;
 
+use std::fmt;
 use std::sync::Arc;
 
 use aws_types::SdkConfig;
@@ -30,6 +31,12 @@ pub struct Platform {
     pub clock: Arc<dyn Clock>,
     /// Randomness and ids.
     pub random: Arc<Random>,
+}
+
+impl fmt::Debug for Platform {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Platform").finish_non_exhaustive()
+    }
 }
 
 impl Platform {

@@ -19,7 +19,7 @@ use shared::platform::Platform;
 use tokio::net::TcpListener;
 
 use super::waiting::let_time_pass_by;
-use super::{App, Log, text, with};
+use super::{App, Log, Response, text, with};
 
 pub(crate) const STACK_ID: &str = "arn:aws:cloudformation:eu-central-1:123456789012:stack/pin/b2f1";
 pub(crate) const SUBSCRIPTIONS: &str = "/v2/notifications/subscriptions";
@@ -188,6 +188,17 @@ impl Deployment {
         let all = self.app.circle.subscriptions();
         let of_endpoint = all.iter().filter(|one| one["endpoint"] == endpoint);
         of_endpoint.map(|one| text(one, "id").to_owned()).collect()
+    }
+
+    /// Changes a subscription at Circle, as an operator could.
+    pub(crate) async fn change_at_circle(&self, id: &str, changes: Value) {
+        let App { circle, http, .. } = &self.app;
+        let request = http
+            .patch(format!("{}{SUBSCRIPTIONS}/{id}", circle.url()))
+            .bearer_auth(circle.api_key())
+            .header("content-type", "application/json")
+            .body(changes.to_string());
+        assert_eq!(Response::to(request).await.status, 200);
     }
 
     /// How often Circle received a call about subscriptions: `GET` and `POST` of all, `PATCH` and `DELETE` of one.
