@@ -212,10 +212,14 @@ class Stack:
         status = until(f"stack {self.name} is done", done, patience=120)
         assert status == wanted, json.dumps(self.reasons(), indent=2)
 
+    def events(self):
+        """What CloudFormation has done with each resource, the latest first."""
+        pages = self.aws.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.id)
+        return [event for page in pages for event in page["StackEvents"]]
+
     def reasons(self):
         """The reasons that CloudFormation gives for the states of resources, the latest first."""
-        pages = self.aws.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.id)
-        events = [event for page in pages for event in page["StackEvents"] if event.get("ResourceStatusReason")]
+        events = [event for event in self.events() if event.get("ResourceStatusReason")]
         return [(event["LogicalResourceId"], event["ResourceStatusReason"]) for event in events]
 
     def resource(self, logical_id):

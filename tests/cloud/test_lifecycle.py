@@ -218,19 +218,6 @@ def buckets(aws):
     return [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]]
 
 
-def test_an_api_key_of_the_other_environment_fails_the_deployment(aws, circle, parameters):
-    before = circle.subscriptions()
-    stack = Stack(aws, "wrong-key", {**parameters, "CircleEnvironment": "LIVE"}, wanted="ROLLBACK_COMPLETE")
-    # CloudFormation shows this reason to the operator.
-    [reason] = [reason for name, reason in stack.reasons() if name == "CircleSubscription"]
-    assert "holds a TEST Circle API key, but CIRCLE_ENVIRONMENT is LIVE" in reason
-    # Only the log that the reason names is kept.
-    [log] = aws.client("logs").describe_log_groups(logGroupNamePattern="wrong-key")["logGroups"]
-    assert "ERROR" in [line["level"] for line in events(aws, log["logGroupName"])]
-    assert not [name for name in buckets(aws) if name.startswith("wrong-key")]
-    assert circle.subscriptions() == before
-
-
 def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, stack, scoped_user, service, request):
     challenge_id = scoped_user.create_challenge()["challengeId"]
     challenges, rate_limits = stack.resource("ChallengesTable"), stack.resource("RateLimitsTable")

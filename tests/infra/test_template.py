@@ -215,6 +215,7 @@ def expected_grants():
     expected["ReconcileScheduleRole"] = [("lambda:InvokeFunction", reconcile, None)]
     expected |= versions_grants()
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
+    expected["CheckApiKeysRole"] = check_of_the_api_keys()
     event_bridge = repr({"Service": "events.amazonaws.com"})
     for name in ["PinChangedQueue", "PinChangedDeadLetterQueue"]:
         queue = {"Fn::GetAtt": [name, "Arn"]}
@@ -257,6 +258,28 @@ def versions_grants():
     }
 
 
+def check_of_the_api_keys():
+    """What the role of the check may do: read every key that the stack uses, and write the log of manage-subscription."""
+    own = [("HasWebhookApiKey", "WebhookApiKeySecretArn"), ("UsesSubscriptionApiKey", "SubscriptionApiKeySecretArn")]
+    nothing = {"Ref": "AWS::NoValue"}
+    secrets = [SECRET, *[{"Fn::If": [condition, {"Ref": parameter}, nothing]} for condition, parameter in own]]
+    through_secrets_manager = {
+        "StringEquals": {
+            "kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
+            "kms:EncryptionContext:SecretARN": secrets,
+        }
+    }
+    log = {"Fn::GetAtt": ["ManageSubscriptionLogGroup", "Arn"]}
+    return [
+        *[("secretsmanager:GetSecretValue", secret, None) for secret in secrets],
+        ("HasCustomerKey", "kms:Decrypt", {"Ref": "CircleApiKeySecretKmsKeyArn"}, through_secrets_manager),
+        ("IsTraced", "xray:PutTelemetryRecords", "*", None),
+        ("IsTraced", "xray:PutTraceSegments", "*", None),
+        ("logs:CreateLogStream", log, None),
+        ("logs:PutLogEvents", log, None),
+    ]
+
+
 def test_each_role_and_policy_grants_only_what_is_needed(deployed):
     """An added or missing action, a wildcard and a missing condition are each a difference."""
     assert grants(deployed) == expected_grants()
@@ -293,7 +316,7 @@ def test_only_its_service_can_assume_a_role(deployed):
             "ArnLike": {"aws:SourceArn": {"Fn::Sub": groups}},
         },
     )
-    names = [*map(logical, FUNCTIONS), "SettingsDigest", "SmokeTest"]
+    names = [*map(logical, FUNCTIONS), "CheckApiKeys", "SettingsDigest", "SmokeTest"]
     assert trusted == {f"{name}Role": only("lambda.amazonaws.com") for name in names}
 
 
@@ -492,9 +515,76 @@ def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     # Lambda's first retry, a minute after a run that took all its time, is still young enough.
     assert timeout + 60 < retries["MaximumEventAgeInSeconds"]
     assert retries["MaximumEventAgeInSeconds"] + timeout < properties["ServiceTimeout"] == 420
+    # The check of the API keys writes to the same log.
+    always = {"ManageSubscriptionLogGroup", "ManageSubscriptionMetrics"}
     for name, resource in template["Resources"].items():
-        if name.startswith("ManageSubscription") or name == "CircleSubscription":
+        if name.startswith("ManageSubscription") and name not in always or name == "CircleSubscription":
             assert resource["Condition"] == "ManagesSubscription", name
+
+
+def needed_by(resource, resources):
+    """The resources that CloudFormation creates before this one: those that it refers to, and so on."""
+    found = set()
+
+    def visit(node):
+        if isinstance(node, list):
+            for child in node:
+                visit(child)
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if key == "Ref":
+                    follow(value)
+                elif key == "Fn::GetAtt":
+                    follow(value[0] if isinstance(value, list) else value.split(".")[0])
+                elif key == "Fn::Sub":
+                    for name in re.findall(r"\$\{([^!}.]+)", value if isinstance(value, str) else value[0]):
+                        follow(name)
+                if key == "DependsOn":
+                    for name in listed(value):
+                        follow(name)
+                visit(value)
+
+    def follow(name):
+        if name in resources and name not in found:
+            found.add(name)
+            visit(resources[name])
+
+    visit(resources[resource])
+    return found
+
+
+def test_the_api_keys_are_checked_before_anything_else_is_created(template, deployed):
+    """A first deployment with a wrong key leaves nothing but the log that says so."""
+    check = {"CheckApiKeysFunction", "CheckApiKeysRole", "ManageSubscriptionLogGroup"}
+    assert needed_by("CircleApiKeyCheck", deployed) == check
+    kept = {name for name, one in deployed.items() if one.get("DeletionPolicy", "Delete") != "Delete"}
+    assert "ChallengesTable" in kept
+    tables = {name for name, one in deployed.items() if one["Type"] == "AWS::DynamoDB::Table"}
+    functions = {name for name, one in deployed.items() if one["Type"] == "AWS::Lambda::Function"}
+    for name in (kept | tables | functions) - check:
+        assert "CircleApiKeyCheck" in needed_by(name, deployed), name
+    assert not any("Condition" in deployed[name] for name in check | {"CircleApiKeyCheck"})
+
+    # CloudFormation invokes the function only if a property changes.
+    properties = template["Resources"]["CircleApiKeyCheck"]["Properties"]
+    assert properties.pop("ServiceToken") == {"Fn::GetAtt": ["CheckApiKeysFunction", "Arn"]}
+    timeout = deployed["CheckApiKeysFunction"]["Properties"]["Timeout"]
+    # Lambda's retries come one and two minutes after a failed run.
+    assert timeout + 60 + timeout + 120 == properties.pop("ServiceTimeout") == 300
+    secrets = ["CircleApiKeySecretArn", "WebhookApiKeySecretArn", "SubscriptionApiKeySecretArn"]
+    others = ["ManageSubscription", "CircleEnvironment", "CircleBaseUrl", "CircleSourceIps"]
+    assert properties == {name: {"Ref": name} for name in [*secrets, *others]}
+
+
+def test_the_function_that_checks_the_api_keys_is_manage_subscription_without_an_api(template, deployed):
+    resources = template["Resources"]
+    [check, manage] = [resources[f"{name}Function"]["Properties"] for name in ["CheckApiKeys", "ManageSubscription"]]
+    assert check["CodeUri"] == manage["CodeUri"]
+    [check, manage] = [deployed[f"{name}Function"]["Properties"] for name in ["CheckApiKeys", "ManageSubscription"]]
+    assert check["Environment"]["Variables"] == CIRCLE | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}}
+    assert check["LoggingConfig"] == manage["LoggingConfig"]
+    assert (check["Runtime"], check["Handler"]) == (manage["Runtime"], manage["Handler"])
+    assert check["Role"] == {"Fn::GetAtt": ["CheckApiKeysRole", "Arn"]}
 
 
 def test_the_log_of_the_subscription_outlives_a_failed_deployment(template):

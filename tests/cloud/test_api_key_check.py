@@ -1,0 +1,70 @@
+"""First deployments with an API key that cannot work. They fail before they create anything that has to be removed."""
+
+import json
+
+import pytest
+
+from deployment import Stack
+
+FOREIGN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:not-ours-AbCdEf"
+
+
+@pytest.fixture
+def secret(aws, request):
+    """Stores a secret, and returns its ARN."""
+
+    def create(content):
+        name = request.node.name.replace("[", "-").rstrip("]")
+        return aws.client("secretsmanager").create_secret(Name=f"{name}-key", SecretString=content)["ARN"]
+
+    return create
+
+
+@pytest.fixture
+def failed(aws, parameters, request):
+    """Deploys a stack that fails, and returns the reason. Nothing of it may be left but its log."""
+
+    def deploy(name, **changes):
+        tables = aws.client("dynamodb").list_tables()["TableNames"]
+        stack = Stack(aws, name, {**parameters, **changes}, wanted="ROLLBACK_COMPLETE")
+        created = {event["LogicalResourceId"] for event in stack.events() if event["ResourceStatus"] == "CREATE_COMPLETE"}
+        assert not {name for name in created if "Table" in name}, created
+        assert aws.client("dynamodb").list_tables()["TableNames"] == tables
+        [reason] = [reason for name, reason in stack.reasons() if name == "CircleApiKeyCheck"]
+        # Only the log that the reason names is kept.
+        [log] = aws.client("logs").describe_log_groups(logGroupNamePattern=name)["logGroups"]
+        lines = [event["message"] for event in aws.client("logs").filter_log_events(logGroupName=log["logGroupName"])["events"]]
+        assert "ERROR" in [json.loads(line)["level"] for line in lines if line.startswith("{")]
+        return reason
+
+    return deploy
+
+
+def test_a_key_of_the_other_environment(circle, failed):
+    before = circle.subscriptions()
+    reason = failed("wrong-environment", CircleEnvironment="LIVE")
+    assert "holds a TEST Circle API key, but CIRCLE_ENVIRONMENT is LIVE" in reason
+    assert circle.subscriptions() == before
+
+
+@pytest.mark.parametrize("parameter", ["CircleApiKeySecretArn", "WebhookApiKeySecretArn", "SubscriptionApiKeySecretArn"])
+def test_a_key_that_circle_rejects(secret, failed, parameter):
+    wrong = secret("TEST_API_KEY:not:ours")
+    reason = failed(f"rejected-{parameter[:3].lower()}", **{parameter: wrong})
+    assert f"Circle rejects the API key in the secret of {parameter} (status 401, code 4)" in reason
+
+
+def test_a_key_without_a_permission(circle, failed):
+    circle.knobs(apiKeyWallets="NONE")
+    reason = failed("no-permission")
+    assert 'has no permission for users and challenges (status 403, code 3). Give it the permission "Wallets' in reason
+
+
+def test_a_secret_that_cannot_be_read_without_a_managed_subscription(failed):
+    reason = failed("unreadable", CircleApiKeySecretArn=FOREIGN, ManageSubscription="false")
+    assert FOREIGN in reason and "The parameter CircleApiKeySecretArn must be the ARN of a secret that exists" in reason
+
+
+def test_an_invalid_setting(failed):
+    reason = failed("invalid-setting", CircleSourceIps="192.0.2.999")
+    assert "The function's setting CIRCLE_SOURCE_IPS must be a comma-separated list of IP addresses" in reason
