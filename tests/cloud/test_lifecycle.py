@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 import uuid
 
 import pytest
@@ -71,8 +72,11 @@ def test_the_deployment_has_subscribed_its_webhook_route(aws, circle, stack, ser
         [subscription] = circle.subscriptions(one.webhook_url)
         assert subscription["id"] == one.resource("CircleSubscription")
         assert subscription["enabled"] is True
-        deliveries = circle.deliveries(one.webhook_url)
-        [test] = [delivery for delivery in deliveries if delivery["notificationType"] == "webhooks.test"]
+
+        def tests(endpoint=one.webhook_url):
+            return [sent for sent in circle.deliveries(endpoint) if sent["notificationType"] == "webhooks.test"]
+
+        [test] = until("the test webhook was delivered", tests)
         assert (test["attempt"], test["status"]) == (1, 200)
         assert outputs(aws, one)["CircleSubscriptionId"] == subscription["id"]
 
@@ -192,6 +196,41 @@ def test_changed_parameters_reach_the_functions(stack, scoped_user):
     assert (response.json()["code"], response.headers["retry-after"]) == ("too_many_requests", "60")
     response = HTTP.request("POST", stack.webhook_url, body=b"{}")
     assert (response.status, response.json()["code"]) == (403, "source_not_allowed")
+
+
+def test_a_disabled_subscription_is_noticed_by_the_schedule_and_repaired_by_an_update(aws, circle, stack):
+    """A second schedule with the same target, which starts at once instead of every hour."""
+    subscription = stack.resource("CircleSubscription")
+    schedule = aws.client("scheduler").get_schedule(Name=f"{stack.name}-webhook")
+    assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(1 hour)")
+
+    def not_enabled():
+        lines = events(aws, stack.resource("ManageSubscriptionLogGroup"))
+        return [line["state"] for line in lines if line.get("metric") == "subscription_not_enabled"]
+
+    def check():
+        response = aws.client("lambda").invoke(
+            FunctionName=schedule["Target"]["Arn"], Payload=schedule["Target"]["Input"].encode()
+        )
+        return json.loads(response["Payload"].read())
+
+    assert check() == {"subscription": "enabled"} and not_enabled() == []
+    response = circle.notifications("PATCH", f"/{subscription}", {"name": "disabled", "enabled": False})
+    assert response.status == 200, response.data
+    aws.client("scheduler").create_schedule(
+        Name="check-at-once",
+        ScheduleExpression=time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime()),
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=schedule["Target"],
+        ActionAfterCompletion="DELETE",
+    )
+    until("the check has counted the subscription", not_enabled, patience=60)
+    assert not_enabled() == ["Disabled"]
+
+    stack.parameters["SubscriptionRevision"] = "2"
+    stack.deploy("update", "2", "UPDATE_COMPLETE")
+    assert stack.resource("CircleSubscription") == subscription
+    assert check() == {"subscription": "enabled"}
 
 
 def test_the_subscription_moves_to_another_circle_account(aws, circle, stack):

@@ -214,6 +214,8 @@ def expected_grants():
     reconcile = {"Ref": "ReconcileChallengesFunctionAliaslive"}
     expected["ReconcileScheduleRole"] = [("lambda:InvokeFunction", reconcile, None)]
     expected |= versions_grants()
+    manage = {"Fn::GetAtt": ["ManageSubscriptionFunction", "Arn"]}
+    expected["SubscriptionScheduleRole"] = [("lambda:InvokeFunction", manage, None)]
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
     expected["CheckApiKeysRole"] = check_of_the_api_keys()
     event_bridge = repr({"Service": "events.amazonaws.com"})
@@ -298,13 +300,19 @@ def test_only_its_service_can_assume_a_role(deployed):
 
     # EventBridge Scheduler sends the ARN of the schedule's group.
     group = {"Fn::Sub": "arn:${AWS::Partition}:scheduler:${AWS::Region}:${AWS::AccountId}:schedule-group/default"}
-    assert trusted.pop("ReconcileScheduleRole") == only(
-        "scheduler.amazonaws.com",
-        Condition={"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}, "aws:SourceArn": group}},
-    )
-    schedule = deployed["ReconcileChallengesFunctionEveryFiveMinutes"]["Properties"]
-    assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["ReconcileScheduleRole", "Arn"]}
-    assert "GroupName" not in schedule
+    schedules = {
+        "ReconcileChallengesFunctionEveryFiveMinutes": "ReconcileScheduleRole",
+        "SubscriptionSchedule": "SubscriptionScheduleRole",
+    }
+    assert set(schedules) == {name for name, one in deployed.items() if one["Type"] == "AWS::Scheduler::Schedule"}
+    for name, role in schedules.items():
+        assert trusted.pop(role) == only(
+            "scheduler.amazonaws.com",
+            Condition={"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}, "aws:SourceArn": group}},
+        )
+        schedule = deployed[name]["Properties"]
+        assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": [role, "Arn"]}
+        assert "GroupName" not in schedule
     groups = (
         "arn:${AWS::Partition}:codedeploy:${AWS::Region}:${AWS::AccountId}:deploymentgroup:"
         "${ServerlessDeploymentApplication}/*"
@@ -505,7 +513,7 @@ def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     # The function rejects any other endpoint than that of its setting.
     assert properties["Endpoint"] == WEBHOOK_URL == template["Outputs"]["WebhookUrl"]["Value"]
     # These select the Circle account. CloudFormation invokes the function only if a property changes.
-    for parameter in ["CircleEnvironment", "CircleBaseUrl"]:
+    for parameter in ["CircleEnvironment", "CircleBaseUrl", "SubscriptionRevision"]:
         assert properties[parameter] == {"Ref": parameter}
     assert properties["CircleApiKeySecretArn"] == OWN_SECRETS["manage-subscription"]
     # The last retry ends before CloudFormation's timeout.
@@ -520,6 +528,24 @@ def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     for name, resource in template["Resources"].items():
         if name.startswith("ManageSubscription") and name not in always or name == "CircleSubscription":
             assert resource["Condition"] == "ManagesSubscription", name
+
+
+def test_the_subscription_is_checked_every_hour_once_it_exists(template):
+    schedule = template["Resources"]["SubscriptionSchedule"]
+    # Scheduler invokes the function at once. Before the subscription exists, it would ring the alarm.
+    assert schedule["DependsOn"] == "CircleSubscription" and schedule["Condition"] == "ManagesSubscription"
+    properties = schedule["Properties"]
+    assert properties["Name"] == {"Fn::Sub": "${AWS::StackName}-webhook"}
+    assert properties["ScheduleExpression"] == "rate(1 hour)" and properties["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    target = properties["Target"]
+    assert target["Arn"] == {"Fn::GetAtt": ["ManageSubscriptionFunction", "Arn"]}
+    assert json.loads(target["Input"]) == {"action": "check-subscription"}
+    assert target["RetryPolicy"]["MaximumRetryAttempts"] == 0
+    # The windows of the alarms are long enough for the checks that they count.
+    for name in ["SubscriptionNotEnabledAlarm", "SubscriptionNotCheckedAlarm"]:
+        alarm = alarms(template)[name]
+        assert template["Resources"][name]["Condition"] == "ManagesSubscription"
+        assert alarm["Period"] >= (alarm["Threshold"] + 1) * 3600
 
 
 def needed_by(resource, resources):
