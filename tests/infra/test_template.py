@@ -368,7 +368,7 @@ def test_a_function_is_configured(template, deployed, function):
         parameter = {"Ref": f"{special.get(function, name)}ReservedConcurrency"}
         condition, reserved, otherwise = properties["ReservedConcurrentExecutions"]["Fn::If"]
         assert (reserved, otherwise) == (parameter, {"Ref": "AWS::NoValue"})
-        assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [parameter, 0]}]}
+        assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [parameter, "0"]}]}
 
 
 def test_the_settings_are_those_of_the_code(template, facts):
@@ -385,10 +385,10 @@ def test_the_settings_are_those_of_the_code(template, facts):
             continue
         name, default = setting["name"], setting["default"]
         parameter = template["Parameters"][given[name]["Ref"]]
-        assert str(parameter["Default"]) == default, name
+        assert parameter["Default"] == default, name
         if "range" in setting:
             minimum, maximum = setting["range"]["start"], setting["range"]["end"]
-            assert (parameter["MinValue"], parameter["MaxValue"]) == (minimum, maximum), name
+            assert parameter["ConstraintDescription"] == f"must be a whole number from {minimum} to {maximum}.", name
             assert documented[name] == f"`{default}`, from {minimum} to {maximum}"
         else:
             assert documented[name] in (f"`{default}`", "Circle's four documented addresses"), name
@@ -484,7 +484,7 @@ def test_default_throttles_are_those_of_the_local_api(template, facts):
     http_api = template["Resources"]["HttpApi"]["Properties"]
 
     def default(value):
-        return template["Parameters"][value["Ref"]]["Default"] if isinstance(value, dict) else value
+        return int(template["Parameters"][value["Ref"]]["Default"]) if isinstance(value, dict) else value
 
     for throttle in facts["throttles"]:
         settings = http_api["RouteSettings"].get(throttle["routeKey"], http_api["DefaultRouteSettings"])
@@ -626,7 +626,7 @@ def test_a_first_deployment_reserves_no_concurrency(template):
     """A new account does not have enough concurrency to reserve any."""
     reservations = [name for name in template["Parameters"] if name.endswith("ReservedConcurrency")]
     assert len(reservations) == 6
-    assert all(template["Parameters"][name]["Default"] == 0 for name in reservations)
+    assert all(template["Parameters"][name]["Default"] == "0" for name in reservations)
 
 
 def test_queues(template):
@@ -815,7 +815,7 @@ def test_alarms_on_shares_are_documented(template, name, failed, of, at_least):
 def test_other_apps_of_the_circle_account_do_not_ring_the_alarms_on_webhooks(template):
     """Circle's default limit is 5 new challenges a second, with 3 webhooks each. The throttle is above the alarms."""
     most_of_an_account = 5 * 3
-    throttle = template["Parameters"]["WebhookThrottleRate"]["Default"]
+    throttle = int(template["Parameters"]["WebhookThrottleRate"]["Default"])
     for name in ["UnrequestedChallengeAlarm", "WebhookIgnoredAlarm"]:
         properties = alarms(template)[name]
         assert most_of_an_account < properties["Threshold"] / properties["Period"] < throttle / 2
@@ -878,10 +878,32 @@ def test_parameters_have_a_description_limits_and_a_valid_default(template):
         if pattern:
             assert re.fullmatch(pattern, default), name
             assert "ConstraintDescription" in parameter, name
-        elif "AllowedValues" in parameter:
-            assert default in parameter["AllowedValues"], name
         else:
-            assert parameter["MinValue"] <= default <= parameter["MaxValue"], name
+            assert default in parameter["AllowedValues"], name
+
+
+def test_a_number_is_a_whole_number_in_its_range(template):
+    """CloudFormation's own type Number accepts 8.5, with which a function does not start. It also accepts 0.0, which is
+    not the 0 of a condition."""
+    numbers = {}
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Type"] == "String", name
+        assert isinstance(parameter.get("Default", ""), str) and "MinValue" not in parameter, name
+        assert all(isinstance(value, str) for value in parameter.get("AllowedValues", [])), name
+        constraint = parameter.get("ConstraintDescription", "")
+        described = re.fullmatch(r"must be a whole number from (\d+) to (\d+)\.", constraint)
+        if described:
+            numbers[name] = parameter["AllowedPattern"], *map(int, described.groups())
+        else:
+            assert "AllowedValues" in parameter or not parameter.get("Default", "").isdigit(), name
+    assert len(numbers) >= 19
+    for name, (pattern, minimum, maximum) in numbers.items():
+        for number in [*range(min(maximum + 2, 12000)), maximum, maximum + 1, 10 * maximum, maximum + 1_000_000]:
+            assert bool(re.fullmatch(pattern, str(number))) == (minimum <= number <= maximum), (name, number)
+        for number in (minimum, maximum, template["Parameters"][name]["Default"]):
+            for wrong in ("{}.0", "{}.5", " {}", "{} ", "+{}", "-{}", "0{}", "{}e0", "{}\n", "{},{}"):
+                assert not re.fullmatch(pattern, wrong.replace("{}", str(number))), (name, wrong, number)
+        assert not re.fullmatch(pattern, "")
 
 
 @pytest.mark.parametrize(
