@@ -1,10 +1,9 @@
 """First deployments with an API key that cannot work. They fail before they create anything that has to be removed."""
 
-import json
-
 import pytest
 
 from deployment import Stack
+from test_lifecycle import events
 
 FOREIGN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:not-ours-AbCdEf"
 
@@ -27,14 +26,13 @@ def failed(aws, parameters, request):
     def deploy(name, **changes):
         tables = aws.client("dynamodb").list_tables()["TableNames"]
         stack = Stack(aws, name, {**parameters, **changes}, wanted="ROLLBACK_COMPLETE")
-        created = {event["LogicalResourceId"] for event in stack.events() if event["ResourceStatus"] == "CREATE_COMPLETE"}
-        assert not {name for name in created if "Table" in name}, created
+        created = [one["LogicalResourceId"] for one in stack.events() if one["ResourceStatus"] == "CREATE_COMPLETE"]
+        assert "CheckApiKeysFunction" in created and not [one for one in created if "Table" in one], created
         assert aws.client("dynamodb").list_tables()["TableNames"] == tables
         [reason] = [reason for name, reason in stack.reasons() if name == "CircleApiKeyCheck"]
         # Only the log that the reason names is kept.
         [log] = aws.client("logs").describe_log_groups(logGroupNamePattern=name)["logGroups"]
-        lines = [event["message"] for event in aws.client("logs").filter_log_events(logGroupName=log["logGroupName"])["events"]]
-        assert "ERROR" in [json.loads(line)["level"] for line in lines if line.startswith("{")]
+        assert "ERROR" in [line["level"] for line in events(aws, log["logGroupName"])]
         return reason
 
     return deploy
@@ -47,10 +45,10 @@ def test_a_key_of_the_other_environment(circle, failed):
     assert circle.subscriptions() == before
 
 
-@pytest.mark.parametrize("parameter", ["CircleApiKeySecretArn", "WebhookApiKeySecretArn", "SubscriptionApiKeySecretArn"])
-def test_a_key_that_circle_rejects(secret, failed, parameter):
-    wrong = secret("TEST_API_KEY:not:ours")
-    reason = failed(f"rejected-{parameter[:3].lower()}", **{parameter: wrong})
+@pytest.mark.parametrize("purpose", ["Circle", "Webhook", "Subscription"])
+def test_a_key_that_circle_rejects(secret, failed, purpose):
+    parameter = f"{purpose}ApiKeySecretArn"
+    reason = failed(f"rejected-{purpose.lower()}", **{parameter: secret("TEST_API_KEY:not:ours")})
     assert f"Circle rejects the API key in the secret of {parameter} (status 401, code 4)" in reason
 
 

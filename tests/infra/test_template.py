@@ -261,7 +261,7 @@ def versions_grants():
 
 
 def check_of_the_api_keys():
-    """What the role of the check may do: read every key that the stack uses, and write the log of manage-subscription."""
+    """What its role may do: read every key that the stack uses, and write the log of manage-subscription."""
     own = [("HasWebhookApiKey", "WebhookApiKeySecretArn"), ("UsesSubscriptionApiKey", "SubscriptionApiKeySecretArn")]
     nothing = {"Ref": "AWS::NoValue"}
     secrets = [SECRET, *[{"Fn::If": [condition, {"Ref": parameter}, nothing]} for condition, parameter in own]]
