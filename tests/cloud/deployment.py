@@ -167,8 +167,9 @@ def archive(function, release):
 class Stack:
     """A deployed stack, and its API. `released` is a template whose packages are already in a bucket."""
 
-    def __init__(self, aws, name, parameters, wanted="CREATE_COMPLETE", released=None):
+    def __init__(self, aws, name, parameters, wanted="CREATE_COMPLETE", released=None, bucket=BUCKET):
         self.aws = aws
+        self.bucket = bucket
         self.name = name
         self.released = released
         self.parameters = parameters
@@ -184,17 +185,17 @@ class Stack:
         def upload(function):
             code = archive(function, release)
             key = f"{function}/{hashlib.sha256(code).hexdigest()}"
-            s3.put_object(Bucket=BUCKET, Key=key, Body=code)
-            return f"s3://{BUCKET}/{key}"
+            s3.put_object(Bucket=self.bucket, Key=key, Body=code)
+            return f"s3://{self.bucket}/{key}"
 
         template = yaml_parse(self.released) if self.released else uploaded(source(), upload)
         body = json.dumps(adapted(expanded(template), self.aws.url))
-        s3.put_object(Bucket=BUCKET, Key=f"{self.name}.json", Body=body)
+        s3.put_object(Bucket=self.bucket, Key=f"{self.name}.json", Body=body)
         change = getattr(self.aws.client("cloudformation"), f"{action}_stack")
         # A deleted stack can be described by its id only.
         self.id = change(
             StackName=self.name,
-            TemplateURL=f"{self.aws.url}/{BUCKET}/{self.name}.json",
+            TemplateURL=f"{self.aws.url}/{self.bucket}/{self.name}.json",
             Capabilities=["CAPABILITY_IAM"],
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in self.parameters.items()],
         )["StackId"]
