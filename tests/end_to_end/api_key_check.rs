@@ -1,5 +1,5 @@
 use local::circle_simulator::{Access, Fault};
-use local::stack::API_KEY_SECRET;
+use local::environment::API_KEY_SECRET;
 use serde_json::{Value, json};
 
 use crate::support::{Deployment, SECOND, SUBSCRIPTIONS, text, with};

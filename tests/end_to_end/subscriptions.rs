@@ -3,7 +3,7 @@ use local::secrets_manager::InjectedError;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 
-use crate::support::{App, Deployment, Response, SECOND, STACK_ID, SUBSCRIPTIONS, in_time};
+use crate::support::{Deployment, SECOND, STACK_ID, in_time};
 
 /// The subscription with this id, as Circle has it.
 fn subscription(stack: &Deployment, id: &str) -> Value {
