@@ -14,6 +14,7 @@ LOADS = {"five a day": DAY // 5, "one an hour": 60, "five a second": 1 / 300}
 # Of a reset that succeeds: the requests of the app, without the webhooks, and the webhooks.
 HEALTHY = {"Requests": 7, "Webhooks": 3}
 RUN_EVERY = 5
+CHECK_EVERY = 60
 RUN = {"Invocations ReconcileChallengesFunction": 1}
 
 
@@ -22,9 +23,10 @@ class Incident:
     """What goes wrong, from minute 0 on."""
 
     # The counts of each reset, instead of those of a reset that succeeds, those of each reconciliation run, and those of
-    # each minute, whatever the load.
+    # each hourly check of the subscription and of each minute, whatever the load.
     reset: dict = field(default_factory=lambda: HEALTHY)
     run: dict = field(default_factory=lambda: RUN)
+    check: dict = field(default_factory=dict)
     minute: dict = field(default_factory=dict)
     # For each load, the alarm that tells, and the minutes after which it must be on.
     told: dict = field(default_factory=dict)
@@ -127,6 +129,12 @@ INCIDENTS = {
     "a deployment leaves a subscription": Incident(
         minute={"Logged subscription_left_behind": 1}, told=at_any_load("SubscriptionLeftBehindAlarm", 1)
     ),
+    "the subscription is disabled": Incident(
+        check={"Logged subscription_not_enabled": 1}, told=at_any_load("SubscriptionNotEnabledAlarm", 60)
+    ),
+    "Circle rejects the key of the subscription": Incident(
+        check={"Logged subscription_not_checked": 1}, told=at_any_load("SubscriptionNotCheckedAlarm", 180)
+    ),
     # Floods, each a little above the rate of its alarm.
     "unrequested challenges": Incident(
         minute={"Webhooks": 1500, "Logged unrequested_challenge": 1500},
@@ -196,6 +204,9 @@ def traffic(load, minutes, incident=Incident(), since=0, extra=()):
             add(minute, metric, count * at_once)
     for minute in range(2, minutes, RUN_EVERY):
         for metric, count in (incident.run if minute >= since else RUN).items():
+            add(minute, metric, count)
+    for minute in range(since + CHECK_EVERY - 1, minutes, CHECK_EVERY):
+        for metric, count in incident.check.items():
             add(minute, metric, count)
     for minute in range(since, minutes):
         for metric, count in incident.minute.items():
@@ -288,6 +299,7 @@ BLIPS = {
     "crash": ["FailedRequests", "Errors CreateTokenFunction"],
     "throttle": ["FailedRequests", "Throttles CreateTokenFunction"],
     "check": ["Logged check_failed"],
+    "check of the subscription": ["Logged subscription_not_checked"],
     "abandoned": ["Logged challenge_abandoned"],
     "table": ["SystemErrors ChallengesTable UpdateItem", "WriteThrottleEvents RateLimitsTable"],
     "limit": ["Logged too_many_requests", "ThrottledRequests"],
@@ -321,7 +333,7 @@ def test_every_alarm_tells_of_an_incident(alarms):
 def test_the_incidents_use_the_metrics_of_the_template(alarms):
     """A metric with another name would never raise an alarm, and a test that expects none would not notice."""
     watched = {metric for alarm in alarms.values() for metric in alarm.metrics.values()}
-    used = {metric for one in INCIDENTS.values() for metric in [*one.reset, *one.run, *one.minute]}
+    used = {metric for one in INCIDENTS.values() for metric in [*one.reset, *one.run, *one.check, *one.minute]}
     used |= {metric for metrics in BLIPS.values() for metric in metrics}
     assert used <= watched, used - watched
 
