@@ -87,8 +87,10 @@ def test_each_function_has_a_bill_of_its_materials(unpacked):
         assert str(ROOT) not in text and "/tmp" not in text
 
 
-def test_the_archives_have_the_licence(unpacked):
-    assert (unpacked[1] / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+@pytest.mark.parametrize("name", ["parameters.example", "deployer-policy.json", "stack-policy.json", "../LICENSE"])
+def test_the_archives_have_what_an_operator_needs(unpacked, name):
+    source = ROOT / "infra" / name
+    assert (unpacked[1] / source.name).read_bytes() == source.read_bytes()
 
 
 @pytest.fixture

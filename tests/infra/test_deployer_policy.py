@@ -124,12 +124,25 @@ def test_custom_resources_and_access_logs_are_possible(statements):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "aws-sam-cli-managed-default-samclisourcebucket-a1/5e4ae8f1",
+        "circle-pin-reset-123456789012-us-east-1/circle-pin-reset/create-token-5e4ae8f1.zip",
+        "circle-pin-reset-123456789012-us-east-1/5e4ae8f1.template",
+    ],
+)
+def test_packages_can_be_uploaded_by_both_command_lines(statements, name):
+    for action in ["s3:PutObject", "s3:GetObject"]:
+        assert allows(statements, action, f"arn:aws:s3:::{name}")
+
+
+@pytest.mark.parametrize(
     "action,arn",
     [
         ("secretsmanager:GetSecretValue", f"arn:aws:secretsmanager:{PLACE}:secret:circle-pin-reset/api-key-A1b2C3"),
         ("dynamodb:GetItem", ARNS["AWS::DynamoDB::Table"]),
         ("dynamodb:Scan", ARNS["AWS::DynamoDB::Table"]),
-        ("s3:GetObject", "arn:aws:s3:::circle-pin-reset-failedrecordsbucket-a1/record"),
+        ("s3:GetObject", "arn:aws:s3:::circle-pin-reset-failedrecordsbucket-a1/aws/lambda/record"),
         ("sqs:ReceiveMessage", ARNS["AWS::SQS::Queue"]),
         ("dynamodb:DeleteTable", f"arn:aws:dynamodb:{PLACE}:table/other"),
         ("lambda:UpdateFunctionCode", f"arn:aws:lambda:{PLACE}:function:other"),
