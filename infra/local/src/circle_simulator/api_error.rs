@@ -146,6 +146,8 @@ impl ApiError {
     }
 }
 
+pub(super) const PIN_WRONG: &str = "The PIN is wrong";
+pub(super) const ANSWERS_WRONG: &str = "The security answers are wrong";
 pub(super) const CHALLENGE_EXPIRED: &str = "The challenge has expired";
 pub(super) const PIN_LOCKED: &str = "The PIN is locked after too many wrong entries";
 pub(super) const SECURITY_QUESTIONS_LOCKED: &str =

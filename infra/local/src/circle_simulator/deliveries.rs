@@ -66,6 +66,11 @@ impl CircleSimulator {
         self.state().outbox.log().cloned().collect()
     }
 
+    /// How many attempts have been made or lost since the start. The log may have forgotten the oldest.
+    pub(crate) fn delivery_count(&self) -> usize {
+        *self.core.delivered.borrow()
+    }
+
     /// How many messages are held.
     pub fn held_webhooks(&self) -> usize {
         self.state().outbox.held()

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Clock;
 use uuid::Uuid;
 
-use super::api_error::{PIN_LOCKED, SECURITY_QUESTIONS_LOCKED};
+use super::api_error::{ANSWERS_WRONG, PIN_LOCKED, PIN_WRONG, SECURITY_QUESTIONS_LOCKED};
 use super::challenges::{Challenge, ChallengeType, ChallengeView, Status};
 use super::state::State;
-use super::users::{FactorStatus, User};
+use super::users::{User, Verdict};
 use super::{CircleSimulator, ControlError};
 
 /// A PIN that the user enters.
@@ -90,18 +90,14 @@ impl CircleSimulator {
                 }
                 _ => return Err(ControlError::invalid("give either pin or correct")),
             };
-            if user.pin.status(now) == FactorStatus::Locked {
-                return Ok(Some(Status::failed(155_119, PIN_LOCKED)));
-            }
-            if correct {
-                user.pin.correct_entry();
-                user.pin_value = entry.new_pin.or(user.pin_value.take());
-                return Ok(Some(Status::Complete));
-            }
-            if user.pin.wrong_entry(now) {
-                return Ok(Some(Status::failed(155_119, PIN_LOCKED)));
-            }
-            Ok(fails.then(|| Status::failed(155_112, "The PIN is wrong")))
+            Ok(match user.pin.enter(correct, now) {
+                Verdict::Right => {
+                    user.pin_value = entry.new_pin.or(user.pin_value.take());
+                    Some(Status::Complete)
+                }
+                Verdict::Wrong => fails.then(|| Status::failed(155_112, PIN_WRONG)),
+                Verdict::Locked => Some(Status::failed(155_119, PIN_LOCKED)),
+            })
         })
     }
 
@@ -126,17 +122,15 @@ impl CircleSimulator {
             }
             let fails = state.knobs.wrong_answers_fail_challenge;
             let user = user_of(state, id)?;
-            let locked = user.security_questions.status(now) == FactorStatus::Locked;
-            if locked || (!correct && user.security_questions.wrong_entry(now)) {
-                return Ok(Some(Status::failed(155_120, SECURITY_QUESTIONS_LOCKED)));
-            }
-            if !correct {
-                return Ok(fails.then(|| Status::failed(155_115, "The security answers are wrong")));
-            }
-            user.security_questions.correct_entry();
-            user.pin.correct_entry();
-            user.pin_value = new_pin.or(user.pin_value.take());
-            Ok(Some(Status::Complete))
+            Ok(match user.security_questions.enter(correct, now) {
+                Verdict::Right => {
+                    user.pin.correct_entry();
+                    user.pin_value = new_pin.or(user.pin_value.take());
+                    Some(Status::Complete)
+                }
+                Verdict::Wrong => fails.then(|| Status::failed(155_115, ANSWERS_WRONG)),
+                Verdict::Locked => Some(Status::failed(155_120, SECURITY_QUESTIONS_LOCKED)),
+            })
         })
     }
 
@@ -177,7 +171,7 @@ impl CircleSimulator {
     }
 
     /// Runs `action`, opens the challenge if it is PENDING, and gives it the status that `action` returned.
-    fn act_on(
+    pub(super) fn act_on(
         &self,
         id: Uuid,
         action: impl FnOnce(&mut State, ChallengeType) -> Result<Option<Status>, ControlError>,
@@ -218,7 +212,7 @@ fn open_challenge(state: &mut State, id: Uuid) -> Result<&mut Challenge, Control
     Ok(challenge)
 }
 
-fn user_of(state: &mut State, challenge: Uuid) -> Result<&mut User, ControlError> {
+pub(super) fn user_of(state: &mut State, challenge: Uuid) -> Result<&mut User, ControlError> {
     let user_id = open_challenge(state, challenge)?.user_id.clone();
     state.users.get_mut(&user_id).ok_or_else(|| ControlError::no_user(&user_id))
 }

@@ -22,6 +22,9 @@ pub struct Knobs {
     /// The first wrong security answers fail the challenge with 155115, instead of the third with 155120.
     /// Default: no.
     pub wrong_answers_fail_challenge: bool,
+    /// A user who closes the page for the PIN fails the challenge with 155701, instead of leaving it open. Circle does
+    /// not document which. Default: yes.
+    pub cancel_fails_challenge: bool,
     /// The `notificationType` of CHANGE_PIN challenges. Circle's guide shows `challenges.initialize`.
     /// Default: `challenges.changePin`.
     pub change_pin_notification_type: String,
@@ -127,6 +130,7 @@ impl Default for Knobs {
             omit_encryption_key: false,
             wrong_pin_fails_challenge: false,
             wrong_answers_fail_challenge: false,
+            cancel_fails_challenge: true,
             change_pin_notification_type: "challenges.changePin".to_owned(),
             notifications_name_user: true,
             status_field: StatusField::Status,

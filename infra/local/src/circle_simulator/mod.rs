@@ -4,12 +4,13 @@
 //! that it tests, so that a misreading on one side does not hide the same misreading on the other. Circle's
 //! own server SDKs work with it unchanged.
 //!
-//! It has three parts:
+//! It has four parts:
 //! - Circle's API (`/v1/w3s/..`, `/v2/notifications/..`): `calls` finds the call, `api` performs it.
 //! - Signed webhooks to the subscribers: `notifications` builds and signs the messages, `deliveries` sends
 //!   them.
 //! - A control API under `/control`: `control`. It acts as a user on the device or as an operator of Circle,
 //!   and it makes Circle misbehave. Each operation is also a method of [`CircleSimulator`].
+//! - The page in which the user enters the PIN, for Circle's Web SDK: `pin_page`.
 //!
 //! All state is in one `state::State` behind one lock, which is never held across an `await`.
 
@@ -27,6 +28,7 @@ mod faults;
 mod knobs;
 mod notifications;
 mod outbox;
+mod pin_page;
 mod rate_limits;
 mod responses;
 mod server;
@@ -46,6 +48,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::response::Response;
+use http::{HeaderMap, Method};
 use shared::clock::{AdjustableClock, Clock};
 use shared::random::Random;
 use time::OffsetDateTime;
@@ -219,8 +223,13 @@ impl CircleSimulator {
         }
     }
 
+    /// Responds to a request of the control API under `/control`, for servers that pass it on.
+    pub(crate) fn control(&self, method: &Method, path: &str, headers: &HeaderMap, body: &[u8]) -> Response {
+        control::respond(self, method, path, headers, body)
+    }
+
     /// A handle for a background task. It does not keep the simulator running.
-    fn for_task(&self) -> Self {
+    pub(crate) fn for_task(&self) -> Self {
         Self { core: self.core.clone(), running: None }
     }
 }

@@ -17,7 +17,6 @@ use super::CircleSimulator;
 use super::api_error::ApiError;
 use super::calls::{Call, NoCall};
 use super::connection::{Handle, SimulatorListener};
-use super::control;
 use super::faults::Fault;
 use super::knobs::ConnectionEnd;
 
@@ -76,7 +75,7 @@ impl CircleSimulator {
     async fn respond(&self, parts: &Parts, body: Bytes, connection: &Handle) -> Response {
         let path = parts.uri.path();
         if path == "/control" || path.starts_with("/control/") {
-            return control::respond(self, &parts.method, path, &body);
+            return self.control(&parts.method, path, &parts.headers, &body);
         }
         let call = Call::find(&parts.method, path);
         let fault = {

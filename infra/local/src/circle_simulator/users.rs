@@ -18,6 +18,10 @@ const LOCK_DURATION: Duration = Duration::from_secs(30 * 60);
 /// How many wrong entries lock a factor.
 const MAX_WRONG_ENTRIES: u32 = 3;
 
+/// The security questions of every user, and the answers of a user who has no others.
+pub(super) const SECURITY_QUESTIONS: [(&str, &str); 2] =
+    [("What was the name of your first pet?", "Rex"), ("In which town were you born?", "Oslo")];
+
 /// The state of a PIN or of security questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -64,6 +68,9 @@ pub struct UserChange {
     pub pin_status: Option<FactorStatus>,
     /// The state of the security questions.
     pub security_question_status: Option<FactorStatus>,
+    /// The correct answers from now on, in the order of the questions. Case and outer white space do not matter. No
+    /// response contains them.
+    pub security_answers: Option<[String; 2]>,
     /// Whether the user is enabled.
     pub status: Option<UserStatus>,
     /// How the user signs in. Any other mode than PIN unsets the PIN and the security questions.
@@ -110,6 +117,7 @@ pub(super) struct User {
     pub(super) security_questions: Factor,
     /// The correct PIN, if it is known.
     pub(super) pin_value: Option<String>,
+    security_answers: [String; 2],
 }
 
 impl User {
@@ -123,7 +131,16 @@ impl User {
             pin: Factor::default(),
             security_questions: Factor::default(),
             pin_value: None,
+            security_answers: SECURITY_QUESTIONS.map(|(_, answer)| answer.to_owned()),
         }
+    }
+
+    /// Whether these are the answers to the security questions.
+    pub(super) fn has_answers(&self, answers: &[String]) -> bool {
+        let normalized = |answers: &[String]| -> Vec<String> {
+            answers.iter().map(|answer| answer.trim().to_lowercase()).collect()
+        };
+        normalized(answers) == normalized(&self.security_answers)
     }
 
     /// Circle's `EndUser`.
@@ -162,7 +179,18 @@ impl User {
         if let Some(status) = change.security_question_status {
             self.security_questions.set_status(status, now);
         }
+        self.security_answers = change.security_answers.unwrap_or_else(|| self.security_answers.clone());
     }
+}
+
+/// What an entry of a PIN or of security answers leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    /// Wrong, and the user may try again.
+    Wrong,
+    /// The factor was locked before, or this entry has locked it.
+    Locked,
 }
 
 /// The PIN or the security questions: each locks after three wrong entries.
@@ -184,12 +212,32 @@ impl Factor {
         }
     }
 
-    /// Counts a wrong entry. Returns whether it locked the factor.
-    pub(super) fn wrong_entry(&mut self, now: OffsetDateTime) -> bool {
+    /// Judges an entry, and counts it if it is wrong.
+    pub(super) fn enter(&mut self, is_correct: bool, now: OffsetDateTime) -> Verdict {
+        if self.status(now) == FactorStatus::Locked {
+            return Verdict::Locked;
+        }
+        if is_correct {
+            self.correct_entry();
+            return Verdict::Right;
+        }
         self.failed_attempts = self.failed_attempts(now) + 1;
-        let locks = self.failed_attempts >= MAX_WRONG_ENTRIES;
-        self.lock = locks.then(|| (now, now + LOCK_DURATION));
-        locks
+        if self.failed_attempts < MAX_WRONG_ENTRIES {
+            self.lock = None;
+            return Verdict::Wrong;
+        }
+        self.lock = Some((now, now + LOCK_DURATION));
+        Verdict::Locked
+    }
+
+    /// How many wrong entries are left before the factor is locked.
+    pub(super) fn attempts_left(&self, now: OffsetDateTime) -> u32 {
+        MAX_WRONG_ENTRIES.saturating_sub(self.failed_attempts(now))
+    }
+
+    /// When the lock ends, if there is one.
+    pub(super) fn locked_until(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.lock.map(|(_, until)| until).filter(|until| *until > now)
     }
 
     /// Forgets wrong entries and locks.

@@ -6,8 +6,9 @@ mod page;
 
 use std::time::Duration;
 
-use axum::response::Response;
-use http::Method;
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -22,20 +23,46 @@ use super::notifications::CustomWebhook;
 use super::outbox::ReleaseOrder;
 use super::responses::{json_response, response};
 
+/// The page loads nothing from elsewhere, and no other page may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// Responds to a request under `/control`.
-pub(super) fn respond(simulator: &CircleSimulator, method: &Method, path: &str, body: &[u8]) -> Response {
+pub(super) fn respond(
+    simulator: &CircleSimulator,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Response {
     let path = path.trim_start_matches("/control").trim_end_matches('/');
     let Some(segments) = path_segments(path) else {
         return error_response(&ControlError::invalid("the path is not UTF-8"));
     };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     if method == Method::GET && segments.is_empty() {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if accept.contains("text/html") {
+            return file("text/html; charset=utf-8", page::HTML);
+        }
         return response(200, "text/plain; charset=utf-8", page::text(simulator));
+    }
+    if method == Method::GET
+        && let ["assets", name] = segments.as_slice()
+        && let Some((content_type, content)) = page::asset(name)
+    {
+        return file(content_type, content);
     }
     match operate(simulator, method, &segments, body) {
         Ok(result) => json_response(200, &result),
         Err(error) => error_response(&error),
     }
+}
+
+fn file(content_type: &'static str, content: &'static str) -> Response {
+    let headers =
+        [(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-store")];
+    (headers, content).into_response()
 }
 
 fn error_response(error: &ControlError) -> Response {
@@ -61,6 +88,7 @@ fn operate(
         ("GET", ["challenges"]) => Ok(json!(simulator.challenges())),
         ("GET", ["challenges", id]) => Ok(json!(simulator.challenge(uuid(id)?)?)),
         ("POST", ["challenges", id, action]) => challenge(simulator, uuid(id)?, action, body),
+        ("GET", ["state"]) => Ok(page::state(simulator)),
         ("GET", ["knobs"]) => Ok(json!(simulator.knobs())),
         ("PATCH", ["knobs"]) => change_knobs(simulator, body),
         ("GET", ["faults"]) => Ok(json!(simulator.faults())),

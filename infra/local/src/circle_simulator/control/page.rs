@@ -1,4 +1,5 @@
-//! The control page: the state of the simulator, and the operations that change it.
+//! The control page: the state of the simulator, and the operations that change it. It is text for `curl`, and a page
+//! with buttons for a browser.
 
 use std::fmt::Write;
 
@@ -10,7 +11,10 @@ use crate::circle_simulator::dates::timestamp;
 /// Method, path below `/control`, example body, and effect.
 type Operation = (&'static str, &'static str, &'static str, &'static str);
 
-const OPERATIONS: [Operation; 38] = [
+/// How many challenges and webhooks a browser shows, and how many webhooks a terminal.
+const LATEST: usize = 50;
+
+const OPERATIONS: [Operation; 39] = [
     ("GET", "/users", "", "all users"),
     ("GET", "/users/USER", "", "one user"),
     (
@@ -133,9 +137,48 @@ const OPERATIONS: [Operation; 38] = [
         r#"{"seconds":1800}"#,
         "move the clock of the whole stack forward; countdowns in a browser still go by the browser's clock; reconciliation checks a challenge whose webhook was lost once the user's last session is an hour old",
     ),
+    ("GET", "/state", "", "everything that this page shows, as JSON"),
     ("GET", "", "", "this page"),
 ];
 
+/// The page for a browser.
+pub(super) const HTML: &str = include_str!("../../../web/control/index.html");
+
+/// The files that the page for a browser loads, with their content types.
+pub(super) fn asset(name: &str) -> Option<(&'static str, &'static str)> {
+    match name {
+        "control.js" => {
+            Some(("text/javascript; charset=utf-8", include_str!("../../../web/control/control.js")))
+        }
+        "control.css" => Some(("text/css; charset=utf-8", include_str!("../../../web/control/control.css"))),
+        _ => None,
+    }
+}
+
+/// Everything that the page shows, without secrets.
+pub(super) fn state(simulator: &CircleSimulator) -> Value {
+    let mut challenges = simulator.challenges();
+    challenges.reverse();
+    challenges.truncate(LATEST);
+    let deliveries = simulator.deliveries();
+    let operations = OPERATIONS.map(|(method, path, body, effect)| {
+        json!({ "method": method, "path": path, "body": body, "effect": effect })
+    });
+    json!({
+        "now": timestamp(simulator.now()),
+        "users": simulator.users(),
+        "challenges": challenges,
+        "subscriptions": simulator.subscriptions(),
+        "faults": simulator.faults(),
+        "calls": simulator.call_counts(),
+        "deliveries": deliveries.iter().rev().take(LATEST).collect::<Vec<_>>(),
+        "heldWebhooks": simulator.held_webhooks(),
+        "knobs": simulator.knobs(),
+        "operations": operations.to_vec(),
+    })
+}
+
+/// The page for a terminal.
 pub(super) fn text(simulator: &CircleSimulator) -> String {
     let mut page = String::new();
     // Writing to a String cannot fail.
@@ -152,7 +195,7 @@ fn write_page(page: &mut String, simulator: &CircleSimulator) -> std::fmt::Resul
     section(page, "Faults that have not happened yet", simulator.faults().into_iter().map(|one| json!(one)))?;
     section(page, "Calls", simulator.call_counts().into_iter().map(|(call, count)| json!({call: count})))?;
     let attempts = simulator.deliveries();
-    let latest = attempts.iter().rev().take(50).map(|one| {
+    let latest = attempts.iter().rev().take(LATEST).map(|one| {
         json!({
             "notificationType": one.notification_type, "notificationId": one.notification_id,
             "endpoint": one.endpoint, "attempt": one.attempt, "status": one.status, "error": one.error,

@@ -188,6 +188,47 @@ async fn page_shows_the_state_without_secrets() {
 }
 
 #[tokio::test]
+async fn browser_gets_a_page_with_buttons_and_the_state_as_json() {
+    let stage = Stage::with_user().await;
+    let id = stage.challenge().await;
+    let get = |path: &str, accept: &str| {
+        let url = format!("{}/control{path}", stage.circle.url());
+        stage.http.get(url).header("Accept", accept).send()
+    };
+    let browser = "text/html,application/xhtml+xml,*/*;q=0.8";
+    for (path, accept, content_type) in [
+        ("", browser, "text/html"),
+        ("/assets/control.js", "*/*", "text/javascript"),
+        ("/assets/control.css", "text/css,*/*;q=0.1", "text/css"),
+        ("", "*/*", "text/plain"),
+    ] {
+        let response = get(path, accept).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(
+            response.headers()["content-type"].to_str().unwrap().starts_with(content_type),
+            "{path} {accept}"
+        );
+        let policy = response.headers().get("content-security-policy");
+        assert_eq!(policy.is_some(), content_type != "text/plain", "{path} {accept}");
+    }
+    assert_eq!(get("/assets/other.js", "*/*").await.unwrap().status(), 404);
+
+    let state = stage.control("GET /state", None).await.body;
+    assert_eq!(state["users"][0]["id"], USER);
+    assert_eq!(state["challenges"][0]["id"], id.to_string());
+    for list in ["subscriptions", "faults", "deliveries", "operations"] {
+        assert!(state[list].is_array(), "{list}");
+    }
+    assert_eq!(state["knobs"]["retryFactor"], 1.0);
+    assert_eq!(state["calls"]["PUT /v1/w3s/user/pin"], 1);
+    let operations = state["operations"].to_string();
+    let shown = state.to_string().replace(&operations, "");
+    for secret in ["135790".to_owned(), stage.circle.api_key()] {
+        assert!(!shown.contains(&secret));
+    }
+}
+
+#[tokio::test]
 async fn stop_ends_connections_requests_and_deliveries() {
     let stage = Stage::with_user().await;
     let receiver = stage.subscribed().await;

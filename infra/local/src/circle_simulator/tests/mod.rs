@@ -3,6 +3,7 @@
 mod challenges; // the PIN calls, and what a user does with a challenge
 mod control; // the control API, its page, and how the simulator stops
 mod faults; // errors, delays, broken connections, rate limits
+mod pin_page; // the page in which the user enters the PIN
 mod subscriptions; // the subscription and public key calls
 mod users; // authorization, users, user tokens
 mod webhooks; // content, receivers and retries of webhooks
