@@ -1,0 +1,649 @@
+/** The client with a stand-in for the API and one for Circle's SDK, and a clock that moves only if a test says so. */
+
+import assert from 'node:assert/strict'
+import { beforeEach, test } from 'node:test'
+import { JSDOM } from 'jsdom'
+import type { W3SSdk } from '@circle-fin/w3s-pw-web-sdk'
+import { ApiError, type Challenge, type Options, PinChange } from './pin-change.ts'
+
+const CHALLENGE_ID = 'c4d1da72-111e-4d52-bdbf-2e74a2d803d5'
+
+/** Seconds, and what is due when. */
+const clock = {
+  now: 0,
+  timers: new Map<number, { at: number; run: () => void }>(),
+  next: 1,
+  /** Lets time pass, and whatever follows from each timer. */
+  async advance(seconds: number) {
+    const end = this.now + seconds
+    for (;;) {
+      await settled()
+      const due = [...this.timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0]
+      if (!due) break
+      this.timers.delete(due[0])
+      this.now = due[1].at
+      due[1].run()
+    }
+    this.now = end
+  },
+}
+
+const realSetImmediate = setImmediate
+/** Waits until nothing is left to do without time passing. */
+const settled = async () => {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => realSetImmediate(resolve))
+}
+
+Object.assign(globalThis, {
+  setTimeout: (run: () => void, milliseconds: number) => {
+    clock.timers.set(clock.next, { at: clock.now + milliseconds / 1000, run })
+    return clock.next++
+  },
+  clearTimeout: (timer: number) => clock.timers.delete(timer),
+})
+performance.now = () => clock.now * 1000
+Date.now = () => clock.now * 1000
+
+/** The record of the challenge, and how the API responds. */
+const api = {
+  challenge: {} as Challenge,
+  requests: [] as { method: string; path: string; headers: Record<string, string>; at: number }[],
+  /** Responses that come first: a status with a body, or none, or one that breaks off. */
+  first: [] as ('no response' | 'half a response' | { status: number; body?: object; retryAfter?: number })[],
+  /** What a response waits for. */
+  gate: undefined as Promise<void> | undefined,
+  sessions: 0,
+}
+
+class Sdk {
+  session?: { userToken: string }
+  runs: { challengeId: string; userToken?: string }[] = []
+  callback: (error?: { code: number; message: string }, result?: object) => void = () => {}
+  forgotPin = () => {}
+
+  setAuthentication(session: { userToken: string }) {
+    this.session = session
+  }
+
+  setOnForgotPin(forgotPin: () => void) {
+    this.forgotPin = forgotPin
+  }
+
+  execute(challengeId: string, callback: Sdk['callback']) {
+    this.runs.push({ challengeId, userToken: this.session?.userToken })
+    this.callback = callback
+    const frame = document.createElement('iframe')
+    frame.id = 'sdkIframe'
+    frame.style.display = 'none'
+    document.body.append(frame)
+  }
+
+  /** Circle's page asks the SDK to show it. */
+  show() {
+    document.querySelector<HTMLElement>('#sdkIframe')!.style.display = ''
+  }
+
+  complete() {
+    document.querySelector('#sdkIframe')?.remove()
+    this.callback(undefined, { status: 'COMPLETE' })
+  }
+
+  fail(code: number) {
+    this.callback({ code, message: 'error' })
+  }
+
+  /** The user closes the page. The SDK does not call back. */
+  close() {
+    document.querySelector('#sdkIframe')?.remove()
+  }
+}
+
+const frameIsOpen = () => document.querySelector('#sdkIframe') !== null
+let sdk: Sdk
+let locks: Set<string>
+/** The events that somebody listens to on the window, the document and the signals of the tests. */
+let listeners: string[]
+
+/** Notes the listeners of `target`, except for those of jsdom itself. */
+function watched<T extends EventTarget>(target: T): T {
+  const { addEventListener, removeEventListener } = target
+  const own = ['visibilitychange', 'online', 'message', 'abort']
+  const known = new Map<string, unknown>()
+  target.addEventListener = (...parameters: Parameters<EventTarget['addEventListener']>) => {
+    const [type, listener] = parameters
+    if (own.includes(type)) listeners.push(type)
+    known.set(type, listener)
+    addEventListener.apply(target, parameters)
+  }
+  target.removeEventListener = (...parameters: Parameters<EventTarget['removeEventListener']>) => {
+    const [type, listener] = parameters
+    if (known.get(type) === listener && listeners.includes(type)) listeners.splice(listeners.indexOf(type), 1)
+    removeEventListener.apply(target, parameters)
+  }
+  return target
+}
+
+beforeEach(() => {
+  const { window } = new JSDOM('', { url: 'https://app.example' })
+  const { document, localStorage, MutationObserver } = window
+  locks = new Set()
+  listeners = []
+  watched(window)
+  watched(document)
+  const navigator = {
+    locks: {
+      async request(name: string, _: object, attempt: (lock: object | null) => Promise<unknown>) {
+        if (locks.has(name)) return attempt(null)
+        locks.add(name)
+        return attempt({}).finally(() => locks.delete(name))
+      },
+    },
+  }
+  for (const [name, value] of Object.entries({ window, document, localStorage, MutationObserver, navigator, fetch })) {
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true })
+  }
+  clock.timers.clear()
+  sdk = new Sdk()
+  api.challenge = challenge('PENDING')
+  Object.assign(api, { requests: [], first: [], gate: undefined, sessions: 0 })
+})
+
+function challenge(status: string, more: Partial<Challenge> = {}): Challenge {
+  const createdAt = '2026-01-01T12:00:00Z'
+  return { challengeId: CHALLENGE_ID, type: 'CHANGE_PIN', status, createdAt, updatedAt: createdAt, ...more }
+}
+
+const newSession = () => {
+  api.sessions += 1
+  return { userToken: `token-${api.sessions}`, encryptionKey: 'key', expiresAt: '2026-01-01T13:00:00Z' }
+}
+
+const fetch = async (url: string, { method, headers, signal }: RequestInit & { method: string }) => {
+  signal?.throwIfAborted()
+  const path = url.replace('https://api.example', '')
+  api.requests.push({ method, path, headers: headers as Record<string, string>, at: clock.now })
+  const first = api.first.shift()
+  await api.gate
+  signal?.throwIfAborted()
+  if (first === 'no response') throw new TypeError('Failed to fetch')
+  if (first === 'half a response') return new Response('{"challengeId":')
+  if (first) return respond(first.status, first.body ?? {}, first.retryAfter)
+  if (path === '/session-tokens') return respond(201, newSession())
+  if (path === '/challenges') return respond(201, { ...api.challenge, session: newSession() }, 3)
+  return respond(200, api.challenge, 3)
+}
+
+function respond(status: number, body: object, retryAfter?: number) {
+  const headers = retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) }
+  return Response.json(body, { status, headers: headers as Record<string, string> })
+}
+
+const client = (more: Partial<Options> = {}) =>
+  new PinChange({
+    apiUrl: 'https://api.example',
+    userId: 'user-1',
+    bearerToken: async () => 'bearer',
+    sdk: sdk as unknown as W3SSdk,
+    ...more,
+  })
+
+const sent = () => api.requests.map(({ method, path }) => `${method} ${path}`)
+const POST = 'POST /challenges'
+const SESSION = 'POST /session-tokens'
+const POLL = `GET /challenges/${CHALLENGE_ID}`
+
+/** Starts an attempt, with the frame open and ready. */
+async function started(pinChange = client(), signal?: AbortSignal) {
+  const outcome = pinChange.start('CHANGE_PIN', signal)
+  await settled()
+  assert.ok(frameIsOpen())
+  sdk.show()
+  return { outcome }
+}
+
+test('the callback ends the wait for the next poll', async () => {
+  const { outcome } = await started()
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.deepEqual(await outcome, { kind: 'ended', challenge: challenge('COMPLETE') })
+  assert.deepEqual(sent(), [POST, POLL])
+  assert.equal(api.requests[1]?.headers['x-user-token'], 'token-1')
+  assert.deepEqual(sdk.runs, [{ challengeId: CHALLENGE_ID, userToken: 'token-1' }])
+  assert.equal(localStorage.length, 0)
+})
+
+test('a callback that comes twice is asked about twice', async () => {
+  const { outcome } = await started()
+  api.challenge = challenge('IN_PROGRESS')
+  sdk.fail(155112)
+  await settled()
+  assert.deepEqual(sent(), [POST, POLL])
+  assert.ok(frameIsOpen())
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+  assert.equal(sdk.runs.length, 1)
+})
+
+test('the result needs no callback', async () => {
+  const { outcome } = await started()
+  await clock.advance(7)
+  assert.deepEqual(api.requests.map(({ at }) => at - (api.requests[0]?.at ?? 0)), [0, 3, 6])
+  api.challenge = challenge('FAILED', { failure: { reason: 'pin_locked', message: 'Locked' } })
+  await clock.advance(3)
+  assert.equal((await outcome).kind, 'ended')
+  assert.equal(frameIsOpen(), false)
+})
+
+test('a frame that reports success is followed until the record says so', async () => {
+  const { outcome } = await started()
+  sdk.complete()
+  await clock.advance(30)
+  api.challenge = challenge('COMPLETE')
+  await clock.advance(3)
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('a user who closes the page can go on, also after a reload', async () => {
+  const { outcome } = await started()
+  sdk.close()
+  await clock.advance(4)
+  assert.equal((await outcome).kind, 'closed')
+  assert.deepEqual(sent(), [POST, POLL, POLL])
+  const stored = JSON.stringify({ ...localStorage })
+  assert.ok(stored.includes(CHALLENGE_ID) && !stored.includes('token') && !stored.includes('bearer'))
+
+  const resumed = client().resume()
+  await settled()
+  assert.deepEqual(sent().slice(3), [SESSION, POLL])
+  assert.equal(sdk.runs.at(-1)?.userToken, 'token-2')
+  sdk.show()
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await resumed)?.kind, 'ended')
+  assert.equal(await client().resume(), undefined)
+})
+
+test('a page that the SDK does not show is abandoned, also after an earlier good run', async () => {
+  for (let run = 0; run < 2; run += 1) {
+    const outcome = client().start('CHANGE_PIN')
+    await clock.advance(19)
+    assert.ok(frameIsOpen())
+    await clock.advance(1)
+    assert.equal((await outcome).kind, 'unreachable')
+    assert.equal(frameIsOpen(), false)
+  }
+})
+
+test('a page that was shown may take as long as the user does', async () => {
+  const { outcome } = await started()
+  await clock.advance(600)
+  assert.ok(frameIsOpen())
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('the network error of the SDK ends the attempt', async () => {
+  for (const [isShown, seconds] of [[false, 10], [true, 1]] as const) {
+    const outcome = client().start('CHANGE_PIN')
+    await settled()
+    if (isShown) sdk.show()
+    await clock.advance(seconds)
+    sdk.fail(155706)
+    assert.equal((await outcome).kind, 'unreachable')
+    assert.equal(frameIsOpen(), false)
+  }
+})
+
+test('a network error of an earlier run does not end this one', async () => {
+  const abort = new AbortController()
+  const aborted = assert.rejects(client().start('CHANGE_PIN', abort.signal), { name: 'AbortError' })
+  await clock.advance(8)
+  abort.abort()
+  await aborted
+  const outcome = client().start('CHANGE_PIN')
+  // The SDK's timer of ten seconds calls whatever callback is the latest.
+  await clock.advance(2)
+  sdk.fail(155706)
+  await settled()
+  assert.ok(frameIsOpen())
+  sdk.show()
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('a session that ended is replaced, and the challenge runs with the new one', async () => {
+  for (const end of [() => sdk.fail(155104), () => sdk.fail(155103)]) {
+    const { outcome } = await started()
+    end()
+    await settled()
+    assert.equal(sdk.runs.at(-1)?.userToken, `token-${api.sessions}`)
+    assert.equal(document.querySelectorAll('#sdkIframe').length, 1)
+    sdk.show()
+    api.challenge = challenge('COMPLETE')
+    sdk.complete()
+    assert.equal((await outcome).kind, 'ended')
+    api.challenge = challenge('PENDING')
+  }
+  assert.equal(sdk.runs.length, 4)
+})
+
+test('a session that the service cannot use any more is replaced a few times only', async () => {
+  const { outcome } = await started()
+  const failed = assert.rejects(outcome, (error: ApiError) => error.message === 'Your session has ended.')
+  const checkError = { code: 'invalid_user_token', userMessage: 'Your session has ended.' }
+  api.challenge = challenge('PENDING', { checkError })
+  await clock.advance(10)
+  await failed
+  assert.equal(sent().filter((call) => call === SESSION).length, 3)
+  assert.equal(frameIsOpen(), false)
+})
+
+test('the user says that the PIN is forgotten', async () => {
+  const { outcome } = await started()
+  sdk.forgotPin()
+  assert.equal((await outcome).kind, 'forgotPin')
+  assert.equal(frameIsOpen(), false)
+})
+
+test('a creation whose response is lost is repeated with the same key', async () => {
+  api.first = ['no response', { status: 503, body: { code: 'circle_unavailable' }, retryAfter: 7 }]
+  const outcome = client().start('CHANGE_PIN')
+  await clock.advance(2 + 7)
+  assert.deepEqual(sent(), [POST, POST, POST])
+  assert.deepEqual(api.requests.map(({ at }) => at - (api.requests[0]?.at ?? 0)), [0, 2, 9])
+  assert.equal(new Set(api.requests.map(({ headers }) => headers['idempotency-key'])).size, 1)
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+})
+
+test('the key outlives a reload until there is a response', async () => {
+  api.first = Array.from({ length: 6 }, () => 'no response' as const)
+  const failed = assert.rejects(client().start('CHANGE_PIN'), { status: 0 })
+  await clock.advance(30)
+  await failed
+  const outcome = client().start('CHANGE_PIN')
+  await settled()
+  assert.equal(new Set(api.requests.map(({ headers }) => headers['idempotency-key'])).size, 1)
+  sdk.show()
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+  const another = client().start('CHANGE_PIN')
+  await settled()
+  assert.equal(new Set(api.requests.filter(({ path }) => path === '/challenges').map((one) => one.headers['idempotency-key'])).size, 2)
+  await another
+})
+
+test('an error for the user is not repeated', async () => {
+  const body = { code: 'pin_locked', userMessage: 'Locked until 12:30 UTC.', lockedUntil: '2026-01-01T12:30:00Z' }
+  api.first = [{ status: 423, body, retryAfter: 1800 }]
+  await assert.rejects(client().start('CHANGE_PIN'), (error: ApiError) => {
+    assert.equal(error.message, 'Locked until 12:30 UTC.')
+    assert.equal(error.problem.lockedUntil, '2026-01-01T12:30:00Z')
+    return !error.isTemporary
+  })
+  assert.deepEqual(sent(), [POST])
+  assert.equal(localStorage.length, 0)
+})
+
+test('errors that last are not repeated', async () => {
+  const lasting = [
+    { status: 503, body: { code: 'challenges_stopped' }, retryAfter: 60 },
+    { status: 502, body: { code: 'circle_error' } },
+    { status: 500, body: { code: 'misconfigured' } },
+    { status: 401, body: { message: 'Unauthorized' } },
+  ]
+  for (const response of lasting) {
+    api.first = [response]
+    await assert.rejects(client().pin(), { status: response.status })
+  }
+  assert.equal(api.requests.length, lasting.length)
+})
+
+test('a repeated key whose challenge has ended opens no frame', async () => {
+  api.challenge = challenge('COMPLETE')
+  assert.equal((await client().start('CHANGE_PIN')).kind, 'ended')
+  assert.equal(sdk.runs.length, 0)
+})
+
+test('only one attempt runs in a page', async () => {
+  const { outcome } = await started()
+  assert.deepEqual(await client().start('CHANGE_PIN'), { kind: 'otherTab' })
+  assert.deepEqual(await client().resume(), { kind: 'otherTab' })
+  assert.deepEqual(sent(), [POST])
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+})
+
+test('only one tab runs an attempt', async () => {
+  locks.add('pin-change:user-1')
+  assert.deepEqual(await client().start('CHANGE_PIN'), { kind: 'otherTab' })
+  assert.deepEqual(sent(), [])
+  locks.clear()
+  const { outcome } = await started()
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+  assert.equal(locks.size, 0)
+})
+
+test('an attempt can follow at once on one that was aborted', async () => {
+  const abort = new AbortController()
+  const { outcome: first } = await started(client(), abort.signal)
+  const aborted = assert.rejects(first, { name: 'AbortError' })
+  abort.abort()
+  const second = client().start('CHANGE_PIN')
+  await aborted
+  await settled()
+  assert.equal(sdk.runs.length, 2)
+  assert.equal(document.querySelectorAll('#sdkIframe').length, 1)
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await second).kind, 'ended')
+})
+
+test('an aborted creation is repeated with the same key', async () => {
+  const abort = new AbortController()
+  let respond = () => {}
+  api.gate = new Promise((resolve) => (respond = resolve))
+  const aborted = assert.rejects(client().start('CHANGE_PIN', abort.signal), { name: 'AbortError' })
+  await settled()
+  abort.abort()
+  respond()
+  await aborted
+  const { outcome } = await started()
+  assert.equal(new Set(api.requests.map(({ headers }) => headers['idempotency-key'])).size, 1)
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+})
+
+test('a key that is an hour old is not used again', async () => {
+  api.first = Array.from({ length: 6 }, () => 'no response' as const)
+  const failed = assert.rejects(client().start('CHANGE_PIN'), { status: 0 })
+  await clock.advance(30)
+  await failed
+  await clock.advance(3600)
+  const { outcome } = await started()
+  const keys = new Set(api.requests.map(({ headers }) => headers['idempotency-key']))
+  assert.equal(keys.size, 2)
+  for (const key of keys) assert.match(key!, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+})
+
+test('a challenge that is older than a session is not run again, but its result is shown', async () => {
+  for (const status of ['PENDING', 'COMPLETE']) {
+    api.challenge = challenge('PENDING')
+    const { outcome } = await started()
+    sdk.close()
+    await clock.advance(4)
+    assert.equal((await outcome).kind, 'closed')
+    await clock.advance(3600)
+    api.challenge = challenge(status)
+    const expected = status === 'COMPLETE' ? { kind: 'ended', challenge: api.challenge } : undefined
+    assert.deepEqual(await client().resume(), expected)
+    assert.equal(frameIsOpen(), false)
+    assert.equal(localStorage.length, 0)
+  }
+})
+
+test('a challenge that the service does not know any more is forgotten', async () => {
+  const { outcome } = await started()
+  sdk.close()
+  await clock.advance(4)
+  await outcome
+  api.first = [{ status: 201, body: newSession() }, { status: 404, body: { code: 'challenge_not_found' } }]
+  assert.equal(await client().resume(), undefined)
+  assert.equal(localStorage.length, 0)
+})
+
+test('a challenge that needs its first session is not resumed again', async () => {
+  const { outcome } = await started()
+  sdk.fail(155719)
+  await settled()
+  sdk.close()
+  await clock.advance(4)
+  assert.equal((await outcome).kind, 'closed')
+  assert.equal(await client().resume(), undefined)
+})
+
+test('what happens during a poll is followed by another poll', async () => {
+  const { outcome } = await started()
+  let respond = () => {}
+  api.gate = new Promise((resolve) => (respond = resolve))
+  await clock.advance(3)
+  assert.deepEqual(sent(), [POST, POLL])
+  sdk.complete()
+  respond()
+  await settled()
+  // The first response was on its way when the user finished.
+  assert.deepEqual(sent(), [POST, POLL, POLL])
+  api.challenge = challenge('COMPLETE')
+  await clock.advance(3)
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('nothing is left behind', async () => {
+  const abort = new AbortController()
+  watched(abort.signal)
+  const { outcome } = await started(client(), abort.signal)
+  for (let change = 0; change < 5; change += 1) {
+    window.dispatchEvent(new window.Event('online'))
+    // jsdom has timers of its own, which are due at once.
+    await clock.advance(0)
+  }
+  assert.deepEqual([...listeners].sort(), ['abort', 'online', 'visibilitychange'])
+  assert.equal(clock.timers.size, 1)
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+  await clock.advance(0)
+  assert.deepEqual(listeners, [])
+  assert.equal(clock.timers.size, 0)
+})
+
+test('a page without https has no locks and needs none', async () => {
+  Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true })
+  Object.defineProperty(crypto, 'randomUUID', { value: undefined, configurable: true })
+  const { outcome } = await started()
+  assert.deepEqual(await client().start('CHANGE_PIN'), { kind: 'otherTab' })
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('a browser that blocks its storage remembers the challenge until a reload', async () => {
+  const get = () => {
+    throw new Error('SecurityError')
+  }
+  Object.defineProperty(globalThis, 'localStorage', { get, configurable: true })
+  const { outcome } = await started()
+  sdk.close()
+  await clock.advance(4)
+  assert.equal((await outcome).kind, 'closed')
+  const resumed = client().resume()
+  await settled()
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await resumed)?.kind, 'ended')
+  assert.equal(await client().resume(), undefined)
+})
+
+test('an aborted attempt closes the frame and asks no more', async () => {
+  const abort = new AbortController()
+  const { outcome } = await started(client(), abort.signal)
+  const failed = assert.rejects(outcome, { name: 'AbortError' })
+  abort.abort()
+  await failed
+  await clock.advance(60)
+  assert.equal(frameIsOpen(), false)
+  assert.deepEqual(sent(), [POST])
+})
+
+test('a poll that fails for the moment does not close the frame', async () => {
+  const { outcome } = await started()
+  api.first = ['no response', { status: 504, body: { code: 'timeout' }, retryAfter: 1 }]
+  await clock.advance(3 + 2 + 1)
+  assert.ok(frameIsOpen())
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('the frame stays open while the service cannot be reached', async () => {
+  const { outcome } = await started()
+  const throttled = { status: 429, body: { message: 'Too Many Requests' } }
+  api.first = [...Array.from({ length: 6 }, () => 'no response' as const), throttled]
+  await clock.advance(30)
+  assert.equal(api.first.length, 0)
+  assert.ok(frameIsOpen())
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('once the frame is closed, a service that cannot be reached ends the attempt', async () => {
+  const { outcome } = await started()
+  api.first = Array.from({ length: 6 }, () => 'no response' as const)
+  sdk.close()
+  const failed = assert.rejects(outcome, { status: 0 })
+  await clock.advance(30)
+  await failed
+  assert.equal(sent().length, 1 + 6)
+})
+
+test('an error that lasts closes the frame', async () => {
+  const { outcome } = await started()
+  api.first = [{ status: 401, body: { message: 'Unauthorized' } }]
+  const failed = assert.rejects(outcome, { status: 401 })
+  await clock.advance(3)
+  await failed
+  assert.equal(frameIsOpen(), false)
+})
+
+test('a response that breaks off is no response', async () => {
+  api.first = ['half a response']
+  const outcome = client().start('CHANGE_PIN')
+  await clock.advance(2)
+  assert.deepEqual(sent(), [POST, POST])
+  assert.deepEqual(sdk.runs.map(({ challengeId }) => challengeId), [CHALLENGE_ID])
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('each response about the challenge is passed on', async () => {
+  const updates: string[] = []
+  const { outcome } = await started(client({ onUpdate: ({ status }) => updates.push(status) }))
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await outcome
+  assert.deepEqual(updates, ['PENDING', 'COMPLETE'])
+})
