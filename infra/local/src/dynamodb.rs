@@ -104,6 +104,11 @@ impl DynamoDb {
         self.server.url()
     }
 
+    /// The database behind the server.
+    pub(crate) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     /// The stream of the challenges table, from the next change on.
     ///
     /// # Errors

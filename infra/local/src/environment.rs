@@ -14,6 +14,8 @@ pub(crate) const DYNAMODB_PORT: u16 = 2;
 pub(crate) const SECRETS_MANAGER_PORT: u16 = 3;
 pub(crate) const ISSUER_PORT: u16 = 4;
 pub(crate) const EVENT_BUS_PORT: u16 = 5;
+pub(crate) const PIN_PAGE_PORT: u16 = 6;
+pub(crate) const WEB_PORT: u16 = 7;
 
 /// The environment variables of functions in another process, if the HTTP API of their stack is on `port`.
 pub fn function_environment_on(port: u16) -> BTreeMap<String, String> {

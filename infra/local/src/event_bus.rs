@@ -87,6 +87,11 @@ impl EventBus {
         self.state.events().await
     }
 
+    /// A handle that reads what the bus has received, without waiting for anything.
+    pub(crate) fn reader(&self) -> EventReader {
+        EventReader(Arc::clone(&self.state))
+    }
+
     /// Waits until so many events have been received since the start.
     pub async fn wait_for_events(&self, count: usize) {
         // The sender lives as long as this handle does.
@@ -111,6 +116,17 @@ impl EventBus {
     /// Stops the server and frees the port.
     pub async fn stop(mut self) {
         self.server.stop().await;
+    }
+}
+
+/// Reads the events that a bus has received.
+#[derive(Debug, Clone)]
+pub(crate) struct EventReader(Arc<Received>);
+
+impl EventReader {
+    /// The events after the first `count`.
+    pub(crate) fn after(&self, count: usize) -> Vec<Value> {
+        self.0.content().events.iter().skip(count).cloned().collect()
     }
 }
 

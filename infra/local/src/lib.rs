@@ -21,6 +21,7 @@ mod server;
 pub mod stack;
 mod stream;
 mod token_bucket;
+mod web;
 
 /// This crate and the crates of the functions, by their names in log lines. Only these may log below WARN.
 pub const CRATES: [&str; 9] = [

@@ -31,8 +31,8 @@ const DEFAULT_PORT: u16 = 8780;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Port of the HTTP API. The next five ports are used too. 0 lets the system choose all of them.
-    #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(..=65530))]
+    /// Port of the HTTP API. The next seven ports are used too. 0 lets the system choose all of them.
+    #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(..=65528))]
     port: u16,
     /// File that keeps the database across restarts.
     #[arg(long, value_name = "FILE")]
@@ -48,6 +48,9 @@ struct Arguments {
     /// Do not enforce the routes' throttles, for load tests.
     #[arg(long)]
     unthrottled: bool,
+    /// Open the demo app in the browser. It needs Node.js 20 or newer, which builds it at its first use.
+    #[arg(long)]
+    open: bool,
     /// Print the URLs, the user and the token as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -60,14 +63,14 @@ struct Arguments {
 enum Command {
     /// Show a PIN change, a locked PIN and a recovery step by step.
     Demo {
-        /// Port of the HTTP API. The next five ports are used too. 0 lets the system choose all of them.
-        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=65530))]
+        /// Port of the HTTP API. The next seven ports are used too. 0 lets the system choose all of them.
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=65528))]
         port: u16,
     },
     /// Print the environment variables of functions that run in another process, for an env file.
     Env {
         /// Port of the HTTP API of the stack that the functions use.
-        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65530))]
+        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65528))]
         port: u16,
     },
     /// Print routes, error codes, settings and other lists as JSON.
@@ -110,7 +113,7 @@ fn without_failed_conditions<S: Subscriber>(level: LevelFilter) -> impl Layer<S>
 }
 
 async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { port, data, origins, functions, unthrottled, json, .. } = arguments;
+    let Arguments { port, data, origins, functions, unthrottled, open, json, .. } = arguments;
     let has_external_functions = functions.is_some();
     let mut options =
         StackOptions { port, data, functions, throttled: !unthrottled, ..StackOptions::default() };
@@ -126,6 +129,9 @@ async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", description(&stack));
     } else {
         println!("{}", welcome(&stack));
+    }
+    if open && let Err(error) = open::that_detached(stack.app_url()) {
+        eprintln!("the browser cannot be opened ({error}); open {} yourself", stack.app_url());
     }
     if has_external_functions {
         eprintln!("the webhook route will be subscribed when the functions respond");
@@ -188,6 +194,8 @@ fn description(stack: &Stack) -> serde_json::Value {
         "dynamodb": stack.dynamodb.url(),
         "secretsManager": stack.secrets_manager.url(),
         "issuer": stack.issuer.url(),
+        "app": stack.app_url(),
+        "pinPage": stack.pin_page_url(),
         "eventBus": stack.event_bus.url(),
         "userId": USER,
         "pin": PIN,
@@ -202,8 +210,10 @@ fn welcome(stack: &Stack) -> String {
         "\
 circle-pin-reset is running on this machine:
 
+  demo app         {app}   (change a PIN in the browser; needs Node.js)
   HTTP API         {api}
   Circle simulator {circle}   (control page: {circle}/control)
+  page for the PIN {pin_page}   (for the serviceUrl of Circle's Web SDK)
   token issuer     {issuer}   (signs in any user: {issuer}/token?sub=USER)
   event bus        {event_bus}   (events so far: {event_bus}/events)
 
@@ -248,6 +258,8 @@ Recover a forgotten PIN with the security questions:
 
 Press Ctrl-C to stop.",
         api = stack.api.url(),
+        app = stack.app_url(),
+        pin_page = stack.pin_page_url(),
         circle = stack.circle.url(),
         issuer = stack.issuer.url(),
         event_bus = stack.event_bus.url(),

@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange};
 use crate::dynamodb::{self, DynamoDb, DynamoDbError};
 use crate::environment::{
-    API_KEY_SECRET, CIRCLE_PORT, DYNAMODB_PORT, EVENT_BUS_PORT, ISSUER_PORT, SECRETS_MANAGER_PORT, Urls,
-    function_environment,
+    API_KEY_SECRET, CIRCLE_PORT, DYNAMODB_PORT, EVENT_BUS_PORT, ISSUER_PORT, PIN_PAGE_PORT,
+    SECRETS_MANAGER_PORT, Urls, WEB_PORT, function_environment,
 };
 use crate::event_bus::EventBus;
 use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
@@ -33,7 +33,9 @@ use crate::issuer::{Issuer, TOKEN_LIFETIME};
 use crate::lambda_endpoint::LambdaEndpoint;
 use crate::scheduler::Scheduler;
 use crate::secrets_manager::SecretsManager;
+use crate::server::Server;
 use crate::stream::{Announcer, announce};
+use crate::web::{self, Sources};
 
 /// The wait before the webhook route is subscribed again, if another process runs the functions.
 const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -41,7 +43,7 @@ const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
 /// The options of a stack.
 #[derive(Debug)]
 pub struct StackOptions {
-    /// The port of the HTTP API. The other parts use the next five ports. 0 lets the system choose all of
+    /// The port of the HTTP API. The other parts use the next seven ports. 0 lets the system choose all of
     /// them.
     pub port: u16,
     /// The file for DynamoDB's tables. If absent, they are in memory.
@@ -93,6 +95,10 @@ pub struct Stack {
     pub event_bus: EventBus,
     /// The issuer of the callers' tokens.
     pub issuer: Issuer,
+    /// The page in which users enter the PIN.
+    pin_page: Server,
+    /// The demo app.
+    web: Server,
     /// The HTTP API.
     pub api: HttpApi,
     /// The platform of the functions that this process runs.
@@ -158,6 +164,8 @@ impl Stack {
             secrets_listener,
             issuer_listener,
             event_bus_listener,
+            pin_page_listener,
+            web_listener,
         ) = (
             listen(port, 0, "the HTTP API").await?,
             listen(port, CIRCLE_PORT, "Circle").await?,
@@ -165,6 +173,8 @@ impl Stack {
             listen(port, SECRETS_MANAGER_PORT, "Secrets Manager").await?,
             listen(port, ISSUER_PORT, "the issuer").await?,
             listen(port, EVENT_BUS_PORT, "the event bus").await?,
+            listen(port, PIN_PAGE_PORT, "the page for the PIN").await?,
+            listen(port, WEB_PORT, "the demo app").await?,
         );
         let serve = |what: &'static str| move |source| StackError::Serve { port, what, source };
         let api_url = format!("http://{}", api_listener.local_addr().map_err(serve("the HTTP API"))?);
@@ -234,6 +244,16 @@ impl Stack {
             backend,
         })
         .map_err(serve("the HTTP API"))?;
+        let pin_page = circle.serve_pin_page(pin_page_listener).map_err(serve("the page for the PIN"))?;
+        let sources = Sources {
+            circle: circle.for_task(),
+            database: dynamodb.database(),
+            events: event_bus.reader(),
+            api_url: api.url().to_owned(),
+            issuer_url: issuer.url().to_owned(),
+            pin_page_url: pin_page.url().to_owned(),
+        };
+        let web = web::serve(web_listener, sources).map_err(serve("the demo app"))?;
         let mut background = subscribe(&circle, &api, &clock, in_process).await?;
         let stream = dynamodb.stream().map_err(DynamoDbError::Stream)?;
         background.spawn(announce(stream, announcer, clock.clone(), requests_to_catch_up));
@@ -247,11 +267,23 @@ impl Stack {
             secrets_manager,
             event_bus,
             issuer,
+            pin_page,
+            web,
             api,
             platform,
             function_environment,
             background,
         })
+    }
+
+    /// The URL of the page in which users enter the PIN.
+    pub fn pin_page_url(&self) -> &str {
+        self.pin_page.url()
+    }
+
+    /// The URL of the demo app.
+    pub fn app_url(&self) -> &str {
+        self.web.url()
     }
 
     /// A bearer token of a user. It is valid for a week of the stack's clock.
@@ -275,6 +307,8 @@ impl Stack {
     /// Stops all parts, the callers first. The data file is complete afterwards.
     pub async fn stop(mut self) {
         self.background.shutdown().await;
+        self.web.stop().await;
+        self.pin_page.stop().await;
         self.circle.stop().await;
         self.api.stop().await;
         self.issuer.stop().await;

@@ -70,6 +70,13 @@ impl Stream {
         Ok(())
     }
 
+    /// The next records, which count as read from now on.
+    pub(crate) fn take(&mut self) -> dynoxide::Result<Vec<Value>> {
+        let (records, next) = self.read()?;
+        self.iterator = next.unwrap_or_default();
+        Ok(records)
+    }
+
     /// The next records, and where the unread ones begin after them.
     fn read(&self) -> dynoxide::Result<(Vec<Value>, Option<String>)> {
         let read = self.database.get_records(GetRecordsRequest {

@@ -1,0 +1,124 @@
+//! The demo app: a web page that changes a PIN with Circle's own Web SDK, and shows what happens in the stack.
+//!
+//! It has an origin of its own, as an app has. Besides the app's files, this server offers what the page shows (`feed`)
+//! and passes on the simulator's control API, which has no CORS.
+
+mod bundle;
+mod feed;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use dynoxide::Database;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use self::bundle::{Bundle, Bundler};
+use crate::circle_simulator::CircleSimulator;
+use crate::event_bus::EventReader;
+use crate::server::Server;
+
+/// What the page needs to know, and what it shows.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) circle: CircleSimulator,
+    pub(crate) database: Database,
+    pub(crate) events: EventReader,
+    pub(crate) api_url: String,
+    pub(crate) issuer_url: String,
+    pub(crate) pin_page_url: String,
+}
+
+#[derive(Clone)]
+struct Web {
+    sources: Sources,
+    bundler: Bundler,
+}
+
+/// Serves the app on `listener`. Needs a tokio runtime. The server stops when it is dropped.
+pub(crate) fn serve(listener: TcpListener, sources: Sources) -> io::Result<Server> {
+    let router = Router::new()
+        .route("/", get(async |state: State<Web>| file(state, Path("index.html".to_owned())).await))
+        .route("/config.json", get(config))
+        .route("/feed", get(async |State(web): State<Web>| feed::feed(web.sources)))
+        .route("/control", any(control))
+        .route("/control/{*path}", any(control))
+        .route("/{name}", get(file))
+        .with_state(Web { sources, bundler: Bundler::default() });
+    Server::start(listener, router)
+}
+
+/// The page loads its own files only, frames the page for the PIN only, and calls the API and the issuer.
+fn policy(Sources { api_url, issuer_url, pin_page_url, .. }: &Sources) -> String {
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
+         connect-src 'self' {api_url} {issuer_url}; frame-src {pin_page_url} https://pw-auth.circle.com; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+async fn config(State(Web { sources, .. }): State<Web>) -> Response {
+    Json(json!({
+        "apiUrl": sources.api_url,
+        "issuerUrl": sources.issuer_url,
+        "pinPageUrl": sources.pin_page_url,
+    }))
+    .into_response()
+}
+
+async fn file(State(web): State<Web>, Path(name): Path<String>) -> Response {
+    match web.bundler.bundle() {
+        Bundle::Ready(folder) => {
+            let content_type = match name.rsplit_once('.').map(|(_, extension)| extension) {
+                Some("html") => "text/html; charset=utf-8",
+                Some("js") => "text/javascript; charset=utf-8",
+                Some("css") => "text/css; charset=utf-8",
+                Some("map") => "application/json",
+                _ => return StatusCode::NOT_FOUND.into_response(),
+            };
+            // A name has no slash in it.
+            match tokio::fs::read(folder.join(&name)).await {
+                Ok(content) => {
+                    let headers = [
+                        (CONTENT_TYPE, content_type.to_owned()),
+                        (CONTENT_SECURITY_POLICY, policy(&web.sources)),
+                        (CACHE_CONTROL, "no-store".to_owned()),
+                    ];
+                    (headers, content).into_response()
+                }
+                Err(_) => StatusCode::NOT_FOUND.into_response(),
+            }
+        }
+        Bundle::Building(step) => notice(step, true),
+        Bundle::Failed(problem) => notice(&problem, false),
+    }
+}
+
+/// A page that says why the app is not there yet. It loads itself again while the app is being built.
+fn notice(text: &str, is_temporary: bool) -> Response {
+    let refresh = if is_temporary { r#"<meta http-equiv="refresh" content="1">"# } else { "" };
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let page = format!(
+        r#"<!doctype html><html lang="en"><meta charset="utf-8">{refresh}<title>Demo app</title><p>{text}</p></html>"#
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, [(CACHE_CONTROL, "no-store")], Html(page)).into_response()
+}
+
+async fn control(
+    State(Web { sources, .. }): State<Web>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    sources.circle.control(&method, uri.path(), &headers, &body)
+}
