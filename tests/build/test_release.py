@@ -87,7 +87,23 @@ def test_each_function_has_a_bill_of_its_materials(unpacked):
         assert str(ROOT) not in text and "/tmp" not in text
 
 
-@pytest.mark.parametrize("name", ["parameters.example", "deployer-policy.json", "stack-policy.json", "../LICENSE"])
+OPERATORS_FILES = [
+    "parameters.example",
+    "deployer-policy.json",
+    "stack-policy.json",
+    "cognito.yaml",
+    "cloudfront-waf.yaml",
+    "../LICENSE",
+]
+
+
+def test_a_deployment_can_be_proven_from_an_archive(unpacked):
+    result = subprocess.run([unpacked[1] / "tests/aws/run", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--interactive" in result.stdout
+
+
+@pytest.mark.parametrize("name", OPERATORS_FILES)
 def test_the_archives_have_what_an_operator_needs(unpacked, name):
     source = ROOT / "infra" / name
     assert (unpacked[1] / source.name).read_bytes() == source.read_bytes()

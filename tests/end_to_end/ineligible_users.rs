@@ -6,6 +6,7 @@ use crate::support::{App, CREATE_CHANGE_PIN, CREATE_RESTORE_PIN, MINUTE, error_o
 const LOCKED: UserChange = UserChange {
     pin: None,
     pin_status: Some(FactorStatus::Locked),
+    security_answers: None,
     security_question_status: Some(FactorStatus::Locked),
     status: None,
     auth_mode: None,

@@ -579,6 +579,11 @@ def needed_by(resource, resources):
     return found
 
 
+def test_no_resource_needs_itself(deployed):
+    for name in deployed:
+        assert name not in needed_by(name, deployed), name
+
+
 def test_the_api_keys_are_checked_before_anything_else_is_created(template, deployed):
     """A first deployment with a wrong key leaves nothing but the log that says so."""
     check = {"CheckApiKeysFunction", "CheckApiKeysRole", "ManageSubscriptionLogGroup"}

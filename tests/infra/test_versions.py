@@ -11,7 +11,7 @@ import pytest
 from conftest import REQUIRED, expanded
 
 # CloudFormation itself invokes these functions.
-UNVERSIONED = {"ManageSubscriptionFunction"}
+UNVERSIONED = {"CheckApiKeysFunction", "ManageSubscriptionFunction"}
 
 
 @pytest.fixture(scope="module")

@@ -129,14 +129,17 @@ mod tests {
 
     use super::*;
 
-    /// A folder with sources that were written an hour ago.
+    /// A time in the past, when the sources were written.
+    const WRITTEN: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// A folder with sources.
     fn sources(name: &str) -> &'static Path {
         let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("src/demo")).unwrap();
         for file in ["build.js", "package-lock.json", "src/pin-change.ts", "src/demo/main.ts"] {
             let file = File::create(folder.join(file)).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+            file.set_modified(WRITTEN).unwrap();
         }
         Box::leak(folder.into_boxed_path())
     }
@@ -154,7 +157,9 @@ mod tests {
         assert_eq!(bundler(sources).bundle(), Bundle::Ready(sources.join("dist")));
 
         let source = File::options().append(true).open(sources.join("src/demo/main.ts")).unwrap();
-        source.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap();
+        source.set_modified(SystemClock.now().into()).unwrap();
+        let built = File::options().append(true).open(&built).unwrap();
+        built.set_modified(WRITTEN).unwrap();
         assert!(matches!(bundler(sources).bundle(), Bundle::Building(_)));
         fs::remove_dir_all(sources).unwrap();
     }
