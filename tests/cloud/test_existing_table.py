@@ -15,7 +15,7 @@ def stack(aws, parameters, service, request):
 
 
 def restored(aws, table, name):
-    """A copy as a restore makes it, with the stream that docs/operations.md adds. The emulator cannot restore."""
+    """A copy as a restore makes it, with the stream that docs/deploying.md adds. The emulator cannot restore."""
     dynamodb = aws.client("dynamodb")
     source = dynamodb.describe_table(TableName=table)["Table"]
     indexes = [
