@@ -1,6 +1,6 @@
 //! What a deployment does at Circle: two CloudFormation custom resources, and a check of the second one every hour.
 //!
-//! The first resource checks the API keys before the stack creates anything else ([`api_keys`]).
+//! The first resource checks the API keys before the stack creates anything else (`api_keys`).
 //!
 //! The second is the webhook's subscription. It subscribes the endpoint when the stack is created or changed, and deletes
 //! the subscription with the stack. The resource's physical id is the subscription's id. A new endpoint gets a new subscription, whose id makes
