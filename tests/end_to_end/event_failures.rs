@@ -66,6 +66,32 @@ async fn last_event_of_a_challenge_is_about_its_newest_status_despite_failures()
     }
 }
 
+/// EventBridge accepts or rejects each event of a call on its own.
+#[tokio::test]
+async fn events_of_a_challenge_stay_in_order_if_some_are_accepted_at_the_second_attempt() {
+    let app = App::start().await.without_webhooks();
+    for rejected in 0..16_u8 {
+        let id = u128::from(rejected);
+        let records = [
+            requested(id),
+            changed(requested(id), "PENDING", "FAILED"),
+            changed(requested(id), "FAILED", "COMPLETE"),
+            requested(100 + id),
+        ];
+        let positions = (0..records.len()).filter(|position| rejected >> position & 1 == 1).collect();
+        app.stack.event_bus.fail_next([EntriesFail(positions)]);
+        let response = app.announce(json!({ "Records": records }), MINUTE).await.unwrap();
+        assert_eq!(response, json!({ "batchItemFailures": [] }));
+
+        let announced = app.announced(Uuid::from_u128(id)).await;
+        let changes = [CHANGE_REQUESTED, "PIN Challenge Settled FAILED", "PIN Challenge Settled COMPLETE"];
+        let last_sent = changes.map(|change| announced.iter().rposition(|one| one == change));
+        assert!(last_sent[0].is_some() && last_sent.is_sorted(), "{rejected:04b} {announced:?}");
+        let other = app.announced(Uuid::from_u128(100 + id)).await;
+        assert_eq!(other, [CHANGE_REQUESTED], "{rejected:04b}");
+    }
+}
+
 /// Somebody wrote it, or a version of the service that this one does not know.
 #[tokio::test]
 async fn unreadable_record_between_two_good_ones_goes_to_the_queue_as_a_whole() {
@@ -200,6 +226,16 @@ fn requested(number: u128) -> Value {
             },
         },
     })
+}
+
+/// The record of a challenge whose status has changed.
+fn changed(requested: Value, old: &str, new: &str) -> Value {
+    let mut record = with(requested, json!({ "eventName": "MODIFY" }));
+    record["dynamodb"]["OldImage"] = record["dynamodb"]["NewImage"].clone();
+    for (image, status) in [("OldImage", old), ("NewImage", new)] {
+        record["dynamodb"][image]["status"]["S"] = json!(status);
+    }
+    record
 }
 
 fn sequence_number(number: u128) -> String {

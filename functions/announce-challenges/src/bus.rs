@@ -1,5 +1,6 @@
 //! The event bus.
 
+use std::collections::BTreeMap;
 use std::iter::{repeat, zip};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,14 +57,15 @@ impl Bus {
     }
 
     async fn publish_chunk(&self, events: &[Event], deadline: Deadline) -> Vec<bool> {
-        let mut open: Vec<usize> = (0..events.len()).collect();
+        let mut unsent: Vec<usize> = (0..events.len()).collect();
         let mut retries = Retries::new(&*self.clock, &self.random, deadline, BACKOFF, MAX_ATTEMPTS);
         loop {
-            let sent = self.put(open.iter().map(|&index| &events[index]), deadline).await;
-            let (failed, wait): (Vec<(usize, String)>, _) = match sent {
+            let sent = self.put(unsent.iter().map(|&index| &events[index]), deadline).await;
+            let indexes = unsent.iter().copied();
+            let (failed, wait): (BTreeMap<usize, String>, _) = match sent {
                 Ok(results) => {
                     let results = results.into_iter().map(Some).chain(repeat(None));
-                    let failed = zip(open, results).filter_map(|(index, result)| {
+                    let failed = zip(indexes, results).filter_map(|(index, result)| {
                         log_result(&events[index], result.as_ref()).err().map(|error| (index, error))
                     });
                     (failed.collect(), retries.next_wait(None))
@@ -71,17 +73,24 @@ impl Bus {
                 // The SDK has retried the call if that makes sense.
                 Err(error) => {
                     let error = Chain(&error).to_string();
-                    (open.into_iter().map(|index| (index, error.clone())).collect(), None)
+                    (indexes.map(|index| (index, error.clone())).collect(), None)
                 }
             };
-            open = failed.iter().map(|&(index, _)| index).collect();
             match wait {
-                Some(wait) if !open.is_empty() => self.clock.sleep(wait).await,
+                Some(wait) if !failed.is_empty() => {
+                    // An event that was accepted is sent again behind an earlier one of its challenge that was not. Otherwise
+                    // the retry would come last, although it is about an older change.
+                    let challenge = |index: usize| events[index].challenge_id;
+                    unsent.retain(|&index| {
+                        failed.range(..=index).any(|(&earlier, _)| challenge(earlier) == challenge(index))
+                    });
+                    self.clock.sleep(wait).await;
+                }
                 _ => {
-                    for (index, error) in failed {
-                        log_failure(&events[index], &error);
+                    for (&index, error) in &failed {
+                        log_failure(&events[index], error);
                     }
-                    return (0..events.len()).map(|index| !open.contains(&index)).collect();
+                    return (0..events.len()).map(|index| !failed.contains_key(&index)).collect();
                 }
             }
         }
