@@ -145,6 +145,13 @@ async fn outage_of_circle_is_waited_for() {
     let unavailable = "Circle is unavailable (status 503, code -1). Deploy again later.";
     assert_eq!(fail(&stack, json!({})).await, unavailable);
     stack.app.circle.clear_faults();
+    let page = Fault { status: Some(404), body: Some("<html>".to_owned()), times: 1000, ..Fault::default() };
+    stack.app.circle.add_fault(page);
+    assert_eq!(
+        fail(&stack, json!({})).await,
+        "Circle's response to a check of the API key in the secret of CircleApiKeySecretArn is unexpected (status 404). Deploy again, and report it if it keeps happening."
+    );
+    stack.app.circle.clear_faults();
     stack.app.circle.add_fault(Fault { drop: true, times: 1000, ..Fault::default() });
     assert_eq!(fail(&stack, json!({})).await, "Circle cannot be reached. Deploy again once it can.");
 }

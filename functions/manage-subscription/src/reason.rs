@@ -87,13 +87,15 @@ fn advice_on_key(UnusableKey { parameter, purpose, error }: &UnusableKey) -> Str
             "Circle rejects the API key in the secret of {parameter} ({}). Store a valid key with the permission \"{permission}\" there, then deploy again.",
             numbers(401, *code)
         ),
-        CircleError::Response { status, code, .. } => {
-            format!("Circle is unavailable ({}). Deploy again later.", numbers(*status, *code))
-        }
         CircleError::ApiKey(ApiKeyError::Unavailable { .. })
+        | CircleError::Response { status: 429 | 500.., .. }
         | CircleError::Unreachable { .. }
         | CircleError::TimedOut { .. }
         | CircleError::Unreadable { .. } => advice_on_circle(error),
+        CircleError::Response { status, code, .. } => format!(
+            "Circle's response to a check of the API key in the secret of {parameter} is unexpected ({}). Deploy again, and report it if it keeps happening.",
+            numbers(*status, *code)
+        ),
     }
 }
 
