@@ -48,7 +48,7 @@ fn body(record: &Value) -> (String, bool) {
         return (body, true);
     }
     let mut position = record.clone();
-    if let Some(change) = position["dynamodb"].as_object_mut() {
+    if let Some(change) = position.get_mut("dynamodb").and_then(Value::as_object_mut) {
         change.retain(|name, _| !["OldImage", "NewImage"].contains(&name.as_str()));
     }
     (text(&position), false)
@@ -87,5 +87,8 @@ mod tests {
         let too_large = record(&"x".repeat(MAX_BODY));
         let position = json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "1" } });
         assert_eq!(body(&too_large), (position.to_string(), false));
+        for odd in [json!("x".repeat(MAX_BODY)), json!({ "dynamodb": ["x".repeat(MAX_BODY)] })] {
+            assert_eq!(body(&odd), (odd.to_string(), false));
+        }
     }
 }
