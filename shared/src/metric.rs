@@ -25,9 +25,9 @@ pub enum Metric {
     MostChallengesNotFound,
     /// A webhook subscription may remain at Circle without a stack that removes it.
     SubscriptionLeftBehind,
-    /// An event was not published. Lambda hands its record over again.
+    /// An event could not be published. Lambda retries its record, unless an operator wanted to publish it again.
     PublishFailed,
-    /// A record of the table's stream could not be read.
+    /// A record of the table's stream cannot be read.
     UnreadableRecord,
     /// The webhook's subscription at Circle is disabled, or there is none.
     SubscriptionNotEnabled,

@@ -1,4 +1,4 @@
-//! Calls to AWS within the time of the invocation.
+//! Calls to AWS before the deadline of the invocation.
 
 use std::error::Error;
 
@@ -16,16 +16,16 @@ pub(crate) enum CallError {
         operation: &'static str,
         /// The id that AWS support asks for; `none` if there was no response.
         request_id: String,
-        /// What the AWS SDK said.
+        /// The error of the AWS SDK.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The invocation's time is used up. The call may have taken effect.
+    /// The deadline has passed. The call may have taken effect.
     #[error("there was no time left for {0}")]
     Late(&'static str),
 }
 
-/// Makes a call, unless the deadline has passed, and gives it up at the deadline.
+/// Makes a call, unless the deadline has passed. Stops waiting for it at the deadline.
 pub(crate) async fn call<T, E, F>(
     operation: &'static str,
     clock: &dyn Clock,
@@ -41,7 +41,7 @@ where
     if remaining.is_zero() {
         return Err(CallError::Late(operation));
     }
-    // Boxed, because the SDK's futures are nested so deeply that the compiler meets its limit.
+    // Boxed, because the SDK's futures are nested more deeply than the compiler allows.
     let result = timeout(clock, remaining, Box::pin(sent)).await;
     let result = result.map_err(|_elapsed| CallError::Late(operation))?;
     result.map_err(|error| CallError::Failed {

@@ -17,14 +17,14 @@ use shared::telemetry::Chain;
 use crate::aws_call::{CallError, call};
 use crate::event::{Event, SOURCE};
 
-/// The most events in one call. The limit of its size, at least 256 KB, is far away
+/// The most events in one call. They are far below the limit of its size, at least 256 KB
 /// (`https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html`).
 const MAX_ENTRIES: usize = 10;
 
-/// How often an event is sent that EventBridge rejects while it accepts the call, as it does if it is overloaded.
+/// The most attempts for an event that EventBridge rejects in a call that succeeds. It does so if it is overloaded.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// The backoff before the first retry of such events.
+/// The backoff before the first retry of such an event.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// The bus on which events are published.
@@ -47,7 +47,7 @@ impl Bus {
         }
     }
 
-    /// Publishes events in their order. Returns for each whether it was published, and logs those that were not.
+    /// Publishes events in their order. Returns for each event whether it was published. Logs each that was not.
     pub(crate) async fn publish(&self, events: &[Event], deadline: Deadline) -> Vec<bool> {
         let mut published = Vec::with_capacity(events.len());
         for events in events.chunks(MAX_ENTRIES) {
@@ -70,7 +70,7 @@ impl Bus {
                     });
                     (failed.collect(), retries.next_wait(None))
                 }
-                // The SDK has retried the call if that makes sense.
+                // The SDK has already retried the call if that can help.
                 Err(error) => {
                     let error = Chain(&error).to_string();
                     (indexes.map(|index| (index, error.clone())).collect(), None)
@@ -78,8 +78,8 @@ impl Bus {
             };
             match wait {
                 Some(wait) if !failed.is_empty() => {
-                    // An event that was accepted is sent again behind an earlier one of its challenge that was not. Otherwise
-                    // the retry would come last, although it is about an older change.
+                    // An accepted event is sent again if an earlier one of its challenge is. Otherwise the last event
+                    // would be about an older change.
                     let challenge = |index: usize| events[index].challenge_id;
                     unsent.retain(|&index| {
                         failed.range(..=index).any(|(&earlier, _)| challenge(earlier) == challenge(index))
@@ -116,7 +116,7 @@ impl Bus {
     }
 }
 
-/// Logs an event that EventBridge has accepted, or returns why it has not.
+/// Logs that EventBridge has accepted an event, or returns why it has not.
 fn log_result(event: &Event, result: Option<&PutEventsResultEntry>) -> Result<(), String> {
     let Some(event_id) = result.and_then(|result| result.event_id()) else {
         let code = result.and_then(|result| result.error_code()).unwrap_or("no error code");

@@ -1,4 +1,4 @@
-//! Which events a change of a record causes, and what is in them. No I/O.
+//! The events that a change of a record causes, and their content. No I/O.
 
 use serde::Serialize;
 use shared::challenge::{Challenge, ChallengeType};
@@ -18,10 +18,11 @@ const SETTLED: &str = "PIN Challenge Settled";
 /// The detail-types of the events.
 pub const DETAIL_TYPES: [&str; 3] = [CHANGE_REQUESTED, RECOVERY_REQUESTED, SETTLED];
 
-/// The version of the details. It rises if a member is removed, renamed or given another meaning.
+/// The version of the details. It rises if a member is removed, renamed, or gets another meaning.
 const VERSION: u8 = 1;
 
-/// An event. It is smaller than 1 KB, because every text in it is.
+/// An event. It is smaller than 1 KB: its texts are ids, times, names of this service, and a user id of at most 50
+/// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) challenge_id: Uuid,
@@ -70,11 +71,11 @@ impl Change<'_> {
 
 /// The events of a record that changed from `old` to `new`, in the order in which they are published.
 ///
-/// A record that nobody requested is the same as none. So a request that is recorded after the final webhook causes two
-/// events.
+/// A record of a challenge that nobody requested counts as none. So a request that is recorded after the final webhook
+/// causes two events.
 ///
 /// # Errors
-/// If there is something to announce and the record names no user.
+/// If the record causes an event but names no user.
 pub(crate) fn events(old: Option<&Challenge>, new: &Challenge) -> Result<Vec<Event>, StoreError> {
     let Some(requested_at) = new.requested_at else { return Ok(Vec::new()) };
     let old_rank = old.filter(|old| old.requested_at.is_some()).map(|old| old.status.rank());

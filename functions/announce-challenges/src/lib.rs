@@ -1,12 +1,14 @@
-//! Announcements: on the stream of the challenges table, publishes events on an EventBridge bus.
+//! Announcements: reads the stream of the challenges table and publishes events on an EventBridge bus.
 //!
-//! Lambda hands over the changes of a shard in order, and repeats everything from the first change that failed. So a
-//! failure must never be for good: a change that cannot be read goes to a queue and counts as done, and only an event that
-//! could not be published (or a change that could not be put on the queue) fails. Events of one challenge are sent in the
-//! order of its changes, also when they are repeated, so the last one that is sent is about the newest change.
+//! Lambda invokes the function with the changes of a shard in order, and retries everything from the first change that
+//! failed. A change that always fails would therefore block its shard. So a change that cannot be read goes to a queue
+//! and counts as done. A change fails only if one of its events could not be published, or the queue did not take it.
 //!
-//! The decision which events a change causes is made without I/O, in `event`. `record` reads a change from the stream,
-//! `bus` and `queue` send. An operator can invoke the function by hand to publish again (`republish`).
+//! The events of one challenge are sent in the order of its changes, and retries keep that order. So the last event that
+//! is sent is about the newest change.
+//!
+//! `event` decides without I/O which events a change causes. `record` reads a change from the stream, `bus` and `queue`
+//! send. An operator can invoke the function by hand to publish events again (`republish`).
 
 mod aws_call;
 mod bus;
@@ -49,20 +51,20 @@ pub struct AnnounceChallenges {
     clock: Arc<dyn Clock>,
 }
 
-/// The result of an invocation.
+/// The response to an invocation.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Response {
-    /// Of a batch of the stream.
+    /// To a batch of the stream.
     Batch(BatchResponse),
-    /// Of an operator's command: what was published, for each challenge.
+    /// To an operator's command: what was published, for each challenge.
     Republished {
         /// In the order of the command.
         challenges: Vec<Republished>,
     },
 }
 
-/// Which records of a batch Lambda hands over again (Lambda developer guide, "Configuring partial batch response with
+/// The records of a batch that Lambda has to retry (Lambda developer guide, "Configuring partial batch response with
 /// DynamoDB and Lambda").
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,11 +72,11 @@ pub struct BatchResponse {
     batch_item_failures: Vec<ItemFailure>,
 }
 
-/// A record that Lambda hands over again, with all that follow it.
+/// A record that failed. Lambda retries the first of them and all records after it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ItemFailure {
-    /// Its sequence number. If it has none, this is empty, and Lambda repeats the whole batch.
+    /// Its sequence number. If it has none, this is empty, and Lambda retries the whole batch.
     item_identifier: String,
 }
 
@@ -97,10 +99,10 @@ impl AnnounceChallenges {
     }
 }
 
-/// Handles an invocation: a batch of the table's stream, or an operator's command to publish again.
+/// Handles an invocation: a batch of the table's stream, or an operator's command to publish events again.
 ///
 /// # Errors
-/// If the event is neither of them.
+/// If the event is neither of them, or the command has no valid list of ids.
 pub async fn handle(
     function: &AnnounceChallenges,
     event: LambdaEvent<Value>,
@@ -116,7 +118,7 @@ pub async fn handle(
     }
 }
 
-/// Publishes the events of a batch's records.
+/// Publishes the events of a batch's records, and puts the records that cannot be read on the queue.
 async fn announce(function: &AnnounceChallenges, records: &[Value], deadline: Deadline) -> BatchResponse {
     let (mut events, mut record_of_event, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     for (index, record) in records.iter().enumerate() {

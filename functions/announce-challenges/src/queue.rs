@@ -31,7 +31,7 @@ impl UnreadableRecords {
         }
     }
 
-    /// Puts a record on the queue. Returns whether it is there as a whole.
+    /// Puts a record on the queue. Returns whether the message holds the whole record.
     pub(crate) async fn send(&self, record: &Value, deadline: Deadline) -> Result<bool, CallError> {
         let (body, is_whole) = body(record);
         let sent = self.client.send_message().queue_url(&self.url).message_body(body).send();
@@ -40,8 +40,9 @@ impl UnreadableRecords {
     }
 }
 
-/// The record as the body of a message, and whether it is whole. A record that is too large goes without its images. No
-/// record of this service is: its images have about 1 KB each, while an item may have 400 KB.
+/// The record as the body of a message, and whether it is whole. A record that is too large goes without its images.
+/// The images of this service have about 1 KB each, but an item that something else wrote may have 400 KB, and JSON
+/// escapes can multiply that.
 fn body(record: &Value) -> (String, bool) {
     let body = text(record);
     if body.len() <= MAX_BODY {
@@ -54,8 +55,8 @@ fn body(record: &Value) -> (String, bool) {
     (text(&position), false)
 }
 
-/// JSON in the characters that SQS keeps as they are. It rejects or replaces others, such as U+FFFF. JSON has escapes
-/// for control characters already.
+/// JSON with only those characters that SQS accepts. SQS rejects or replaces others, such as U+FFFF. JSON has escapes for
+/// control characters anyway.
 fn text(record: &Value) -> String {
     record.to_string().replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
 }

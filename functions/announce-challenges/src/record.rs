@@ -1,5 +1,5 @@
-//! Records of the table's stream, in the JSON that Lambda hands over. Each is read on its own, so that one that cannot be
-//! read does not affect the others.
+//! Records of the table's stream, in Lambda's JSON. Each record is read on its own, so that an unreadable one does not
+//! affect the others.
 
 use serde_json::Value;
 use shared::challenge_store::requested_in_image;
@@ -18,7 +18,7 @@ pub(crate) enum RecordError {
     Image(#[from] StoreError),
 }
 
-/// The events of a record. A record that DynamoDB removed, because its time was over, causes none.
+/// The events that a record causes. A removal causes none: DynamoDB removes records that have expired.
 pub(crate) fn events(record: &Value) -> Result<Vec<Event>, RecordError> {
     let image = |name: &'static str| {
         let image = &record["dynamodb"][name];
@@ -35,7 +35,7 @@ pub(crate) fn events(record: &Value) -> Result<Vec<Event>, RecordError> {
     Ok(event::events(old.as_ref(), &new)?)
 }
 
-/// The position in the stream, empty if there is none.
+/// The position in the stream; empty if the record has none.
 pub(crate) fn sequence_number(record: &Value) -> &str {
     record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default()
 }

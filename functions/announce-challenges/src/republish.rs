@@ -1,4 +1,4 @@
-//! The operator's command: publishes again what the records of challenges say now.
+//! The operator's command: publishes the events of challenges again, as their records are now.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -30,12 +30,12 @@ pub struct Republished {
     challenge_id: Uuid,
     /// The detail-types of the events that were published.
     published: Vec<&'static str>,
-    /// Why an event, or all of them, was not published.
+    /// Why some or all events were not published.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// The ids in a command.
+/// Reads the ids of a command.
 pub(crate) fn challenge_ids(command: &Value) -> Result<Vec<Uuid>, CommandError> {
     let ids = command.get("challengeIds").ok_or(CommandError::UnknownEvent)?;
     let ids = ids.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The API keys of a stack: read and tried before the stack creates anything that would have to be removed by hand.
+//! The API keys of a stack: checked before the stack creates anything that would have to be removed by hand.
 //!
-//! Each key is tried with a read that it must be allowed to make. None of them changes anything at Circle, so whether a key
-//! may also write shows only when it does.
+//! Each key is checked with a read that needs its permission. Nothing is written at Circle, so the check cannot find out
+//! whether a key may write.
 
 use std::fmt;
 
@@ -66,11 +66,11 @@ impl Purpose {
     }
 }
 
-/// The parameter for the key that is used wherever there is no other.
+/// The parameter for the key that is used for every purpose without a key of its own.
 const MAIN_KEY: &str = "CircleApiKeySecretArn";
 
-/// Checks the settings that a stack could have wrong although its parameters have the right form, and each key for each of
-/// its purposes.
+/// Checks each key for each of its purposes, and the settings that can be invalid although the template has accepted their
+/// parameters.
 pub(crate) async fn check(
     function: &ManageSubscription,
     event: &Change,
@@ -99,7 +99,7 @@ pub(crate) async fn check(
     Ok(())
 }
 
-/// A read at Circle that the key must be allowed to make. The ids are random, so that Circle has neither of them.
+/// Makes a read at Circle for which the key needs its permission. The ids are random, so Circle does not know them.
 async fn attempt(
     function: &ManageSubscription,
     circle: &Circle,
@@ -117,7 +117,7 @@ async fn attempt(
     }
 }
 
-/// Circle accepts a key if it responds with what it does not have or does not like, instead of rejecting the key.
+/// Circle accepts a key if it rejects a request for another reason, such as an unknown id.
 fn is_accepted(result: Result<(), CircleError>) -> Result<(), CircleError> {
     match result {
         Err(CircleError::Response { status, code: Some(_), .. })

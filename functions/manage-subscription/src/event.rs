@@ -12,14 +12,14 @@ use serde_json::Value;
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Event {
-    /// `{"action": "check-subscription"}`, from the schedule or an operator. An event with any other member is not one, so
-    /// no event of CloudFormation can be mistaken for it.
+    /// `{"action": "check-subscription"}`, from the schedule or an operator. An event with any other member is a change, so
+    /// no event of CloudFormation can be mistaken for an action.
     Action(Action),
     /// Anything else is a change of a custom resource.
     Change(Box<Change>),
 }
 
-/// Something to do that needs no custom resource.
+/// A task without a custom resource.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn event_of_the_schedule_is_none_of_cloudformation() {
+    fn event_of_the_schedule_is_not_mistaken_for_a_change() {
         let action = json!({ "action": "check-subscription" });
         assert!(matches!(
             serde_json::from_value(action.clone()).unwrap(),

@@ -1,11 +1,13 @@
-//! What a deployment does at Circle: two CloudFormation custom resources, and a check of the second one every hour.
+//! What a deployment does at Circle: two CloudFormation custom resources, and an hourly check of the second.
 //!
 //! The first resource checks the API keys before the stack creates anything else (`api_keys`).
 //!
 //! The second is the webhook's subscription. It subscribes the endpoint when the stack is created or changed, and deletes
-//! the subscription with the stack. The resource's physical id is the subscription's id. A new endpoint gets a new subscription, whose id makes
-//! CloudFormation delete the old one. CloudFormation waits for a response for up to an hour, so every event gets one. A
-//! deletion always succeeds, because a stack must not get stuck on a subscription.
+//! the subscription with the stack. The resource's physical id is the subscription's id. A new endpoint gets a new
+//! subscription, and because the id is new, CloudFormation deletes the old one.
+//!
+//! CloudFormation waits for a response for up to an hour, so every event gets one. A deletion always succeeds, because a
+//! stack must not get stuck on a subscription.
 //!
 //! The function believes as little as possible of its event. It subscribes only the webhook of its own stack, deletes only
 //! subscriptions of such webhooks, and responds only to CloudFormation.
@@ -87,7 +89,7 @@ pub enum Output {
     /// `{"subscription": ...}`.
     #[serde(rename_all = "camelCase")]
     Checked {
-        /// Whether webhooks arrive.
+        /// Whether Circle sends webhooks.
         subscription: SubscriptionState,
     },
 }
@@ -131,7 +133,7 @@ pub async fn handle(function: &ManageSubscription, event: LambdaEvent<Event>) ->
     }
 }
 
-/// Finds out whether webhooks arrive, and logs it. It repairs nothing, because an operator may have disabled the
+/// Finds out whether Circle sends webhooks, and logs it. It repairs nothing, because an operator may have disabled the
 /// subscription on purpose.
 async fn check_subscription(function: &ManageSubscription, deadline: Deadline) -> SubscriptionState {
     let state = match function.work(deadline) {

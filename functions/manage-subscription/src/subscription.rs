@@ -46,13 +46,13 @@ pub(crate) enum Deletion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SubscriptionState {
-    /// It does.
+    /// Circle sends webhooks.
     Enabled,
     /// The subscription is disabled.
     Disabled,
     /// The API key's account has no subscription of the endpoint that covers all challenges.
     Missing,
-    /// Circle did not say.
+    /// The check failed.
     Unknown,
 }
 
@@ -133,7 +133,7 @@ impl Work<'_> {
     }
 }
 
-/// Repeats an attempt until it succeeds, cannot succeed, or the deadline comes.
+/// Retries an attempt until it succeeds, a retry cannot help, or the deadline has come.
 pub(crate) async fn retry<T>(
     clock: &dyn Clock,
     random: &Random,

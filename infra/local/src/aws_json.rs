@@ -35,7 +35,7 @@ impl IntoResponse for AwsError {
     }
 }
 
-/// The operation that a call names. A call without a signature is rejected, and the signature is not verified.
+/// The operation that a call names. A call without a signature is rejected, but the signature is not verified.
 pub(crate) fn operation(headers: &HeaderMap) -> Result<&str, AwsError> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(AwsError::bad_request(

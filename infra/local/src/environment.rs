@@ -1,4 +1,4 @@
-//! The environment of the functions: the ports of the parts that they use, and their settings.
+//! The environment of the functions: their settings, and the ports of the parts of the stack.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! EventBridge and SQS on one machine: `PutEvents` and `SendMessage` for the real AWS SDK, with one bus and one queue.
 //!
-//! `GET /events` and `GET /unreadable-records` return what they have received. They wait until everything is announced that
-//! has happened before, so that a script does not have to.
+//! `GET /events` and `GET /unreadable-records` return what they have received. They respond once every earlier change is
+//! announced, so that a script does not have to wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +36,7 @@ pub struct EventBus {
     state: Arc<Received>,
 }
 
-/// What goes wrong with the next call of `PutEvents`.
+/// How a call of `PutEvents` fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusFault {
     /// 500 `InternalException`. No event is accepted. The AWS SDK retries the call.
@@ -52,7 +52,7 @@ pub enum BusFault {
 impl EventBus {
     /// Serves an empty bus and an empty queue on `listener`. Needs a tokio runtime.
     ///
-    /// Before it is read, it sends a request to `catch_up`, which the reader of the stream answers when it is up to date.
+    /// Before they are read, they send a request to `catch_up`. The reader of the stream fulfils it once it is up to date.
     pub(crate) fn start(
         listener: TcpListener,
         clock: AdjustableClock,
@@ -82,7 +82,7 @@ impl EventBus {
         self.server.url()
     }
 
-    /// The events of everything so far, in the form in which EventBridge delivers them.
+    /// The events of every change so far, in the form in which EventBridge delivers them.
     pub async fn events(&self) -> Vec<Value> {
         self.state.events().await
     }
@@ -92,7 +92,7 @@ impl EventBus {
         EventReader(Arc::clone(&self.state))
     }
 
-    /// Waits until so many events have been received since the start.
+    /// Waits until at least `count` events have been received since the start.
     pub async fn wait_for_events(&self, count: usize) {
         // The sender lives as long as this handle does.
         let _ = self.state.count.subscribe().wait_for(|received| *received >= count).await;
@@ -103,12 +103,12 @@ impl EventBus {
         self.state.unreadable_records().await
     }
 
-    /// Makes the next calls of `PutEvents` fail, one by each fault.
+    /// Makes the next calls of `PutEvents` fail, each with one of the faults.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = BusFault>) {
         self.state.content().faults.extend(faults);
     }
 
-    /// From now on, the queue accepts messages, or fails.
+    /// Whether the queue accepts messages from now on.
     pub fn set_queue_available(&self, is_available: bool) {
         self.state.content().queue_fails = !is_available;
     }
@@ -138,7 +138,7 @@ struct Received {
     random: Arc<Random>,
     catch_up: mpsc::UnboundedSender<oneshot::Sender<()>>,
     content: Mutex<Content>,
-    /// How many events were received.
+    /// How many events have been received.
     count: watch::Sender<usize>,
 }
 
@@ -195,7 +195,7 @@ struct PutEvents {
     entries: Vec<Entry>,
 }
 
-/// An event in `PutEvents`. Members that the functions do not use are missing.
+/// An event in `PutEvents`, with the members that the functions use.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Entry {
@@ -238,7 +238,7 @@ fn put_events(state: &Received, request: PutEvents) -> Result<Value, AwsError> {
     Ok(json!({ "FailedEntryCount": failed, "Entries": results }))
 }
 
-/// Keeps an event. Returns the result of its entry.
+/// Keeps an event, unless it is invalid. Returns the result of its entry.
 fn accept(state: &Received, entry: Entry) -> Value {
     let Ok(detail) = serde_json::from_str::<Value>(&entry.detail) else {
         return json!({ "ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed." });

@@ -1,4 +1,4 @@
-//! The stream of the challenges table and its reader: the part that Lambda's event source mapping has in the cloud.
+//! The stream of the challenges table, and its reader, which does what Lambda's event source mapping does in the cloud.
 
 use std::time::Duration;
 
@@ -15,9 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::lambda_endpoint::LambdaEndpoint;
 
-/// How long the reader waits after it has found nothing new, and before it repeats what failed. Lambda reads a stream
-/// four times a second, too. It is time of the machine's clock, so that events are also published while the stack's
-/// clock stands still.
+/// How long the reader waits if there is nothing new, and before it retries. Lambda reads a stream four times a second,
+/// too. The wait is on the machine's clock, so that events are published even if the stack's clock stands still.
 const WAIT: Duration = Duration::from_millis(250);
 
 /// The most records in one invocation, as in the cloud.
@@ -29,7 +28,7 @@ const FUNCTION_LIMIT: Duration = Duration::from_secs(30);
 /// How long `cargo lambda watch` may take. It compiles the function at its first call.
 const WATCH_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// What runs `announce-challenges`.
+/// Where `announce-challenges` runs.
 pub(crate) enum Announcer {
     /// This process.
     InProcess(Box<AnnounceChallenges>),
@@ -70,14 +69,14 @@ impl Stream {
         Ok(())
     }
 
-    /// The next records, which count as read from now on.
+    /// Reads the next records, and moves on.
     pub(crate) fn take(&mut self) -> dynoxide::Result<Vec<Value>> {
         let (records, next) = self.read()?;
         self.iterator = next.unwrap_or_default();
         Ok(records)
     }
 
-    /// The next records, and where the unread ones begin after them.
+    /// Reads the next records. Also returns where the unread ones begin after them.
     fn read(&self) -> dynoxide::Result<(Vec<Value>, Option<String>)> {
         let read = self.database.get_records(GetRecordsRequest {
             shard_iterator: self.iterator.clone(),
@@ -88,8 +87,8 @@ impl Stream {
     }
 }
 
-/// Reads the stream and invokes the function, for as long as the future is polled. A request to catch up is
-/// answered when everything is done that was in the stream at that time.
+/// Reads the stream and invokes the function, until the future is dropped. A request to catch up is fulfilled once
+/// everything is done that was in the stream when it came.
 pub(crate) async fn announce(
     mut stream: Stream,
     announcer: Announcer,
@@ -106,20 +105,20 @@ pub(crate) async fn announce(
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    tracing::error!(error = %Chain(&*error), "announce-challenges failed, and will be repeated");
+                    tracing::error!(error = %Chain(&*error), "announce-challenges failed, retrying");
                     SystemClock.sleep(WAIT).await;
                 }
             }
         }
         if let Some(waiting) = waiting {
-            // Whoever waited may have stopped waiting.
+            // An error means that nobody waits any more.
             let _ = waiting.send(());
         }
     }
 }
 
-/// Invokes the function with the next records. Returns whether there were any. After a failure, the records from the
-/// first that failed are the next ones again.
+/// Invokes the function with the next records. Returns whether there were any. If some fail, the next call begins with
+/// the first of them.
 async fn announce_next(
     stream: &mut Stream,
     announcer: &Announcer,

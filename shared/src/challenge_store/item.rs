@@ -26,11 +26,11 @@ pub(crate) fn challenge(item: &Item) -> Result<Challenge, StoreError> {
     })
 }
 
-/// Reads a record from an image of the table's stream, in the JSON that Lambda hands over. `None` if nobody has requested
-/// the challenge through this service, whatever else the image has.
+/// Reads a record from an image of the table's stream, in Lambda's JSON. Returns `None` if nobody has requested the
+/// challenge through this service, even if the rest of the image is unreadable.
 ///
 /// # Errors
-/// If the image is not as this service writes it.
+/// If an attribute is missing or is not as this service writes it.
 pub fn requested_in_image(image: &Value) -> Result<Option<Challenge>, StoreError> {
     if image.get("requestedAt").is_none() {
         return Ok(None);
@@ -38,11 +38,11 @@ pub fn requested_in_image(image: &Value) -> Result<Option<Challenge>, StoreError
     let attributes = image.as_object().into_iter().flatten();
     let item = attributes.map(|(name, value)| (name.clone(), attribute(value))).collect();
     let challenge = challenge(&item)?;
-    // The reader takes a time that is not one as absent.
+    // `challenge` treats a `requestedAt` that is not a time as absent.
     if challenge.requested_at.is_none() { Err(unreadable("requestedAt")) } else { Ok(Some(challenge)) }
 }
 
-/// A text or a number. A record has nothing else that is read, so anything else reads as nothing.
+/// Converts a text or a number. Attributes of other types are not read, so they become null.
 fn attribute(value: &Value) -> AttributeValue {
     let member = |name: &str| value[name].as_str().map(str::to_owned);
     let text = member("S").map(AttributeValue::S);

@@ -199,8 +199,8 @@ pub fn is_https_or_loopback(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
 
-/// Whether the function runs on one machine with everything else: `CIRCLE_BASE_URL` is a valid one in plain http, and so a
-/// loopback address.
+/// Whether the function runs in the local stack: `CIRCLE_BASE_URL` is valid and plain http. It is valid in plain http only
+/// if it is a loopback address.
 pub fn is_local(environment: &Environment) -> bool {
     CircleSettings::base_url(environment).is_ok_and(|url| url.scheme() == "http")
 }

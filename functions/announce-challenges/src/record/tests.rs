@@ -151,7 +151,7 @@ fn record_of_another_app_causes_no_events_whatever_it_holds() {
 }
 
 #[test]
-fn record_without_what_an_event_needs_is_an_error_that_names_it() {
+fn unreadable_attribute_or_member_is_named_by_the_error() {
     let state = State { requested: true, status: 6 };
     let error = |record: Value| events(&record).unwrap_err().to_string();
     let inserted = |attribute: &str, value: Value| {
