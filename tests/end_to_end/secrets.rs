@@ -151,6 +151,9 @@ async fn no_secret_reaches_a_log_a_record_or_an_error() {
         assert!(!items.is_empty());
         secrets.are_not_in(table, &json!(items).to_string());
     }
+    let events = app.events().await;
+    assert!(events.iter().any(|event| event["detail"]["status"] == "FAILED"), "{events:?}");
+    secrets.are_not_in("an event", &json!(events).to_string());
     let platform = &app.stack.platform;
     app.stack.secrets_manager.put(API_KEY_SECRET, &circle.api_key());
     let create_token = Api::new(platform).unwrap();
