@@ -609,6 +609,27 @@ test('the frame stays open while the service cannot be reached', async () => {
   assert.equal((await outcome).kind, 'ended')
 })
 
+test('the frame stays open while the issuer cannot be reached', async () => {
+  let issuer = async () => 'bearer'
+  const { outcome } = await started(client({ bearerToken: () => issuer() }))
+  issuer = () => Promise.reject(new TypeError('Failed to fetch'))
+  await clock.advance(30)
+  assert.ok(frameIsOpen())
+  assert.deepEqual(sent(), [POST])
+  issuer = async () => 'bearer'
+  api.challenge = challenge('COMPLETE')
+  sdk.complete()
+  await clock.advance(10)
+  assert.equal((await outcome).kind, 'ended')
+})
+
+test('a user who has to sign in again learns so at once', async () => {
+  const bearerToken = () => Promise.reject(new ApiError(401))
+  await assert.rejects(client({ bearerToken }).start('CHANGE_PIN'), { status: 401 })
+  assert.deepEqual(sent(), [])
+  assert.equal(localStorage.length, 0)
+})
+
 test('once the frame is closed, a service that cannot be reached ends the attempt', async () => {
   const { outcome } = await started()
   api.first = Array.from({ length: 6 }, () => 'no response' as const)

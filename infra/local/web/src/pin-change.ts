@@ -97,7 +97,10 @@ export interface Options {
   apiUrl: string
   /** Any text that differs between the users of this browser. It names what this page stores. */
   userId: string
-  /** Returns your issuer's token for the signed-in user, renewed if it has expired. */
+  /**
+   * Returns your issuer's token for the signed-in user, renewed if it has expired. If the user has to sign in again,
+   * throw `new ApiError(401)`. Any other error counts as one of the network, and the call is repeated.
+   */
   bearerToken: () => Promise<string>
   /** The only `W3SSdk` object of the page. */
   sdk: W3SSdk
@@ -313,16 +316,17 @@ export class PinChange {
   }
 
   private async callOnce<T>(method: string, path: string, { body, headers, signal }: Request) {
-    const authorization = `Bearer ${await this.options.bearerToken()}`
+    const noResponse = (cause: unknown) => {
+      throw cause instanceof ApiError ? cause : new ApiError(0, {}, undefined, { cause })
+    }
+    const token = await this.options.bearerToken().catch(noResponse)
     const content = body && { 'content-type': 'application/json' }
     const response = await fetch(this.options.apiUrl + path, {
       method,
-      headers: { authorization, ...content, ...headers },
+      headers: { authorization: `Bearer ${token}`, ...content, ...headers },
       body: body && JSON.stringify(body),
       signal,
-    }).catch((cause) => {
-      throw new ApiError(0, {}, undefined, { cause })
-    })
+    }).catch(noResponse)
     const seconds = Number(response.headers.get('retry-after') ?? NaN)
     const retryAfter = Number.isFinite(seconds) ? seconds : undefined
     const json = await response.json().catch(() => undefined)
