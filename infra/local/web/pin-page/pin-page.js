@@ -4,7 +4,8 @@
 
 const app = new URLSearchParams(location.search).get('origin')
 const element = (id) => document.getElementById(id)
-const tell = (message) => window.parent.postMessage(message, app)
+/** Without an app, there is nobody to tell. */
+const tell = (message) => app && window.parent.postMessage(message, app)
 /** Nothing in a hidden frame can have the focus, and a hidden frame draws nothing. */
 const focus = (target) => requestAnimationFrame(() => target.focus())
 
@@ -24,8 +25,8 @@ const texts = {
 const CANCELLED = { code: 155701, message: 'User canceled' }
 const NOT_MATCHED = { code: 155703, message: 'The PINs do not match.' }
 const NETWORK_ERROR = { code: 155706, message: 'Network error' }
-// After these errors the user can try again.
-const INCORRECT = [155112, 155115]
+// After these errors the user can try again: a wrong PIN, wrong answers, a new PIN that is too simple.
+const CORRECTABLE = [155112, 155115, 155704]
 
 let task
 let challengeType
@@ -37,6 +38,10 @@ window.addEventListener('message', ({ origin, source, data }) => {
   run().catch(() => fail(NETWORK_ERROR))
 })
 tell({ onFrameReady: true })
+if (window.parent === window) {
+  element('close').hidden = true
+  element('headline').textContent = 'Circle’s Web SDK shows this page in an app.'
+}
 
 /** The whole dialogue with the user. Ends when the challenge has ended or the page shows an error that lasts. */
 async function run() {
@@ -47,6 +52,7 @@ async function run() {
   const entry = challengeType === 'RESTORE_PIN' ? await enterAnswers(challenge.questions) : await enterCurrentPin()
   if (!entry) return
   const newPin = await enterNewPin()
+  if (!newPin) return
   const { error } = await ask('finish', { ...entry, newPin })
   if (error) return fail(error)
   tell({ onComplete: true, result: { type: challengeType, status: 'COMPLETE' } })
@@ -61,7 +67,7 @@ async function enterCurrentPin() {
       element('forgot').hidden = true
       return { pin }
     }
-    if (!INCORRECT.includes(error.code)) return fail(error)
+    if (!CORRECTABLE.includes(error.code)) return fail(error)
     tell({ onError: true, error })
     showError(error)
   }
@@ -70,13 +76,14 @@ async function enterCurrentPin() {
 async function enterNewPin() {
   for (;;) {
     const newPin = await enterPin('newPincode')
-    const { error } = await ask('check-new', { newPin })
-    if (error) {
-      showError(error)
-      continue
+    let { error } = await ask('check-new', { newPin })
+    if (error && !CORRECTABLE.includes(error.code)) return fail(error)
+    if (!error) {
+      if ((await enterPin('confirmNewPincode')) === newPin) return newPin
+      error = NOT_MATCHED
     }
-    if ((await enterPin('confirmNewPincode')) === newPin) return newPin
-    showError(NOT_MATCHED)
+    tell({ onError: true, error })
+    showError(error)
   }
 }
 
@@ -99,7 +106,7 @@ async function enterAnswers(questions) {
     const answers = fields.map(({ value }) => value)
     const { error } = await ask('check', { answers })
     if (!error) return { answers }
-    if (!INCORRECT.includes(error.code)) return fail(error)
+    if (!CORRECTABLE.includes(error.code)) return fail(error)
     tell({ onError: true, error })
     showError(error)
   }
@@ -115,9 +122,11 @@ function enterPin(step) {
     boxes.forEach((box, index) => {
       box.textContent = index >= input.value.length ? '' : isShown ? input.value[index] : '•'
       box.classList.toggle('next', index === Math.min(input.value.length, 5))
+      box.classList.toggle('masked', !isShown)
     })
+    // A screen reader does not read out a password.
+    input.type = isShown ? 'text' : 'password'
     element('show').textContent = isShown ? texts.common.hidePin : texts.common.showPin
-    element('show').setAttribute('aria-pressed', String(isShown))
   }
   input.value = ''
   draw()
