@@ -35,9 +35,11 @@ function fill(id, columns, rows) {
   if (table.dataset.content === content) return
   table.dataset.content = content
   const head = node('tr', {}, ...columns.map((column) => node('th', { textContent: column, scope: 'col' })))
+  const hasButtons = rows.some(({ buttons }) => buttons?.length)
+  if (hasButtons) head.append(node('td'))
   const lines = rows.map(({ cells, buttons = [], isProblem }) => {
     const texts = cells.map((cell) => node('td', { textContent: cell ?? '' }))
-    const actions = buttons.length ? [node('td', {}, ...buttons.flatMap((one) => [one, ' ']))] : []
+    const actions = hasButtons ? [node('td', {}, node('div', { className: 'buttons' }, ...buttons))] : []
     return node('tr', { className: isProblem ? 'problem' : '' }, ...texts, ...actions)
   })
   table.replaceChildren(node('thead', {}, head), node('tbody', {}, ...lines))
@@ -127,7 +129,7 @@ async function refresh() {
   const { textContent: problem } = element('error')
   element('error').textContent = state ? problem.replace(SILENT, '') : SILENT
   if (!state) return
-  element('time').textContent = state.now
+  element('time').textContent = state.now.replace(/\.\d+/, '')
   showUsers(state.users)
   showChallenges(state.challenges)
   showDeliveries(state.deliveries, state.heldWebhooks)
