@@ -95,11 +95,15 @@ async fn run(folder: &Path, tool: &str, arguments: &[&str]) -> Result<(), String
     match command.status().await {
         Ok(status) if ExitStatus::success(&status) => Ok(()),
         Ok(status) => {
-            Err(format!("The demo app cannot be built: `{tool} {}` failed ({status}).", arguments.join(" ")))
+            let command = arguments.join(" ");
+            Err(format!(
+                "The demo app cannot be built: `{tool} {command}` failed ({status}). The terminal says why. Then load \
+                 this page again."
+            ))
         }
         Err(_) => Err(format!(
-            "The demo app needs Node.js 20 or newer with npm, and `{tool}` cannot be started. Everything else works \
-             without it."
+            "The demo app needs Node.js 20 or newer with npm, and `{tool}` cannot be started. Install it, and load \
+             this page again. Everything else works without it."
         )),
     }
 }

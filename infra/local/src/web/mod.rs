@@ -108,7 +108,9 @@ fn notice(text: &str, is_temporary: bool) -> Response {
     let refresh = if is_temporary { r#"<meta http-equiv="refresh" content="1">"# } else { "" };
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     let page = format!(
-        r#"<!doctype html><html lang="en"><meta charset="utf-8">{refresh}<title>Demo app</title><p>{text}</p></html>"#
+        r#"<!doctype html><html lang="en"><meta charset="utf-8">{refresh}<title>Demo app</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<p role="status">{text}</p></html>"#
     );
     (StatusCode::SERVICE_UNAVAILABLE, [(CACHE_CONTROL, "no-store")], Html(page)).into_response()
 }
