@@ -72,8 +72,9 @@ export class App {
     return this.page.frameLocator('#sdkIframe')
   }
 
-  get message() {
-    return this.page.locator('#message')
+  /** The same, for `isAccessible`. */
+  get pinPage() {
+    return this.page.frames().find((frame) => frame.url().startsWith(stack.pinPage))
   }
 
   async press(name) {

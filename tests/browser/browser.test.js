@@ -88,7 +88,7 @@ test('three wrong PINs lock PIN entry, and the page says until when', limits, as
   await app.screenshot('locked')
   letPollsPass()
   await app.shows('Too many incorrect PINs')
-  await app.page.locator('#countdown', { hasText: /PIN entry opens again in (29|30):\d\d/ }).waitFor()
+  await app.page.locator('#countdown', { hasText: /The lock ends in (29|30):\d\d/ }).waitFor()
   await app.press('Change PIN')
   await app.shows('PIN entry is locked until')
   await app.close()
@@ -101,11 +101,25 @@ test('a forgotten PIN leads to recovery', limits, async () => {
   await app.frame.getByRole('button', { name: 'Forgot PIN?' }).click()
   await app.answer('Rex', 'Rome')
   await app.frame.getByRole('alert').filter({ hasText: 'attempts are left.' }).waitFor()
+  await app.isAccessible(app.pinPage)
   await app.screenshot('questions')
   await app.answer('Rex', 'Oslo')
   await app.chooseNewPin()
   await app.shows('Your new PIN is valid.')
   await app.hasHappened('PIN Recovery Requested')
+  await app.close()
+})
+
+test('wrong answers lock recovery, and the page says for how long', limits, async () => {
+  const app = await App.open({ expectedErrors: /423/ })
+  await app.press('Forgot PIN?')
+  for (const left of ['2 attempts are left.', '1 attempt is left.']) {
+    await app.answer('Rex', 'Rome')
+    await app.frame.getByRole('alert').filter({ hasText: left }).waitFor()
+  }
+  await app.answer('Rex', 'Rome')
+  await app.shows('Too many incorrect answers')
+  await app.page.locator('#countdown', { hasText: /The lock ends in (29|30):\d\d/ }).waitFor()
   await app.close()
 })
 
@@ -188,9 +202,15 @@ test('a session that ends while the page is open is replaced', limits, async () 
   const app = await App.open()
   await app.press('Change PIN')
   await app.headline('Enter your PIN')
-  await callControl('POST', '/users/demo-user/forget-tokens')
+  // The panel of the demo is in reach beside the page.
+  await app.press('End the session')
   await app.enter(PIN)
   await app.hasHappened('POST /session-tokens → 201')
+  await app.headline('Enter your PIN')
+  await app.enter(PIN)
+  await app.headline('Choose a new PIN')
+  await app.press('End the session')
+  await app.enter(NEW_PIN)
   await app.changePin()
   await app.shows('Your new PIN is valid.')
   await app.close()
@@ -264,6 +284,70 @@ for (const [user, text] of [
   })
 }
 
+test('the page for the PIN has the colours and texts of the app', limits, async () => {
+  const app = await App.open()
+  await app.page.evaluate(async () => {
+    const file = performance.getEntriesByType('resource').find(({ name }) => /sdk-\w+\.js$/.test(name))
+    const { W3SSdk } = await import(file.name)
+    // The constructor returns the one object of the page.
+    const sdk = new W3SSdk()
+    sdk.setThemeColor({ bg: '#fff8e1', textMain: 'rgb(74, 20, 140)', pinDotActivated: 'green', backdropOpacity: 0.9 })
+    sdk.setLocalizations({
+      common: { showPin: 'PIN anzeigen' },
+      enterPincode: { headline: 'PIN', headline2: 'eingeben', subhead: 'Sechs Ziffern', forgotPin: 'PIN vergessen?' },
+    })
+  })
+  await app.press('Change PIN')
+  await app.headline('PIN eingeben')
+  await app.enter('11')
+  for (const text of ['Sechs Ziffern', 'PIN anzeigen', 'PIN vergessen?']) await app.frame.getByText(text).waitFor()
+  const style = (selector, property) =>
+    app.frame.locator(selector).evaluate((element, name) => getComputedStyle(element)[name], property)
+  assert.equal(await style('main', 'backgroundColor'), 'rgb(255, 248, 225)')
+  assert.equal(await style('h1', 'color'), 'rgb(74, 20, 140)')
+  assert.equal(await style('.boxes span:first-child', 'color'), 'rgb(0, 128, 0)')
+  assert.match(await style('html', 'backgroundColor'), /0\.9\)$/)
+  await app.screenshot('themed')
+  // Texts that the app has not given stay as they are.
+  await app.enter('2233')
+  await app.headline('Choose a new PIN')
+  await app.close()
+})
+
+test('the page for the PIN says what it is to somebody who opens it', limits, async () => {
+  const app = await App.open()
+  await app.page.goto(stack.pinPage)
+  await app.page.getByRole('heading', { name: 'Circle’s Web SDK shows this page in an app.' }).waitFor()
+  await app.close()
+})
+
+test('the whole app is less than 250 kB', limits, async () => {
+  const sizes = []
+  const before = (page) =>
+    page.on('response', (response) => {
+      if (response.request().resourceType() === 'script') sizes.push(response.body().then(({ length }) => length))
+    })
+  const app = await App.open({ before })
+  const size = (await Promise.all(sizes)).reduce((sum, one) => sum + one, 0)
+  assert.ok(size > 100_000 && size < 250_000, `${size} bytes`)
+  await app.close()
+})
+
+test('a reload keeps what the panel and the control page have turned on', limits, async () => {
+  const app = await App.open()
+  const down = app.page.getByLabel('Take Circle down')
+  assert.equal(await down.isChecked(), false)
+  await callControl('POST', '/faults', { status: 503, times: 1000 })
+  await app.page.getByLabel('Lose Circle’s webhooks').check()
+  await until(async () => (await callControl('GET', '/knobs')).loseWebhooks > 0)
+  await app.page.reload()
+  await app.page.waitForSelector('body[data-ready]')
+  assert.ok((await down.isChecked()) && (await app.page.getByLabel('Lose Circle’s webhooks').isChecked()))
+  await down.uncheck()
+  await until(async () => (await callControl('GET', '/faults')).length === 0)
+  await app.close()
+})
+
 test('Circle’s SDK works untouched, with the page at its own address', limits, async () => {
   const before = async (page) => {
     await page.route('**/config.json', async (route) => {
@@ -291,8 +375,11 @@ for (const colorScheme of ['light', 'dark']) {
     await app.isAccessible()
     await app.press('Change PIN')
     await app.headline('Enter your PIN')
-    await app.isAccessible(app.page.frames().find((frame) => frame.url().startsWith(stack.pinPage)))
+    await app.isAccessible(app.pinPage)
     await app.screenshot(colorScheme)
+    // A frame with another colour scheme than the app would hide the app behind it.
+    const root = app.frame.locator('html')
+    assert.equal(await root.evaluate((html) => getComputedStyle(html).colorScheme), 'light dark')
     await app.changePin()
     await app.shows('Your new PIN is valid.')
     await app.hasHappened('PIN Challenge Settled')
@@ -311,6 +398,12 @@ test('it fits a narrow screen', limits, async () => {
   assert.equal(await app.frame.locator('html').evaluate(isWide), false)
   await app.changePin()
   await app.shows('Your new PIN is valid.')
+  await app.hasHappened('PIN Challenge Settled')
+  assert.equal(await app.page.evaluate(isWide), false)
+  // New entries of the time line do not move the page.
+  assert.equal(await app.page.evaluate(() => scrollY), 0)
+  await app.page.goto(stack.control)
+  await app.page.waitForSelector('body[data-ready]')
   assert.equal(await app.page.evaluate(isWide), false)
   await app.close()
 })

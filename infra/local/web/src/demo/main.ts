@@ -1,6 +1,6 @@
 /** The demo app: it changes the PIN of a demo user with Circle's own SDK, and shows everything that happens. */
 
-import { ApiError, type Challenge, type ChallengeType, type Outcome, PinChange } from '../pin-change.ts'
+import { ApiError, type Challenge, type ChallengeType, isFinal, type Outcome, PinChange } from '../pin-change.ts'
 import { endSession, letAnHourPass, now, resetUser, TROUBLES, type User, USERS } from './simulator.ts'
 import * as timeline from './timeline.ts'
 
@@ -29,7 +29,7 @@ const pinChange = () =>
     userId: user.id,
     bearerToken,
     sdk,
-    onUpdate: ({ status }) => show(`The challenge is ${status}.`),
+    onUpdate: (challenge) => isFinal(challenge) || show('Continue on Circle’s page …'),
   })
 
 /** The demo's issuer signs in anybody. Yours asks for a password or a passkey. */
@@ -43,9 +43,11 @@ async function run(start: (signal: AbortSignal) => Promise<Outcome | undefined>)
   attempt = new AbortController()
   const { signal } = attempt
   setBusy(true)
+  show('One moment …')
   try {
     const outcome = await start(signal)
     if (outcome) await showOutcome(outcome)
+    else show('')
   } catch (error) {
     if (!signal.aborted) await showError(error)
   } finally {
@@ -73,7 +75,9 @@ async function showOutcome(outcome: Outcome) {
 
 async function showEnd({ status, failure }: Challenge) {
   if (status === 'COMPLETE') return show('Your new PIN is valid.', { isSuccess: true })
-  await showLock(failure?.message ?? 'This did not work.', failure?.lockedUntil)
+  const areAnswersLocked = failure?.reason === 'security_answers_locked'
+  const lockedUntil = areAnswersLocked ? (await pinChange().pin()).securityQuestionsLockedUntil : failure?.lockedUntil
+  await showLock(failure?.message ?? 'This did not work.', lockedUntil)
 }
 
 async function showError(error: unknown) {
@@ -90,7 +94,7 @@ async function showLock(text: string, lockedUntil?: string) {
   const tick = () => {
     const seconds = Math.max(0, Math.round((end - performance.now()) / 1000))
     const left = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
-    element('countdown').textContent = seconds > 0 ? `PIN entry opens again in ${left}.` : 'PIN entry is open again.'
+    element('countdown').textContent = seconds > 0 ? `The lock ends in ${left}.` : 'The lock has ended.'
     if (seconds === 0) clearInterval(countdown)
   }
   countdown = setInterval(tick, 1000)
@@ -128,10 +132,10 @@ element('change').onclick = () => start('CHANGE_PIN')
 element('restore').onclick = () => start('RESTORE_PIN')
 element('resume').onclick = resume
 
-for (const { id, turnOn, turnOff } of TROUBLES) {
+for (const { id, isOn, turnOn, turnOff } of TROUBLES) {
   const box = element<HTMLInputElement>(id)
   box.onchange = () => (box.checked ? turnOn() : turnOff())
-  await turnOff()
+  box.checked = await isOn()
 }
 element('end-session').onclick = () => endSession(user.id)
 element('hour').onclick = async () => {

@@ -19,32 +19,32 @@ export async function now(): Promise<number> {
 export const USERS = [
   {
     id: 'demo-user',
-    label: 'has a PIN and security questions',
-    hint: 'The PIN is 112233. The answers are Rex and Oslo.',
+    label: 'ready',
+    hint: 'The PIN is 112233. The answers to the security questions are Rex and Oslo.',
     state: { pin: '112233', pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' },
   },
   {
     id: 'demo-locked',
-    label: 'has entered three wrong PINs',
-    hint: 'PIN entry is locked for 30 minutes. The answers are Rex and Oslo.',
+    label: 'locked out',
+    hint: 'PIN entry is locked for 30 minutes. The answers to the security questions are Rex and Oslo.',
     state: { pin: '112233', pinStatus: 'LOCKED', securityQuestionStatus: 'ENABLED' },
   },
   {
     id: 'demo-no-pin',
-    label: 'has no PIN yet',
+    label: 'no PIN yet',
     hint: 'There is nothing to change.',
     state: { pinStatus: 'UNSET', securityQuestionStatus: 'UNSET' },
   },
   {
     id: 'demo-no-questions',
-    label: 'has no security questions',
-    hint: 'The PIN is 112233. It cannot be restored if it is forgotten.',
+    label: 'PIN only',
+    hint: 'The PIN is 112233. There are no security questions, so a forgotten PIN cannot be restored.',
     state: { pin: '112233', pinStatus: 'ENABLED', securityQuestionStatus: 'UNSET' },
   },
   {
     id: 'demo-email',
-    label: 'signs in to Circle by e-mail',
-    hint: 'Such users have no PIN.',
+    label: 'by e-mail',
+    hint: 'Users who sign in to Circle by e-mail have no PIN.',
     state: { authMode: 'EMAIL' },
   },
 ] as const
@@ -54,19 +54,17 @@ export type User = (typeof USERS)[number]
 /** Creates the user, or resets it to how the demo begins. */
 export const resetUser = ({ id, state }: User) => control('PUT', `/users/${id}`, state)
 
-/** What anybody can let go wrong. `isOn` tells whether it lasts, if it is a state. */
+/** What goes wrong for as long as its box is checked. The control page may have turned it on. */
 export const TROUBLES = [
   {
     id: 'lose-webhooks',
-    label: 'Lose Circle’s webhooks',
-    hint: 'The app’s polls bring the result instead.',
+    isOn: async () => (await control<{ loseWebhooks: number }>('GET', '/knobs')).loseWebhooks > 0,
     turnOn: () => control('PATCH', '/knobs', { loseWebhooks: 1_000_000 }),
     turnOff: () => control('PATCH', '/knobs', { loseWebhooks: 0 }),
   },
   {
     id: 'circle-down',
-    label: 'Take Circle down',
-    hint: 'Every call to Circle gets 503.',
+    isOn: async () => (await control<{ status?: number }[]>('GET', '/faults')).some(({ status }) => status === 503),
     turnOn: () => control('POST', '/faults', { status: 503, times: 1_000_000 }),
     turnOff: () => control('DELETE', '/faults'),
   },

@@ -16,18 +16,23 @@ export function add(source: Source, title: string, message: unknown, isProblem =
   const details = document.createElement('details')
   const summary = document.createElement('summary')
   const name = document.createElement('span')
+  const what = document.createElement('span')
   const text = document.createElement('pre')
   name.className = 'source'
   name.textContent = NAMES[source]
+  what.className = 'what'
+  what.textContent = title
   text.textContent = JSON.stringify(message, null, 2)
   text.tabIndex = 0
-  summary.append(name, ` ${title}`)
+  summary.append(name, ' ', what)
   details.append(summary, text)
   const entry = document.createElement('li')
   entry.className = isProblem ? `${source} problem` : source
   entry.append(details)
+  // Somebody who reads an older entry stays there.
+  const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 10
   list.append(entry)
-  entry.scrollIntoView({ block: 'nearest' })
+  if (isAtEnd) list.scrollTop = list.scrollHeight
 }
 
 export function clear() {
