@@ -405,6 +405,7 @@ test('it fits a narrow screen', limits, async () => {
   await app.page.goto(stack.control)
   await app.page.waitForSelector('body[data-ready]')
   assert.equal(await app.page.evaluate(isWide), false)
+  await app.isAccessible()
   await app.close()
 })
 
@@ -418,7 +419,10 @@ test('the control page shows what happens, and its buttons act', limits, async (
   control.on('console', (message) => message.type() === 'error' && problems.push(message.text()))
   await control.goto(stack.control)
   await control.waitForSelector('body[data-ready]')
-  await app.isAccessible(control.mainFrame())
+  for (const colorScheme of ['dark', 'light']) {
+    await control.emulateMedia({ colorScheme })
+    await app.isAccessible(control.mainFrame())
+  }
   await control.screenshot({ path: `${screenshots}control.png` })
 
   const [{ id }] = (await callControl('GET', '/challenges')).slice(-1)
@@ -461,5 +465,6 @@ test('the keyboard is enough', limits, async () => {
     await app.page.keyboard.type(digits)
   }
   await app.shows('Your new PIN is valid.')
+  await app.page.locator('#change:focus').waitFor()
   await app.close()
 })

@@ -21,6 +21,8 @@ if (config.pinPageUrl) Object.assign(sdk, { serviceUrl: config.pinPageUrl })
 
 let user: User = USERS[0]
 let attempt: AbortController | undefined
+/** The button that began the attempt. It gets the focus back. */
+let pressed: HTMLButtonElement | undefined
 let countdown: ReturnType<typeof setInterval> | undefined
 
 const pinChange = () =>
@@ -42,6 +44,8 @@ async function run(start: (signal: AbortSignal) => Promise<Outcome | undefined>)
   attempt?.abort()
   attempt = new AbortController()
   const { signal } = attempt
+  // "Forgot PIN?" on Circle's page begins another attempt without a button of this page.
+  if (document.activeElement instanceof HTMLButtonElement) pressed = document.activeElement
   setBusy(true)
   show('One moment …')
   try {
@@ -51,7 +55,10 @@ async function run(start: (signal: AbortSignal) => Promise<Outcome | undefined>)
   } catch (error) {
     if (!signal.aborted) await showError(error)
   } finally {
-    if (!signal.aborted) setBusy(false)
+    if (!signal.aborted) {
+      setBusy(false)
+      pressed?.focus({ preventScroll: true })
+    }
   }
 }
 

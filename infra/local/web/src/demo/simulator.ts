@@ -20,7 +20,7 @@ export const USERS = [
   {
     id: 'demo-user',
     label: 'ready',
-    hint: 'The PIN is 112233. The answers to the security questions are Rex and Oslo.',
+    hint: 'The PIN is 112233 until you change it. The answers to the security questions are Rex and Oslo.',
     state: { pin: '112233', pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' },
   },
   {
@@ -38,7 +38,7 @@ export const USERS = [
   {
     id: 'demo-no-questions',
     label: 'PIN only',
-    hint: 'The PIN is 112233. There are no security questions, so a forgotten PIN cannot be restored.',
+    hint: 'The PIN is 112233 until you change it. Without security questions, it cannot be restored.',
     state: { pin: '112233', pinStatus: 'ENABLED', securityQuestionStatus: 'UNSET' },
   },
   {
