@@ -20,13 +20,13 @@ export const USERS = [
   {
     id: 'demo-user',
     label: 'ready',
-    hint: 'The PIN is 112233 until you change it. The answers to the security questions are Rex and Oslo.',
+    hint: 'The PIN is 112233 until you change it. The answers are Rex and Oslo.',
     state: { pin: '112233', pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' },
   },
   {
     id: 'demo-locked',
     label: 'locked out',
-    hint: 'PIN entry is locked for 30 minutes. The answers to the security questions are Rex and Oslo.',
+    hint: 'PIN entry is locked for 30 minutes. The answers are Rex and Oslo.',
     state: { pin: '112233', pinStatus: 'LOCKED', securityQuestionStatus: 'ENABLED' },
   },
   {
