@@ -45,13 +45,16 @@ def expanded(template):
     return transform(template, {}, NoManagedPolicies())
 
 
-def adapted(template, url):
+def adapted(template, url, parameters):
     """The template for the emulator at `url`."""
     resources = template["Resources"]
 
     # An issuer on the loopback interface has no certificate.
     issuer = template["Parameters"]["JwtIssuer"]
     issuer["AllowedPattern"] += "|^http://127[.]0[.]0[.]1:[0-9]+$"
+    # The metadata of a user pool is at a host of AWS, which the emulator does not serve.
+    if "//cognito-idp." in parameters["JwtIssuer"]:
+        resources["JwtIssuerCheck"] = {"Type": "AWS::CloudFormation::WaitConditionHandle"}
 
     # The emulator ignores the body of an API, so each route becomes a resource. It has no throttling, CORS or access
     # logs.
@@ -189,7 +192,7 @@ class Stack:
             return f"s3://{self.bucket}/{key}"
 
         template = yaml_parse(self.released) if self.released else uploaded(source(), upload)
-        body = json.dumps(adapted(expanded(template), self.aws.url))
+        body = json.dumps(adapted(expanded(template), self.aws.url, self.parameters))
         s3.put_object(Bucket=self.bucket, Key=f"{self.name}.json", Body=body)
         change = getattr(self.aws.client("cloudformation"), f"{action}_stack")
         # A deleted stack can be described by its id only.

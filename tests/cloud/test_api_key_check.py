@@ -1,4 +1,5 @@
-"""First deployments with an API key that cannot work. They fail before they create anything that has to be removed."""
+"""First deployments with an API key or an issuer that cannot work. They fail before they create anything that has to be
+removed."""
 
 import pytest
 
@@ -21,15 +22,15 @@ def secret(aws, request):
 
 @pytest.fixture
 def failed(aws, parameters, request):
-    """Deploys a stack that fails, and returns the reason. Nothing of it may be left but its log."""
+    """Deploys a stack that fails in a check, and returns the reason. Nothing of it may be left but its log."""
 
-    def deploy(name, **changes):
+    def deploy(name, check="CircleApiKeyCheck", **changes):
         tables = aws.client("dynamodb").list_tables()["TableNames"]
         stack = Stack(aws, name, {**parameters, **changes}, wanted="ROLLBACK_COMPLETE")
         created = [one["LogicalResourceId"] for one in stack.events() if one["ResourceStatus"] == "CREATE_COMPLETE"]
-        assert "CheckApiKeysFunction" in created and not [one for one in created if "Table" in one], created
+        assert "ManageSubscriptionLogGroup" in created and not [one for one in created if "Table" in one], created
         assert aws.client("dynamodb").list_tables()["TableNames"] == tables
-        [reason] = [reason for name, reason in stack.reasons() if name == "CircleApiKeyCheck"]
+        [reason] = [reason for name, reason in stack.reasons() if name == check]
         # Only the log that the reason names is kept.
         [log] = aws.client("logs").describe_log_groups(logGroupNamePattern=name)["logGroups"]
         assert "ERROR" in [line["level"] for line in events(aws, log["logGroupName"])]
@@ -66,3 +67,9 @@ def test_a_secret_that_cannot_be_read_without_a_managed_subscription(failed):
 def test_an_invalid_setting(failed):
     reason = failed("invalid-setting", CircleSourceIps="192.0.2.999")
     assert "The function's setting CIRCLE_SOURCE_IPS must be a comma-separated list of IP addresses" in reason
+
+
+def test_an_issuer_without_metadata(circle, failed):
+    """The simulator of Circle is no issuer."""
+    reason = failed("wrong-issuer", check="JwtIssuerCheck", JwtIssuer=circle.url)
+    assert f"cannot be read at {circle.url}/.well-known/openid-configuration: <HTTPError 404" in reason

@@ -218,6 +218,8 @@ def expected_grants():
     expected["SubscriptionScheduleRole"] = [("lambda:InvokeFunction", manage, None)]
     changed = {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["PinChangedRule", "Arn"]}}}
     expected["CheckApiKeysRole"] = check_of_the_api_keys()
+    log = {"Fn::GetAtt": ["ManageSubscriptionLogGroup", "Arn"]}
+    expected["CheckJwtIssuerRole"] = [("logs:CreateLogStream", log, None), ("logs:PutLogEvents", log, None)]
     event_bridge = repr({"Service": "events.amazonaws.com"})
     for name in ["PinChangedQueue", "PinChangedDeadLetterQueue"]:
         queue = {"Fn::GetAtt": [name, "Arn"]}
@@ -324,7 +326,7 @@ def test_only_its_service_can_assume_a_role(deployed):
             "ArnLike": {"aws:SourceArn": {"Fn::Sub": groups}},
         },
     )
-    names = [*map(logical, FUNCTIONS), "CheckApiKeys", "SettingsDigest", "SmokeTest"]
+    names = [*map(logical, FUNCTIONS), "CheckApiKeys", "CheckJwtIssuer", "SettingsDigest", "SmokeTest"]
     assert trusted == {f"{name}Role": only("lambda.amazonaws.com") for name in names}
 
 
@@ -584,10 +586,12 @@ def test_no_resource_needs_itself(deployed):
         assert name not in needed_by(name, deployed), name
 
 
-def test_the_api_keys_are_checked_before_anything_else_is_created(template, deployed):
-    """A first deployment with a wrong key leaves nothing but the log that says so."""
+def test_the_api_keys_and_the_issuer_are_checked_before_anything_else_is_created(template, deployed):
+    """A first deployment with a wrong key or issuer leaves nothing but the log that says so."""
     check = {"CheckApiKeysFunction", "CheckApiKeysRole", "ManageSubscriptionLogGroup"}
     assert needed_by("CircleApiKeyCheck", deployed) == check
+    of_issuer = {"CheckJwtIssuerFunction", "CheckJwtIssuerRole", "ManageSubscriptionLogGroup"}
+    assert needed_by("JwtIssuerCheck", deployed) == of_issuer
     kept = {name for name, one in deployed.items() if one.get("DeletionPolicy", "Delete") != "Delete"}
     assert "ChallengesTable" in kept
     tables = {name for name, one in deployed.items() if one["Type"] == "AWS::DynamoDB::Table"}
@@ -598,8 +602,11 @@ def test_the_api_keys_are_checked_before_anything_else_is_created(template, depl
         if one["Type"] == "AWS::Lambda::Function" and "ZipFile" not in one["Properties"]["Code"]
     }
     for name in (kept | tables | functions) - check:
-        assert "CircleApiKeyCheck" in needed_by(name, deployed), name
-    assert not any("Condition" in deployed[name] for name in check | {"CircleApiKeyCheck"})
+        assert {"CircleApiKeyCheck", "JwtIssuerCheck"} <= needed_by(name, deployed), name
+    # So does the API itself, in which API Gateway would silently leave out routes.
+    assert "JwtIssuerCheck" in needed_by("HttpApi", deployed)
+    checks = {"CircleApiKeyCheck", "JwtIssuerCheck"}
+    assert not any("Condition" in deployed[name] for name in check | of_issuer | checks)
 
     # CloudFormation invokes the function only if a property changes.
     properties = template["Resources"]["CircleApiKeyCheck"]["Properties"]
