@@ -240,6 +240,14 @@ def test_the_smoke_test_waits_for_a_reservation_that_is_in_use(smoke_test):
     assert status == "Failed" and 2 < len(waits) < 15
 
 
+def test_the_smoke_tests_of_all_functions_can_wait_for_each_other(deployed, versioned):
+    """With one reserved execution, each makes its run of reconciliation after those of the others and of the schedule. A
+    smoke test gives up 90 seconds before its own end."""
+    names = ["ReconcileChallengesFunction", "SmokeTestFunction"]
+    [run, smoke_test] = [deployed[name]["Properties"]["Timeout"] for name in names]
+    assert smoke_test - 90 >= len(versioned) * run
+
+
 def test_requests_move_at_once_or_gradually(template):
     parameter = template["Parameters"]["Deployment"]
     assert parameter["Default"] == "AllAtOnce"
