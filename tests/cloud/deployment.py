@@ -40,9 +40,10 @@ def uploaded(template, code):
     return template
 
 
-def expanded(template):
-    """The template after SAM's transformation."""
-    return transform(template, {}, NoManagedPolicies())
+def expanded(template, parameters):
+    """The template after SAM's transformation. SAM puts the values of parameters in some places, such as the names of
+    packages."""
+    return transform(template, parameters, NoManagedPolicies())
 
 
 def adapted(template, url, parameters):
@@ -192,7 +193,7 @@ class Stack:
             return f"s3://{self.bucket}/{key}"
 
         template = yaml_parse(self.released) if self.released else uploaded(source(), upload)
-        body = json.dumps(adapted(expanded(template), self.aws.url, self.parameters))
+        body = json.dumps(adapted(expanded(template, self.parameters), self.aws.url, self.parameters))
         s3.put_object(Bucket=self.bucket, Key=f"{self.name}.json", Body=body)
         change = getattr(self.aws.client("cloudformation"), f"{action}_stack")
         # A deleted stack can be described by its id only.
