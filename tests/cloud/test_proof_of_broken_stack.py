@@ -6,7 +6,9 @@ import zipfile
 
 import pytest
 
+from processes import until
 from proof_run import ROOT_USER, SCOPE, deploy, leftovers, prove, throttle
+
 
 def package(bootstrap):
     buffer = io.BytesIO()
@@ -16,6 +18,11 @@ def package(bootstrap):
 
 
 ARM64 = b"\x7fELF\x02\x01\x01" + bytes(9) + (2).to_bytes(2, "little") + (183).to_bytes(2, "little") + bytes(44)
+
+
+def is_active(functions, function, version):
+    configuration = functions.get_function_configuration(FunctionName=function, Qualifier=version)
+    return (configuration["State"], configuration["LastUpdateStatus"]) == ("Active", "Successful")
 
 
 @pytest.fixture
@@ -44,6 +51,7 @@ def broken(aws, circle, parameters, request):
     for function in [*code, *changes]:
         function = stack.resource(f"{function}Function")
         version = functions.publish_version(FunctionName=function)["Version"]
+        until("the version is there", lambda: is_active(functions, function, version))
         functions.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
     functions.update_alias(
         FunctionName=stack.resource("CreateChallengeFunction"), Name="live", FunctionVersion="$LATEST"
