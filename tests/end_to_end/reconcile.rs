@@ -43,6 +43,20 @@ async fn run_records_what_lost_webhooks_would_have_reported() {
 }
 
 #[tokio::test]
+async fn dry_run_only_counts_what_is_due() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let id = app.create_challenge().await;
+    app.advance(FIRST_CHECK);
+    let record = app.record(id).await;
+    app.circle.reset_call_counts();
+    let counted = Summary { due: 1, ..Summary::default() };
+    assert_eq!(reconciler.invoke(json!({ "dryRun": true })).await.unwrap(), counted);
+    assert_eq!(app.circle.call_counts().len(), 0);
+    assert_eq!(app.record(id).await, record);
+    assert_eq!(reconciler.invoke(json!({ "dryRun": "no" })).await.unwrap().checks, 1, "an ordinary run");
+}
+
+#[tokio::test]
 async fn checks_of_an_open_challenge_become_less_frequent() {
     let (app, reconciler) = Reconciler::start([]).await;
     let id = app.create_challenge().await;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use lambda_http::{Context, LambdaEvent};
 use local::stack::StackOptions;
-use reconcile_challenges::{ReconcileChallenges, RunError, Summary, reconcile};
+use reconcile_challenges::{ReconcileChallenges, RunError, Summary, handle, reconcile};
+use serde_json::Value;
 use shared::clock::{AdjustableClock, Clock, Deadline};
 
 use super::waiting::{STEP, let_time_pass_by, run_ready_tasks};
@@ -46,6 +48,15 @@ impl Reconciler {
     /// One run of at most a minute, as the schedule starts it.
     pub(crate) async fn run(&self) -> Summary {
         self.run_within(MINUTE).await.unwrap()
+    }
+
+    /// An invocation with this event, with time that passes while it waits.
+    pub(crate) async fn invoke(&self, event: Value) -> Result<Summary, lambda_http::Error> {
+        let mut context = Context::default();
+        let deadline = (self.clock.now() + MINUTE).unix_timestamp_nanos() / 1_000_000;
+        context.deadline = u64::try_from(deadline).unwrap();
+        let event = LambdaEvent::new(event, context);
+        let_time_pass_by(STEP, &self.clock, handle(&self.function, event)).await
     }
 
     /// One run, with time that passes while it waits.
