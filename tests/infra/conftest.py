@@ -108,3 +108,11 @@ def stack(tmp_path_factory):
     process, description = announced(["cargo", "local", "--port", "0", "--json", "--unthrottled"], log)
     yield description
     process.stop()
+
+
+def alarms(template):
+    return {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }

@@ -12,7 +12,7 @@ import re
 
 from conftest import ROOT
 from event_pattern import matches
-from test_template import CHALLENGES_STREAM
+from functions import CHALLENGES_STREAM
 
 CREATE = "create"
 REMOVE = "time to live"
