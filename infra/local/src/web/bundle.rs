@@ -125,7 +125,7 @@ fn is_newer(built: &Path, sources: &Path) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs::File;
     use std::time::Duration;
 
@@ -137,7 +137,7 @@ mod tests {
     const WRITTEN: SystemTime = SystemTime::UNIX_EPOCH;
 
     /// A folder with sources.
-    fn sources(name: &str) -> &'static Path {
+    pub(in crate::web) fn sources(name: &str) -> &'static Path {
         let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("src/demo")).unwrap();
@@ -148,7 +148,7 @@ mod tests {
         Box::leak(folder.into_boxed_path())
     }
 
-    fn bundler(sources: &'static Path) -> Bundler {
+    pub(in crate::web) fn bundler(sources: &'static Path) -> Bundler {
         Bundler { sources, state: Arc::default() }
     }
 

@@ -46,15 +46,18 @@ struct Web {
 
 /// Serves the app on `listener`. Needs a tokio runtime. The server stops when it is dropped.
 pub(crate) fn serve(listener: TcpListener, sources: Sources) -> io::Result<Server> {
-    let router = Router::new()
+    Server::start(listener, router(Web { sources, bundler: Bundler::default() }))
+}
+
+fn router(web: Web) -> Router {
+    Router::new()
         .route("/", get(async |state: State<Web>| file(state, Path("index.html".to_owned())).await))
         .route("/config.json", get(config))
         .route("/feed", get(async |State(web): State<Web>| feed::feed(web.sources)))
         .route("/control", any(control))
         .route("/control/{*path}", any(control))
         .route("/{name}", get(file))
-        .with_state(Web { sources, bundler: Bundler::default() });
-    Server::start(listener, router)
+        .with_state(web)
 }
 
 /// The page loads its own files only, frames the page for the PIN only, and calls the API and the issuer.
@@ -75,29 +78,34 @@ async fn config(State(Web { sources, .. }): State<Web>) -> Response {
     .into_response()
 }
 
+/// The content type of a file of the app. The others have none: a name from a URL can have an encoded slash in it, and
+/// would then lead out of the app's folder.
+fn content_type(name: &str) -> Option<&'static str> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let (_, extension) = name.rsplit_once('.').filter(|_| name.chars().all(is_plain))?;
+    Some(match extension {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "map" => "application/json",
+        _ => return None,
+    })
+}
+
 async fn file(State(web): State<Web>, Path(name): Path<String>) -> Response {
+    let Some(content_type) = content_type(&name) else { return StatusCode::NOT_FOUND.into_response() };
     match web.bundler.bundle() {
-        Bundle::Ready(folder) => {
-            let content_type = match name.rsplit_once('.').map(|(_, extension)| extension) {
-                Some("html") => "text/html; charset=utf-8",
-                Some("js") => "text/javascript; charset=utf-8",
-                Some("css") => "text/css; charset=utf-8",
-                Some("map") => "application/json",
-                _ => return StatusCode::NOT_FOUND.into_response(),
-            };
-            // A name has no slash in it.
-            match tokio::fs::read(folder.join(&name)).await {
-                Ok(content) => {
-                    let headers = [
-                        (CONTENT_TYPE, content_type.to_owned()),
-                        (CONTENT_SECURITY_POLICY, policy(&web.sources)),
-                        (CACHE_CONTROL, "no-store".to_owned()),
-                    ];
-                    (headers, content).into_response()
-                }
-                Err(_) => StatusCode::NOT_FOUND.into_response(),
+        Bundle::Ready(folder) => match tokio::fs::read(folder.join(&name)).await {
+            Ok(content) => {
+                let headers = [
+                    (CONTENT_TYPE, content_type.to_owned()),
+                    (CONTENT_SECURITY_POLICY, policy(&web.sources)),
+                    (CACHE_CONTROL, "no-store".to_owned()),
+                ];
+                (headers, content).into_response()
             }
-        }
+            Err(_) => StatusCode::NOT_FOUND.into_response(),
+        },
         Bundle::Building(step) => notice(step, true),
         Bundle::Failed(problem) => notice(&problem, false),
     }

@@ -1,8 +1,13 @@
 //! The server of the demo app, without the app.
 
+use std::fs;
+
 use serde_json::{Value, json};
 use shared::random::Random;
+use tokio::net::TcpListener;
 
+use super::{Sources, Web, bundle, router};
+use crate::server::Server;
 use crate::stack::{Stack, StackOptions};
 
 async fn get(url: String) -> reqwest::Response {
@@ -27,15 +32,41 @@ async fn page_learns_where_the_other_parts_are() {
 }
 
 #[tokio::test]
-async fn files_outside_the_app_are_not_served() {
+async fn only_files_of_the_app_are_served() {
     let stack = Stack::start(StackOptions::default()).await.unwrap();
-    for path in ["..%2f..%2fCargo.toml", "%2e%2e%2fbuild.js", "no-such-file.txt"] {
-        let response = get(format!("{}/{path}", stack.app_url())).await;
-        // 503 while there is no app.
-        assert!([404, 503].contains(&response.status().as_u16()), "{path}");
-        assert!(!response.text().await.unwrap().contains("esbuild"), "{path}");
+    let sources = bundle::tests::sources("served");
+    fs::create_dir_all(sources.join("dist")).unwrap();
+    for file in ["index.html", "app.js", "sdk-A1.js.map", "secret.txt"] {
+        fs::write(sources.join("dist").join(file), file).unwrap();
     }
+    let web = Web {
+        sources: Sources {
+            circle: stack.circle.for_task(),
+            database: stack.dynamodb.database(),
+            events: stack.event_bus.reader(),
+            api_url: "http://api".to_owned(),
+            issuer_url: "http://issuer".to_owned(),
+            pin_page_url: "http://pin-page".to_owned(),
+        },
+        bundler: bundle::tests::bundler(sources),
+    };
+    let mut server = Server::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), router(web)).unwrap();
+    for (path, file) in [("/", "index.html"), ("/app.js", "app.js"), ("/sdk-A1.js.map", "sdk-A1.js.map")] {
+        let response = get(format!("{}{path}", server.url())).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("connect-src 'self' http://api http://issuer; frame-src http://pin-page "));
+        assert_eq!(response.text().await.unwrap(), file);
+    }
+    // `build.js` is beside the app's folder.
+    for path in
+        ["/..%2fbuild.js", "/%2e%2e%2fbuild.js", "/..%5cbuild.js", "/secret.txt", "/no-such.js", "/app"]
+    {
+        assert_eq!(get(format!("{}{path}", server.url())).await.status(), 404, "{path}");
+    }
+    server.stop().await;
     stack.stop().await;
+    fs::remove_dir_all(sources).unwrap();
 }
 
 #[tokio::test]
