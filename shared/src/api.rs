@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use lambda_http::Request;
 use time::OffsetDateTime;
+use tracing::Span;
 
 use crate::boundary::Boundary;
 use crate::circle::Circle;
 use crate::clock::Clock;
 use crate::config::{self, CircleSettings, SettingError};
 use crate::identity;
+use crate::metric::Metric;
 use crate::platform::Platform;
 use crate::problem::{Cause, Problem};
 use crate::rate_limit::{Bucket, RateLimit, RateLimits};
+use crate::user_hash::UserNames;
 use crate::user_id::UserId;
 
 /// What a function of the API keeps between requests: Circle, the clock, the limits per user, and the settings that all of
@@ -29,6 +32,7 @@ pub struct Api {
     /// Turns the work on a request into a response.
     pub boundary: Boundary,
     user_id_claim: String,
+    user_names: UserNames,
     calls: Bucket,
 }
 
@@ -51,9 +55,14 @@ impl Api {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(environment)?),
             clock: Arc::clone(&platform.clock),
-            rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
+            rate_limits: RateLimits::new(
+                platform,
+                config::rate_limits_table(environment)?,
+                config::user_hash_key(environment)?,
+            ),
             boundary: Boundary::new(platform)?,
             user_id_claim: config::user_id_claim(environment),
+            user_names: config::user_names(environment)?,
             calls: Bucket::calls(config::call_burst(environment)?, config::call_interval(environment)?),
         })
     }
@@ -68,12 +77,15 @@ impl Api {
         tokio::join!(self.circle.connect(), self.rate_limits.connect());
     }
 
-    /// The signed-in user who sent the request.
+    /// The signed-in user who sent the request. Adds the user and the login to the request's log line.
     ///
     /// # Errors
     /// `unauthenticated` or `invalid_user_id`, as [`identity::caller`] says.
     pub fn caller(&self, request: &Request) -> Result<UserId, Problem> {
-        identity::caller(request, &self.user_id_claim)
+        let user = identity::caller(request, &self.user_id_claim)?;
+        Span::current().record("user", self.user_names.of(&user));
+        identity::log_login(request);
+        Ok(user)
     }
 
     /// Counts a request of the user that will call Circle. It has to come before the first call.
@@ -100,7 +112,10 @@ impl Api {
     pub async fn admit_poll(&self, user: &UserId) -> Result<Option<OffsetDateTime>, Problem> {
         match self.rate_limits.count_call(user, Bucket::POLLS, false).await? {
             RateLimit::Allowed => Ok(None),
-            RateLimit::Exceeded { until } => Ok(Some(until)),
+            RateLimit::Exceeded { until } => {
+                tracing::info!(metric = Metric::PollLimited.as_str(), "poll beyond the user's limit");
+                Ok(Some(until))
+            }
             RateLimit::Blocked => Err(Problem::new(Cause::UserBlocked)),
         }
     }

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambda_http::{Body, Request, Response};
-use tracing::Instrument;
+use lambda_http::{Body, Request, RequestExt, Response};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Deadline, timeout};
 use crate::config::{self, SettingError};
@@ -47,15 +48,16 @@ impl Boundary {
         W: Future<Output = Result<Response<Body>, Problem>>,
     {
         let request_id = request::id(request);
-        let span = tracing::info_span!("request", request_id);
+        let span = request_span(request, request_id);
         let clock = &*self.clock;
-        let deadline = request::deadline(request, self.request_timeout, clock);
+        let (deadline, started) =
+            (request::deadline(request, self.request_timeout, clock), clock.monotonic());
         let responding = async {
             let work = work(deadline.earlier(WRITE_TIME));
-            match timeout(clock, deadline.remaining(clock), work)
-                .await
-                .unwrap_or_else(|late| Err(late.into()))
-            {
+            let result = timeout(clock, deadline.remaining(clock), work).await;
+            let duration = (clock.monotonic() - started).as_millis() as u64;
+            Span::current().record("duration_ms", duration);
+            match result.unwrap_or_else(|late| Err(late.into())) {
                 Ok(response) => {
                     tracing::info!(status = response.status().as_u16(), "request completed");
                     response
@@ -68,4 +70,24 @@ impl Boundary {
         };
         Ok(responding.instrument(span).await)
     }
+}
+
+/// The span of a request. Its fields are part of each log line about the request. Those that are empty at first are added
+/// once they are known.
+fn request_span(request: &Request, request_id: &str) -> Span {
+    let context = request::context(request);
+    tracing::info_span!(
+        "request",
+        request_id,
+        invocation_id = request.lambda_context_ref().map(|context| context.request_id.as_str()),
+        route = context.and_then(|context| context.route_key.as_deref()),
+        source_ip = request::source_ip(request).map(tracing::field::display),
+        user = Empty,
+        token_id = Empty,
+        session_id = Empty,
+        signed_in_at = Empty,
+        challenge_id = Empty,
+        circle_request_id = Empty,
+        duration_ms = Empty,
+    )
 }

@@ -105,21 +105,46 @@ pub const FINAL_RANK: u8 = 2;
 pub const COMPLETE_RANK: u8 = 3;
 
 /// How this service learned what Circle says about a challenge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ReportSource {
     /// Circle sent a webhook.
-    Webhook,
+    Webhook {
+        /// The id of the notification, the same for each of its repeats.
+        notification_id: Option<String>,
+    },
     /// A caller polled the challenge.
-    Poll,
+    Poll {
+        /// The id that API Gateway gave the request.
+        request_id: String,
+    },
     /// Reconciliation checked the challenge.
-    Reconcile,
+    Reconcile {
+        /// The id of the invocation.
+        request_id: String,
+    },
 }
 
 impl ReportSource {
     /// The name that is stored.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         self.into()
+    }
+
+    /// The id of the webhook notification, if it is one.
+    pub fn notification_id(&self) -> Option<&str> {
+        match self {
+            Self::Webhook { notification_id } => notification_id.as_deref(),
+            Self::Poll { .. } | Self::Reconcile { .. } => None,
+        }
+    }
+
+    /// The id that leads to the log lines: of the notification, the request or the invocation.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Webhook { notification_id } => notification_id.as_deref(),
+            Self::Poll { request_id } | Self::Reconcile { request_id } => Some(request_id),
+        }
     }
 }
 
@@ -142,12 +167,10 @@ pub struct Report {
     pub correlation_ids: Vec<String>,
     /// How the report reached this service.
     pub source: ReportSource,
-    /// The id of the webhook notification, the same for each of its repeats.
-    pub notification_id: Option<String>,
 }
 
 /// The longest status and the longest id that are accepted from Circle, in characters.
-const TEXT_LIMIT: usize = 64;
+pub(crate) const TEXT_LIMIT: usize = 64;
 
 /// How many correlation ids are kept of a challenge.
 const CORRELATION_IDS_LIMIT: usize = 20;
@@ -170,7 +193,6 @@ impl Report {
         challenge_type: ChallengeType,
         challenge: &Value,
         source: ReportSource,
-        notification_id: Option<&str>,
     ) -> Option<Self> {
         let text = |member: &str| challenge[member].as_str().filter(|text| !text.is_empty());
         let status: String = text("status").or(text("state"))?.chars().take(TEXT_LIMIT).collect();
@@ -186,7 +208,6 @@ impl Report {
             error_message: text("errorMessage").map(redact_long_tokens),
             correlation_ids: correlation_ids.take(CORRELATION_IDS_LIMIT).map(str::to_owned).collect(),
             source,
-            notification_id: notification_id.filter(is_short).map(str::to_owned),
         })
     }
 }
@@ -251,8 +272,7 @@ mod tests {
             error_code,
             error_message: None,
             correlation_ids: Vec::new(),
-            source: ReportSource::Webhook,
-            notification_id: None,
+            source: ReportSource::Webhook { notification_id: None },
         };
         let record = |status: &str, error_code| Challenge {
             id: challenge_id,

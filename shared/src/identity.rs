@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lambda_http::Request;
 use time::OffsetDateTime;
+use tracing::Span;
 
 use crate::problem::{Cause, Problem};
 use crate::request;
@@ -26,6 +27,9 @@ pub fn caller(request: &Request, claim: &str) -> Result<UserId, Problem> {
     user_id.ok_or_else(|| Problem::new(Cause::InvalidUserId))
 }
 
+/// The longest id of a token or a session that is logged, in bytes.
+const ID_LIMIT: usize = 64;
+
 /// How far the issuer's clock may be from this one.
 const CLOCK_ERROR: Duration = Duration::from_secs(30);
 
@@ -44,6 +48,23 @@ pub fn check_sign_in(request: &Request, max_age: Duration, now: OffsetDateTime) 
         return Ok(());
     }
     Err(Problem::new(Cause::SignInRequired).max_sign_in_age(max_age))
+}
+
+/// Adds the login to the request's log line: the token's id, the session's, and when the user signed in. Issuers differ in
+/// the claims that they set. The values are ids and times; anything else is left out, because it could be about the user.
+pub fn log_login(request: &Request) {
+    let Some(claims) = claims(request) else { return };
+    let is_id = |text: &&String| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (1..=ID_LIMIT).contains(&text.len()) && text.bytes().all(is_plain)
+    };
+    for (field, names) in
+        [("token_id", &["jti"][..]), ("session_id", &["sid", "origin_jti"]), ("signed_in_at", &["auth_time"])]
+    {
+        if let Some(value) = names.iter().find_map(|name| claims.get(*name).filter(is_id)) {
+            Span::current().record(field, value.as_str());
+        }
+    }
 }
 
 /// The claims that API Gateway's JWT authorizer verified.

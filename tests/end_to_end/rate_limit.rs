@@ -3,10 +3,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use local::circle_simulator::{FactorStatus, Fault, UserChange};
 use local::dynamodb::RATE_LIMITS_TABLE;
+use local::environment::USER_HASH_KEY;
 use serde_json::json;
 use shared::challenge::ChallengeType;
 use shared::circle::CircleIdempotencyKey;
 use shared::rate_limit::RateLimits;
+use shared::user_hash::UserHashKey;
 use shared::user_id::UserId;
 use uuid::Uuid;
 
@@ -154,7 +156,11 @@ async fn rate_limit_item_holds_no_user_id() {
 #[tokio::test]
 async fn users_last_session_is_known() {
     let app = App::at_noon().await;
-    let rate_limits = RateLimits::new(&app.stack.platform, RATE_LIMITS_TABLE.into());
+    let rate_limits = RateLimits::new(
+        &app.stack.platform,
+        RATE_LIMITS_TABLE.into(),
+        UserHashKey::new(USER_HASH_KEY).unwrap(),
+    );
     let user = USER.parse().unwrap();
     assert_eq!(rate_limits.last_session(&user).await.unwrap(), None);
     app.user_token().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::{PutEventsRequestEntry, PutEventsResultEntry};
 use shared::clock::{Clock, Deadline};
-use shared::metric::Metric;
+use shared::metric::{self, Metric};
 use shared::platform::{Platform, RejectedSignature};
 use shared::random::Random;
 use shared::retry::Retries;
@@ -66,7 +66,7 @@ impl Bus {
                 Ok(results) => {
                     let results = results.into_iter().map(Some).chain(repeat(None));
                     let failed = zip(indexes, results).filter_map(|(index, result)| {
-                        log_result(&events[index], result.as_ref()).err().map(|error| (index, error))
+                        self.log_result(&events[index], result.as_ref()).err().map(|error| (index, error))
                     });
                     (failed.collect(), retries.next_wait(None))
                 }
@@ -114,18 +114,18 @@ impl Bus {
         let output = call("EventBridge PutEvents", &*self.clock, deadline, sent).await?;
         Ok(output.entries.unwrap_or_default())
     }
-}
 
-/// Logs that EventBridge has accepted an event, or returns why it has not.
-fn log_result(event: &Event, result: Option<&PutEventsResultEntry>) -> Result<(), String> {
-    let Some(event_id) = result.and_then(|result| result.event_id()) else {
-        let code = result.and_then(|result| result.error_code()).unwrap_or("no error code");
-        let message = result.and_then(|result| result.error_message()).unwrap_or("no message");
-        return Err(format!("EventBridge did not accept the event ({code}): {message}"));
-    };
-    let Event { challenge_id, detail_type, .. } = event;
-    tracing::info!(%challenge_id, detail_type, event_id, "event published");
-    Ok(())
+    /// Logs and measures that EventBridge has accepted an event, or returns why it has not.
+    fn log_result(&self, event: &Event, result: Option<&PutEventsResultEntry>) -> Result<(), String> {
+        let Some(event_id) = result.and_then(|result| result.event_id()) else {
+            let code = result.and_then(|result| result.error_code()).unwrap_or("no error code");
+            let message = result.and_then(|result| result.error_message()).unwrap_or("no message");
+            return Err(format!("EventBridge did not accept the event ({code}): {message}"));
+        };
+        let since = |at| Duration::try_from(self.clock.now() - at).unwrap_or_default();
+        metric::event_published(event.challenge_id, event.detail_type, event_id, event.changed_at.map(since));
+        Ok(())
+    }
 }
 
 fn log_failure(event: &Event, error: &str) {

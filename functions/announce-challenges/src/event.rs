@@ -27,6 +27,8 @@ const VERSION: u8 = 1;
 pub(crate) struct Event {
     pub(crate) challenge_id: Uuid,
     pub(crate) detail_type: &'static str,
+    /// When the record changed. `None` if an operator wants to publish the event again.
+    pub(crate) changed_at: Option<OffsetDateTime>,
     /// A JSON object.
     pub(crate) detail: String,
 }
@@ -60,6 +62,12 @@ enum Change<'a> {
 }
 
 impl Change<'_> {
+    fn at(&self) -> OffsetDateTime {
+        match self {
+            Self::Requested { requested_at: at } | Self::Settled { updated_at: at, .. } => *at,
+        }
+    }
+
     fn detail_type(&self, challenge_type: ChallengeType) -> &'static str {
         match (self, challenge_type) {
             (Self::Requested { .. }, ChallengeType::ChangePin) => CHANGE_REQUESTED,
@@ -93,9 +101,9 @@ pub(crate) fn events(old: Option<&Challenge>, new: &Challenge) -> Result<Vec<Eve
 fn event(challenge: &Challenge, change: Change<'_>) -> Result<Event, StoreError> {
     let user_id = challenge.user_id.as_ref().ok_or(StoreError::Unreadable { attribute: "userId" })?;
     let (challenge_id, challenge_type) = (challenge.id, challenge.challenge_type);
-    let detail_type = change.detail_type(challenge_type);
+    let (detail_type, changed_at) = (change.detail_type(challenge_type), Some(change.at()));
     let user_id = user_id.as_str();
     let detail = Detail { version: VERSION, challenge_id, user_id, r#type: challenge_type, change };
     let detail = serde_json::to_string(&detail).expect("texts and numbers can be written as JSON");
-    Ok(Event { challenge_id, detail_type, detail })
+    Ok(Event { challenge_id, detail_type, changed_at, detail })
 }

@@ -31,7 +31,8 @@ use shared::config::{self, SettingError};
 use shared::metric::Metric;
 use shared::platform::Platform;
 use shared::request;
-use shared::telemetry::Chain;
+use shared::telemetry::{self, Chain};
+use tracing::Instrument;
 
 use self::bus::Bus;
 pub use self::event::DETAIL_TYPES;
@@ -107,15 +108,20 @@ pub async fn handle(
     function: &AnnounceChallenges,
     event: LambdaEvent<Value>,
 ) -> Result<Response, lambda_runtime::Error> {
+    let span = telemetry::invocation(&event.context.request_id);
     let deadline = request::invocation_deadline(Some(&event.context), RUN_LIMIT, &*function.clock);
-    match event.payload["Records"].as_array() {
-        Some(records) => Ok(Response::Batch(announce(function, records, deadline).await)),
-        None => {
-            let ids = republish::challenge_ids(&event.payload)?;
-            let challenges = republish::republish(function, ids, deadline).await;
-            Ok(Response::Republished { challenges })
+    let work = async {
+        match event.payload["Records"].as_array() {
+            Some(records) => Ok(Response::Batch(announce(function, records, deadline).await)),
+            None => {
+                let ids = republish::challenge_ids(&event.payload)?;
+                let challenges = republish::republish(function, ids, deadline).await;
+                Ok(Response::Republished { challenges })
+            }
         }
-    }
+    };
+    // On the heap, because the compiler cannot compute the layout of futures that are nested this deep.
+    Box::pin(work.instrument(span)).await
 }
 
 /// Publishes the events of a batch's records, and puts the records that cannot be read on the queue.

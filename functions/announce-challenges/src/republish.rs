@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use shared::challenge::Challenge;
 use shared::clock::Deadline;
+use shared::dynamodb::StoreError;
 use shared::telemetry::Chain;
 use uuid::Uuid;
 
@@ -62,7 +64,7 @@ async fn republish_one(function: &AnnounceChallenges, id: Uuid, deadline: Deadli
         return failed("there was no time left; send this id again".to_owned());
     }
     let events = match function.challenges.get(id).await {
-        Ok(record) => record.map(|record| event::events(None, &record)).unwrap_or(Ok(Vec::new())),
+        Ok(record) => record.map_or(Ok(Vec::new()), |record| again(&record)),
         Err(error) => Err(error),
     };
     match events {
@@ -70,6 +72,13 @@ async fn republish_one(function: &AnnounceChallenges, id: Uuid, deadline: Deadli
         Ok(events) => publish(&function.bus, id, &events, deadline).await,
         Err(error) => failed(Chain(&error).to_string()),
     }
+}
+
+/// The events of a record, as if it had just been created.
+fn again(record: &Challenge) -> Result<Vec<event::Event>, StoreError> {
+    let mut events = event::events(None, record)?;
+    events.iter_mut().for_each(|event| event.changed_at = None);
+    Ok(events)
 }
 
 async fn publish(bus: &Bus, challenge_id: Uuid, events: &[event::Event], deadline: Deadline) -> Republished {

@@ -14,7 +14,7 @@ use lambda_http::{Body, Request, Response};
 use serde::Serialize;
 use shared::api::{Api, Sessions};
 use shared::challenge::{Challenge, ChallengeType};
-use shared::challenge_store::ChallengeStore;
+use shared::challenge_store::{ChallengeStore, Origin};
 use shared::challenge_view::{self, ChallengeView};
 use shared::circle::{CircleIdempotencyKey, IdempotencyKey, Session};
 use shared::clock::Deadline;
@@ -26,6 +26,7 @@ use shared::rate_limit::{ChallengeLimit, Switch};
 use shared::telemetry::Chain;
 use shared::user_id::UserId;
 use shared::{identity, request, response};
+use tracing::Span;
 
 use crate::user_session::UserSession;
 
@@ -100,6 +101,7 @@ async fn create_challenge(
         return Err(Problem::new(Cause::ChallengesStopped));
     }
     if let Some(settled) = count_challenge(function, &user, &key).await? {
+        Span::current().record("challenge_id", tracing::field::display(settled.id));
         return Ok(respond(function, StatusCode::OK, &settled, None));
     }
     let (mut session, end_user) =
@@ -107,8 +109,10 @@ async fn create_challenge(
     pin_state::check(&end_user, challenge_type, function.api.clock.now())?;
 
     let created = session.create_challenge(challenge_type, &key).await?;
+    Span::current().record("challenge_id", tracing::field::display(created.id));
+    let origin = Origin { request_id: request::id(request), source_ip: request::source_ip(request) };
     let (record, remembered) = tokio::join!(
-        function.challenges.create(created.id, &user, challenge_type, function.retention),
+        function.challenges.create(created.id, &user, challenge_type, function.retention, origin),
         async {
             match callers_key {
                 Some(_) => function.api.rate_limits.remember_challenge(&user, &key, created.id).await,

@@ -19,6 +19,7 @@ use shared::problem::{Cause, Problem};
 use shared::secrets::UserToken;
 use shared::{identity, request, response};
 use time::OffsetDateTime;
+use tracing::Span;
 use uuid::Uuid;
 
 /// How long a caller whose record has been read waits for Circle to report something newer.
@@ -70,6 +71,7 @@ async fn get_challenge(
 ) -> Result<Response<Body>, Problem> {
     let user = function.api.caller(request)?;
     let challenge_id = Uuid::try_parse(challenge_id).map_err(|_| Problem::new(Cause::InvalidChallengeId))?;
+    Span::current().record("challenge_id", tracing::field::display(challenge_id));
     let token = identity::user_token(request, &user)?;
 
     let record = function.challenges.get(challenge_id).await?;
@@ -85,7 +87,7 @@ async fn get_challenge(
             (record, Some(Problem::new(Cause::UserTokenExpired)))
         }
         Some(token) => match function.api.admit_poll(&user).await {
-            Ok(None) => poll(function, record, &token, deadline).await,
+            Ok(None) => poll(function, record, &token, request::id(request), deadline).await,
             Ok(at) => {
                 next_poll = at;
                 (record, None)
@@ -136,10 +138,13 @@ async fn poll(
     function: &GetChallenge,
     record: Challenge,
     token: &UserToken,
+    request_id: &str,
     deadline: Deadline,
 ) -> (Challenge, Option<Problem>) {
     let clock = &*function.api.clock;
-    let asked = timeout(clock, POLL_TIMEOUT, ask_circle(function, &record, token, deadline)).await;
+    let deadline = deadline.min(Deadline::after(clock, POLL_TIMEOUT));
+    let asked =
+        timeout(clock, POLL_TIMEOUT, ask_circle(function, &record, token, request_id, deadline)).await;
     match asked.unwrap_or_else(|late| Err(late.into())) {
         Ok(newer) => (newer.unwrap_or(record), None),
         Err(problem) => {
@@ -153,12 +158,14 @@ async fn ask_circle(
     function: &GetChallenge,
     record: &Challenge,
     token: &UserToken,
+    request_id: &str,
     deadline: Deadline,
 ) -> Result<Option<Challenge>, Problem> {
     if let PollClaim::Denied(record) = function.challenges.claim_poll(record.id).await? {
         return Ok(record);
     }
-    let report = function.api.circle.challenge(record, token, ReportSource::Poll, deadline).await?;
+    let source = ReportSource::Poll { request_id: request_id.to_owned() };
+    let report = function.api.circle.challenge(record, token, source, deadline).await?;
     let report = report.ok_or_else(|| Problem::new(Cause::CircleUnreadable))?;
     let newer = if report.status.rank() > record.status.rank() {
         function.challenges.apply(&report).await?.record

@@ -13,11 +13,12 @@ use shared::boundary::Boundary;
 use shared::challenge_store::{ApplyOutcome, ChallengeStore};
 use shared::circle::Circle;
 use shared::config::{self, CircleSettings, SettingError};
-use shared::metric::Metric;
+use shared::metric::{self, Metric};
 use shared::platform::Platform;
 use shared::problem::{Cause, Problem};
 use shared::webhook::{self, Notification, PublicKeys};
 use shared::{request, response};
+use tracing::Span;
 
 /// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -53,8 +54,9 @@ impl ReceiveWebhook {
 }
 
 /// What a webhook did.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 enum Outcome {
     /// It changed the record.
     Applied,
@@ -64,6 +66,12 @@ enum Outcome {
     Stale,
     /// It is not about a challenge of a type that this service creates.
     Ignored,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 impl From<ApplyOutcome> for Outcome {
@@ -124,12 +132,16 @@ async fn process(function: &ReceiveWebhook, body: &[u8]) -> Result<Outcome, Prob
     let subscription_id = notification.subscription_id.map(tracing::field::display);
     let Some(report) = &notification.report else {
         tracing::info!(metric = Metric::WebhookIgnored.as_str(), subscription_id, "webhook ignored");
+        metric::webhook_accepted(Outcome::Ignored.as_str(), None, None);
         return Ok(Outcome::Ignored);
     };
+    Span::current().record("challenge_id", tracing::field::display(report.challenge_id));
     let applied = function.challenges.apply(report).await?;
-    let (challenge_id, outcome) = (report.challenge_id, applied.outcome);
-    let metric = applied.record.requested_at.is_none().then_some(Metric::UnrequestedChallenge.as_str());
-    let status = report.status.as_str();
-    tracing::info!(metric, %challenge_id, status, ?outcome, subscription_id, "webhook processed");
-    Ok(outcome.into())
+    if applied.record.requested_at.is_none() {
+        let metric = Metric::UnrequestedChallenge.as_str();
+        tracing::info!(metric, subscription_id, "webhook about a challenge that nobody requested here");
+    }
+    let outcome = Outcome::from(applied.outcome);
+    metric::webhook_accepted(outcome.as_str(), Some(report.status.as_str()), report.source.notification_id());
+    Ok(outcome)
 }

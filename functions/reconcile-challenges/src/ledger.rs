@@ -1,6 +1,7 @@
 //! The decisions about one run: what it may still do, when it stops, and what its results mean. No I/O.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use shared::clock::Clock;
 use shared::secrets::UserToken;
@@ -24,6 +25,7 @@ const ALARMING_USERS: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     summary: Summary,
+    oldest_due: Duration,
     users: HashMap<UserId, User>,
     /// Calls to Circle, and to the table, that have failed since the last one that succeeded.
     circle_errors: u32,
@@ -175,9 +177,15 @@ impl Ledger {
         }
     }
 
-    /// Counts due challenges that were read from the index.
-    pub(crate) fn count_due(&mut self, challenges: usize) {
+    /// Counts due challenges that were read from the index. `oldest` is the age of the oldest of them.
+    pub(crate) fn count_due(&mut self, challenges: usize, oldest: Duration) {
         self.summary.due += challenges as u32;
+        self.oldest_due = self.oldest_due.max(oldest);
+    }
+
+    /// The age of the oldest due challenge.
+    pub(crate) fn oldest_due(&self) -> Duration {
+        self.oldest_due
     }
 
     /// Counts a challenge whose check was deferred.

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use lambda_runtime::LambdaEvent;
 use serde_json::Value;
-use shared::request;
+use shared::{request, telemetry};
+use tracing::Instrument;
 
 pub use self::run::{ReconcileChallenges, RunError, count_due, reconcile};
 pub use self::summary::{StopReason, Summary};
@@ -36,9 +37,13 @@ pub async fn handle(
     function: &ReconcileChallenges,
     event: LambdaEvent<Value>,
 ) -> Result<Summary, lambda_runtime::Error> {
-    if event.payload["dryRun"] == true {
-        return Ok(count_due(function).await?);
-    }
-    let deadline = request::invocation_deadline(Some(&event.context), RUN_LIMIT, &*function.clock);
-    Ok(reconcile(function, deadline).await?)
+    let invocation_id = &event.context.request_id;
+    let work = async {
+        if event.payload["dryRun"] == true {
+            return Ok(count_due(function).await?);
+        }
+        let deadline = request::invocation_deadline(Some(&event.context), RUN_LIMIT, &*function.clock);
+        Ok(reconcile(function, invocation_id, deadline).await?)
+    };
+    work.instrument(telemetry::invocation(invocation_id)).await
 }

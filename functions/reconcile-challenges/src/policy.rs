@@ -78,7 +78,7 @@ impl Policy {
 
     /// Whether to abandon a challenge that Circle has just called open.
     pub(crate) fn abandon_open(&self, age: Duration) -> Option<AbandonReason> {
-        (age >= self.abandon_after).then_some(AbandonReason::Age)
+        (age >= self.abandon_after).then_some(AbandonReason::StillOpen)
     }
 
     /// Whether to abandon a challenge whose check has failed. `since_checked` is the time since Circle last said which
@@ -92,7 +92,7 @@ impl Policy {
         // Any other error than these is Circle's response to this check.
         let has_responded = matches!(error, ErrorKind::NotFound | ErrorKind::Other);
         let is_checked = has_responded || since_checked <= CHECK_LIFETIME;
-        (is_checked && age >= self.abandon_after + GRACE).then_some(AbandonReason::Age)
+        (is_checked && age >= self.abandon_after + GRACE).then_some(AbandonReason::ChecksFailed)
     }
 
     /// Whether to abandon a challenge that Circle does not know. `times` are when Circle has said so.
@@ -100,7 +100,8 @@ impl Policy {
         let period = times.iter().max().zip(times.iter().min()).map(|(last, first)| *last - *first);
         let is_lost =
             times.len() >= NOT_FOUND_TIMES && period.is_some_and(|period| period >= NOT_FOUND_PERIOD);
-        if is_lost { Some(AbandonReason::NotFound) } else { self.abandon_open(age) }
+        let is_old = age >= self.abandon_after;
+        (is_lost || is_old).then_some(AbandonReason::NotFound)
     }
 }
 
@@ -157,14 +158,18 @@ mod tests {
     #[test]
     fn open_challenge_is_abandoned_at_the_configured_age() {
         assert_eq!(POLICY.abandon_open(WEEK - SECOND), None);
-        assert_eq!(POLICY.abandon_open(WEEK), Some(AbandonReason::Age));
+        assert_eq!(POLICY.abandon_open(WEEK), Some(AbandonReason::StillOpen));
     }
 
     #[test]
     fn challenge_whose_checks_fail_gets_an_extra_day() {
         for error in [ErrorKind::Other, ErrorKind::TokenRejected, ErrorKind::Outage] {
             assert_eq!(POLICY.abandon_failed(error, WEEK + DAY - SECOND, HOUR), None, "{error:?}");
-            assert_eq!(POLICY.abandon_failed(error, WEEK + DAY, HOUR), Some(AbandonReason::Age), "{error:?}");
+            assert_eq!(
+                POLICY.abandon_failed(error, WEEK + DAY, HOUR),
+                Some(AbandonReason::ChecksFailed),
+                "{error:?}"
+            );
         }
     }
 
@@ -172,10 +177,14 @@ mod tests {
     fn challenge_that_was_not_checked_for_a_day_is_not_abandoned() {
         let abandon = |error, since_checked| POLICY.abandon_failed(error, 2 * WEEK, since_checked);
         for error in [ErrorKind::TokenRejected, ErrorKind::Outage] {
-            assert_eq!(abandon(error, DAY), Some(AbandonReason::Age), "{error:?}");
+            assert_eq!(abandon(error, DAY), Some(AbandonReason::ChecksFailed), "{error:?}");
             assert_eq!(abandon(error, DAY + SECOND), None, "{error:?}");
         }
-        assert_eq!(abandon(ErrorKind::Other, WEEK), Some(AbandonReason::Age), "Circle has just responded");
+        assert_eq!(
+            abandon(ErrorKind::Other, WEEK),
+            Some(AbandonReason::ChecksFailed),
+            "Circle has just responded"
+        );
     }
 
     #[test]
@@ -194,7 +203,7 @@ mod tests {
     #[test]
     fn unknown_challenge_is_abandoned_at_the_configured_age_like_an_open_one() {
         assert_eq!(POLICY.abandon_not_found(&[], WEEK - SECOND), None);
-        assert_eq!(POLICY.abandon_not_found(&[NOON], WEEK), Some(AbandonReason::Age));
+        assert_eq!(POLICY.abandon_not_found(&[NOON], WEEK), Some(AbandonReason::NotFound));
     }
 
     #[test]

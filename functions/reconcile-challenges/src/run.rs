@@ -10,7 +10,7 @@ use shared::circle::Circle;
 use shared::clock::{Clock, Deadline};
 use shared::config::{self, CircleSettings, SettingError};
 use shared::dynamodb::StoreError;
-use shared::metric::Metric;
+use shared::metric::{self, Metric, ReconciliationRun};
 use shared::platform::Platform;
 use shared::random::Random;
 use shared::rate_limit::RateLimits;
@@ -65,7 +65,11 @@ impl ReconcileChallenges {
         Ok(Self {
             circle: Circle::new(platform, CircleSettings::read(environment)?).paced(calls_per_second),
             challenges: ChallengeStore::new(platform, config::challenges_table(environment)?),
-            rate_limits: RateLimits::new(platform, config::rate_limits_table(environment)?),
+            rate_limits: RateLimits::new(
+                platform,
+                config::rate_limits_table(environment)?,
+                config::user_hash_key(environment)?,
+            ),
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
             concurrency: calls_per_second as usize,
@@ -85,20 +89,32 @@ impl ReconcileChallenges {
 #[error("the table cannot be reached; due challenges stay due")]
 pub struct RunError(#[source] CheckError);
 
-/// Makes one run: checks what is due until the time is up.
+/// Makes one run: checks what is due until the time is up. The audit trail of the records names the invocation.
 ///
 /// # Errors
 /// If the run stopped because the table could not be reached.
-pub async fn reconcile(function: &ReconcileChallenges, deadline: Deadline) -> Result<Summary, RunError> {
+pub async fn reconcile(
+    function: &ReconcileChallenges,
+    invocation_id: &str,
+    deadline: Deadline,
+) -> Result<Summary, RunError> {
     let (started, quiet) = (function.clock.now(), *lock(&function.quiet));
     let ledger = Mutex::new(Ledger::new(quiet, &*function.clock));
-    let run = Run { function, deadline: deadline.earlier(WRITE_TIME), ledger };
+    let run = Run { function, invocation_id, deadline: deadline.earlier(WRITE_TIME), ledger };
     let not_found = run.check_all(started).await;
     run.resolve_not_found(not_found).await;
     let ledger = run.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let summary = ledger.summary();
     let summary_text = serde_json::to_string(&summary).expect("numbers and strings can be written as JSON");
-    tracing::info!(summary = summary_text, "reconciliation run ended");
+    let measured = ReconciliationRun {
+        due: summary.due,
+        checked: summary.checks,
+        settled: summary.settled,
+        deferred: summary.deferred,
+        failed: summary.failed,
+        oldest_due: ledger.oldest_due(),
+    };
+    measured.log(&summary_text);
     *lock(&function.quiet) = ledger.quiet();
     match ledger.into_error() {
         Some(error) if summary.stopped == Some(StopReason::TableUnavailable) => Err(RunError(error)),
@@ -123,6 +139,7 @@ pub async fn count_due(function: &ReconcileChallenges) -> Result<Summary, RunErr
 
 struct Run<'a> {
     function: &'a ReconcileChallenges,
+    invocation_id: &'a str,
     /// When the calls to Circle end.
     deadline: Deadline,
     /// Locked for one method call at a time.
@@ -146,7 +163,9 @@ impl Run<'_> {
         {
             match self.function.challenges.due(shard, started, from).await {
                 Ok(page) => {
-                    self.ledger().count_due(page.challenges.len());
+                    let ages = page.challenges.iter().filter_map(|(_, due)| due.as_ref().ok());
+                    let oldest = ages.map(|due| self.age(due.created_at)).max().unwrap_or_default();
+                    self.ledger().count_due(page.challenges.len(), oldest);
                     let users = stream::iter(self.by_user(page.challenges));
                     let checks = users.map(|(user, due)| self.check_user(user, due));
                     not_found.extend(checks.buffer_unordered(self.function.concurrency).concat().await);
@@ -249,7 +268,8 @@ impl Run<'_> {
         };
         permit.calls += 1;
         let deadline = self.call_deadline(CHALLENGE_LIMIT);
-        let report = circle.challenge(challenge, token, ReportSource::Reconcile, deadline).await?;
+        let source = ReportSource::Reconcile { request_id: self.invocation_id.to_owned() };
+        let report = circle.challenge(challenge, token, source, deadline).await?;
         let report = report.ok_or(CheckError::NoStatus)?;
         if report.status.rank() > challenge.status.rank() {
             // A stale report is fine: the record is as far along as Circle says, or further.
@@ -320,8 +340,7 @@ impl Run<'_> {
             && self.function.challenges.abandon(check, reason).await?
         {
             self.ledger().count_abandoned();
-            let (metric, challenge_id) = (Metric::ChallengeAbandoned.as_str(), check.challenge.id);
-            tracing::warn!(metric, %challenge_id, reason = reason.as_str(), "challenge abandoned");
+            metric::challenge_abandoned(check.challenge.id, reason.as_str());
         }
         Ok(())
     }

@@ -8,6 +8,9 @@ use crate::event_bus::EVENT_BUS;
 /// The name of the secret with Circle's API key.
 pub const API_KEY_SECRET: &str = "circle-api-key";
 
+/// The key of the hashes that stand for user ids.
+pub const USER_HASH_KEY: &str = "not a secret: hashes users on this machine";
+
 // The ports of the other parts, counted from that of the HTTP API.
 pub(crate) const CIRCLE_PORT: u16 = 1;
 pub(crate) const DYNAMODB_PORT: u16 = 2;
@@ -57,6 +60,7 @@ pub(crate) fn function_environment(urls: &Urls<'_>) -> BTreeMap<String, String> 
         ("CIRCLE_API_KEY_SECRET_ID", API_KEY_SECRET),
         ("CIRCLE_BASE_URL", urls.circle),
         ("CIRCLE_SOURCE_IPS", "127.0.0.1"),
+        ("USER_HASH_KEY", USER_HASH_KEY),
         ("WEBHOOK_URL", &webhook_url),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,12 +1,14 @@
 //! `cargo local facts`: the lists that documents, the template and the test suites have to agree with, as
 //! JSON.
 
+use std::collections::BTreeMap;
+
 use announce_challenges::DETAIL_TYPES;
 use serde_json::{Value, json};
 use shared::challenge::{ChallengeType, Status};
 use shared::config::SETTINGS;
 use shared::failure::FailureReason;
-use shared::metric::Metric;
+use shared::metric::{LINES, LOGGED, Measurement, Measurements, Metric};
 use shared::problem::Code;
 use strum::IntoEnumIterator;
 
@@ -44,9 +46,21 @@ pub fn facts() -> Value {
         "challengeStatuses": statuses.map(|status| status.as_str().to_owned()).collect::<Vec<_>>(),
         "settings": SETTINGS,
         "eventTypes": DETAIL_TYPES,
+        "measurements": measurements().collect::<Vec<_>>(),
         "metrics": Metric::iter().map(Metric::as_str).collect::<Vec<_>>(),
         "tables": table_definitions(),
     })
+}
+
+/// The measurements of the functions, each with its unit and its sets of dimensions.
+fn measurements() -> impl Iterator<Item = Value> {
+    let lines = LINES.iter().flat_map(|(_, measured)| *measured).chain(LOGGED);
+    let measured = lines.flat_map(|Measurements { dimensions, metrics }| {
+        metrics.iter().map(move |Measurement { name, unit }| {
+            (*name, json!({ "name": name, "unit": unit, "dimensions": dimensions }))
+        })
+    });
+    measured.collect::<BTreeMap<_, _>>().into_values()
 }
 
 #[cfg(test)]
@@ -65,6 +79,7 @@ mod tests {
             ("routes", vec!["authorized", "function", "method", "path"]),
             ("throttles", vec!["burst", "rate", "routeKey"]),
             ("errorCodes", vec!["code", "status", "title"]),
+            ("measurements", vec!["dimensions", "name", "unit"]),
         ] {
             assert!(members(list).iter().all(|found| *found == names), "{list}");
         }

@@ -80,7 +80,8 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let log = telemetry::subscriber(arguments.log, &local::CRATES, std::io::stderr);
+    let log =
+        telemetry::subscriber(arguments.log, &local::CRATES, "circle-pin-reset".to_owned(), std::io::stderr);
     set_global_default(log.with(without_failed_conditions(arguments.log))).expect("logging is set up once");
     let result = match arguments.command {
         Some(Command::Demo { port }) => demo::run(port).await,

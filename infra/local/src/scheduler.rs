@@ -41,7 +41,7 @@ impl Scheduler {
         match self {
             Self::InProcess(function) => {
                 let deadline = Deadline::after(clock, RUN_LIMIT);
-                if let Err(error) = reconcile(function, deadline).await {
+                if let Err(error) = reconcile(function, "local", deadline).await {
                     tracing::error!(error = %Chain(&error), "reconcile-challenges failed");
                 }
             }

@@ -2,10 +2,12 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
+use time::OffsetDateTime;
 
-use crate::challenge::{Challenge, ChallengeType};
+use super::Origin;
+use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
 use crate::circle_code::CircleCode;
-use crate::dynamodb::{Item, StoreError, instant, unreadable};
+use crate::dynamodb::{Item, StoreError, instant, text, timestamp, unreadable};
 
 /// Reads a record.
 pub(crate) fn challenge(item: &Item) -> Result<Challenge, StoreError> {
@@ -24,6 +26,40 @@ pub(crate) fn challenge(item: &Item) -> Result<Challenge, StoreError> {
         error_code: error_code.and_then(|code| code.parse().ok()).map(CircleCode),
         notification_id: text("notificationId").map(str::to_owned),
     })
+}
+
+/// The attribute that says what gave the record a status: one for each rank.
+pub(super) fn trail_of(status: &Status) -> &'static str {
+    match status.rank() {
+        0 => "arrival",
+        1 => "progress",
+        FINAL_RANK => "ending",
+        _ => "completion",
+    }
+}
+
+/// What gave the record its status, and when.
+pub(super) fn trail(report: &Report, now: OffsetDateTime) -> AttributeValue {
+    map([
+        ("at", Some(timestamp(now))),
+        ("status", Some(text(report.status.as_str()))),
+        ("by", Some(text(report.source.as_str()))),
+        ("id", report.source.id().map(text)),
+    ])
+}
+
+/// Which request created the challenge, and when.
+pub(super) fn creation(origin: Origin<'_>, now: OffsetDateTime) -> AttributeValue {
+    map([
+        ("at", Some(timestamp(now))),
+        ("requestId", Some(text(origin.request_id))),
+        ("sourceIp", origin.source_ip.map(|address| text(&address.to_string()))),
+    ])
+}
+
+fn map<const N: usize>(members: [(&str, Option<AttributeValue>); N]) -> AttributeValue {
+    let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    AttributeValue::M(members.collect())
 }
 
 /// Reads a record from an image of the table's stream, in Lambda's JSON. Returns `None` if nobody has requested the

@@ -6,11 +6,15 @@
 //! The table's partition key is `challengeId`. While a requested challenge is open, `openShard` and `nextCheckAt` put it
 //! into the sparse index `open-challenges`. `userId` and `requestedAtMs` put requested challenges into the index
 //! `challenges-by-user`.
+//!
+//! The audit trail of a record is one map for its creation and one for each rank, written together with what they tell of
+//! and never again. So it cannot grow.
 
 mod by_user;
 mod item;
 mod open;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +29,11 @@ pub use self::item::requested_in_image;
 pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
 
 use self::item::challenge;
-use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, Status};
+use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, ReportSource, Status};
 use crate::clock::Clock;
 use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable};
-use crate::metric::Metric;
+use crate::failure::FailureReason;
+use crate::metric::{self, Metric};
 use crate::platform::Platform;
 use crate::random::Random;
 use crate::user_id::UserId;
@@ -75,6 +80,15 @@ pub enum ApplyOutcome {
     Duplicate,
     /// The record is as far along as the report, or further.
     Stale,
+}
+
+/// The request that created a challenge, for the audit trail.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The id that API Gateway gave it.
+    pub request_id: &'a str,
+    /// The address that it came from.
+    pub source_ip: Option<IpAddr>,
 }
 
 /// Whether a polling caller may ask Circle.
@@ -128,7 +142,7 @@ impl ChallengeStore {
                 .set("userId = if_not_exists(userId, :userId)", ":userId", text(user_id.as_str()))
                 .set_again("namedUserId = :userId");
         }
-        if let Some(id) = &report.notification_id {
+        if let Some(id) = report.source.notification_id() {
             update = update.set("notificationId = :notificationId", ":notificationId", text(id));
         }
         // These belong to the status that they came with.
@@ -156,14 +170,19 @@ impl ChallengeStore {
                 .set("settledBy = :settledBy", ":settledBy", text(report.source.as_str()))
                 .remove(&["openShard", "nextCheckAt", "dueAt"]);
         }
+        let trail = item::trail(report, now);
+        update = update.set(format!("{} = :trail", item::trail_of(&report.status)), ":trail", trail);
         let written = update.condition("attribute_not_exists(#rank) OR #rank < :rank").send().await?;
         let (record, is_applied) = match written {
             Written::Yes(new) => (challenge(&new)?, true),
             Written::No(old) => (challenge(&old)?, false),
         };
         log_conflicts(report, &record, is_applied);
-        let is_same_notification =
-            record.notification_id.is_some() && record.notification_id == report.notification_id;
+        if is_applied && report.status.is_final() {
+            log_settled(&record, report.source.as_str(), now);
+        }
+        let is_same_notification = record.notification_id.is_some()
+            && record.notification_id.as_deref() == report.source.notification_id();
         let outcome = match (is_applied, is_same_notification) {
             (true, _) => ApplyOutcome::Applied,
             (false, true) => ApplyOutcome::Duplicate,
@@ -172,8 +191,8 @@ impl ChallengeStore {
         Ok(Applied { record, outcome })
     }
 
-    /// Records that `user` asked for the challenge, and returns the record. It is kept for `retention` after its last
-    /// change. One call, or two if the webhook that settled the challenge came first.
+    /// Records that `user` asked for the challenge with this request, and returns the record. It is kept for `retention`
+    /// after its last change. One call, or two if the webhook that settled the challenge came first.
     ///
     /// # Errors
     /// If the table cannot be reached; the call can be repeated.
@@ -183,12 +202,13 @@ impl ChallengeStore {
         user: &UserId,
         challenge_type: ChallengeType,
         retention: Duration,
+        origin: Origin<'_>,
     ) -> Result<Challenge, StoreError> {
         let now = self.clock.now();
         let first_check = (now + FIRST_CHECK).unix_timestamp();
         let shard = challenge_id.as_bytes()[15] % OPEN_SHARDS;
         let create = self
-            .creation(challenge_id, user, challenge_type, retention, now)
+            .creation(challenge_id, user, challenge_type, retention, origin, now)
             .reserved(&["#status", "#rank"])
             .set("#status = if_not_exists(#status, :pending)", ":pending", text(Status::Pending.as_str()))
             .set("#rank = if_not_exists(#rank, :zero)", ":zero", number(0))
@@ -207,16 +227,26 @@ impl ChallengeStore {
             log_other_user(challenge_id);
         }
         let record = challenge(&record)?;
+        if is_open && is_first {
+            metric::challenge_created(challenge_id, challenge_type.as_str());
+        }
         if is_open || record.requested_at.is_some() {
             return Ok(record);
         }
         let create_on_final = self
-            .creation(challenge_id, user, challenge_type, retention, now)
+            .creation(challenge_id, user, challenge_type, retention, origin, now)
             .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .condition("#rank >= :final AND attribute_not_exists(requestedAt)");
         match create_on_final.send().await? {
-            Written::Yes(record) | Written::No(record) => challenge(&record),
+            Written::Yes(record) => {
+                let record = challenge(&record)?;
+                metric::challenge_created(challenge_id, challenge_type.as_str());
+                // Nobody can poll or check a challenge before its record says who requested it.
+                log_settled(&record, ReportSource::Webhook { notification_id: None }.as_str(), now);
+                Ok(record)
+            }
+            Written::No(record) => challenge(&record),
         }
     }
 
@@ -296,10 +326,12 @@ impl ChallengeStore {
         user: &UserId,
         challenge_type: ChallengeType,
         retention: Duration,
+        origin: Origin<'_>,
         now: OffsetDateTime,
     ) -> Update {
         Update::new(self.update(challenge_id))
             .reserved(&["#type"])
+            .set("creation = if_not_exists(creation, :creation)", ":creation", item::creation(origin, now))
             .set("userId = :userId", ":userId", text(user.as_str()))
             .set("#type = :type", ":type", text(challenge_type.as_str()))
             .set("requestedAt = if_not_exists(requestedAt, :now)", ":now", timestamp(now))
@@ -335,6 +367,20 @@ fn log_conflicts(report: &Report, record: &Challenge, is_applied: bool) {
             "Circle reported a second final status that differs from the first"
         );
     }
+}
+
+/// Logs and counts that a requested challenge has a new final status.
+fn log_settled(record: &Challenge, settled_by: &'static str, now: OffsetDateTime) {
+    let Some(requested_at) = record.requested_at else { return };
+    let is_expired = record.status.failure_reason(record.error_code) == Some(FailureReason::Expired);
+    let age = (!is_expired).then(|| Duration::try_from(now - requested_at).unwrap_or_default());
+    metric::challenge_settled(
+        record.id,
+        record.challenge_type.as_str(),
+        record.status.as_str(),
+        settled_by,
+        age,
+    );
 }
 
 /// Logs and counts that Circle names another user for a challenge than the caller who requested it.

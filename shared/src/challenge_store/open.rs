@@ -62,8 +62,10 @@ pub struct Check {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum AbandonReason {
-    /// The challenge has been open for too long.
-    Age,
+    /// Circle says that the challenge is still open, after a long time: the user has walked away.
+    StillOpen,
+    /// The challenge has been open for a long time, and its checks fail.
+    ChecksFailed,
     /// Circle does not know the challenge.
     NotFound,
 }

@@ -77,6 +77,31 @@ impl CircleError {
         }
     }
 
+    /// How the call ended, as a dimension of metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Response { status: 429, .. } => "rate_limited",
+            Self::Response { status: 500.., .. } | Self::Unreachable { .. } | Self::TimedOut { .. } => {
+                "unavailable"
+            }
+            Self::Response { .. } if self.is_api_key_rejected() => "api_key",
+            Self::Response { .. } => "rejected",
+            Self::Unreadable { .. } => "unreadable",
+            Self::ApiKey(_) => "api_key",
+        }
+    }
+
+    /// The request id that Circle support asks for, if the call was sent.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Response { request_id, .. }
+            | Self::Unreachable { request_id, .. }
+            | Self::TimedOut { request_id, .. }
+            | Self::Unreadable { request_id, .. } => Some(request_id),
+            Self::ApiKey(_) => None,
+        }
+    }
+
     /// How long Circle asked to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -148,7 +148,8 @@ impl Circle {
     /// A [`CircleError`], with [`CircleCode::USER_NOT_FOUND`](crate::circle_code::CircleCode::USER_NOT_FOUND) if Circle
     /// does not know the user.
     pub async fn create_session(&self, user: &UserId, deadline: Deadline) -> Result<Session, CircleError> {
-        let call = Call::new("POST /v1/w3s/users/token").body(json!({ "userId": user.as_str() }));
+        let call =
+            Call::new("create_session", "POST /v1/w3s/users/token").body(json!({ "userId": user.as_str() }));
         let created = self.send::<SessionCreated>(call, deadline).await?.data;
         let now = self.clock.now();
         let expires_at = created.user_token.expires_at().filter(|at| *at > now);
@@ -164,7 +165,7 @@ impl Circle {
     /// # Errors
     /// A [`CircleError`]; [`CircleError::is_user_token_expired`] tells if a new token helps.
     pub async fn user_of_token(&self, token: &UserToken, deadline: Deadline) -> Result<EndUser, CircleError> {
-        let call = Call::new("GET /v1/w3s/user").user_token(token);
+        let call = Call::new("get_user", "GET /v1/w3s/user").user_token(token);
         Ok(self.send::<EndUser>(call, deadline).await?.data.at(self.clock.now()))
     }
 
@@ -174,7 +175,7 @@ impl Circle {
     /// A [`CircleError`], with [`CircleCode::USER_NOT_FOUND`](crate::circle_code::CircleCode::USER_NOT_FOUND) if Circle
     /// does not know the user.
     pub async fn user(&self, user: &UserId, deadline: Deadline) -> Result<EndUser, CircleError> {
-        let call = Call::new("GET /v1/w3s/users/{userId}").id(user.as_str());
+        let call = Call::new("get_user", "GET /v1/w3s/users/{userId}").id(user.as_str());
         Ok(self.send::<UserFound>(call, deadline).await?.data.user.at(self.clock.now()))
     }
 
@@ -190,11 +191,13 @@ impl Circle {
         idempotency_key: &CircleIdempotencyKey,
         deadline: Deadline,
     ) -> Result<CreatedChallenge, CircleError> {
-        let call = match challenge_type {
-            ChallengeType::ChangePin => Call::new("PUT /v1/w3s/user/pin"),
-            ChallengeType::RestorePin => Call::new("POST /v1/w3s/user/pin/restore"),
+        let name = match challenge_type {
+            ChallengeType::ChangePin => "PUT /v1/w3s/user/pin",
+            ChallengeType::RestorePin => "POST /v1/w3s/user/pin/restore",
         };
-        let call = call.user_token(token).body(json!({ "idempotencyKey": idempotency_key }));
+        let call = Call::new("create_challenge", name)
+            .user_token(token)
+            .body(json!({ "idempotencyKey": idempotency_key }));
         let response = self.send::<ChallengeCreated>(call, deadline).await?;
         Ok(CreatedChallenge { id: response.data.challenge_id, is_replay: response.status == 200 })
     }
@@ -214,7 +217,7 @@ impl Circle {
         deadline: Deadline,
     ) -> Result<Option<Report>, CircleError> {
         let id = challenge.id.to_string();
-        let call = Call::new("GET /v1/w3s/user/challenges/{id}").id(&id).user_token(token);
+        let call = Call::new("get_challenge", "GET /v1/w3s/user/challenges/{id}").id(&id).user_token(token);
         let found = match self.send::<ChallengeFound>(call, deadline).await {
             Ok(response) => response.data.challenge,
             Err(CircleError::Response {
@@ -229,7 +232,7 @@ impl Circle {
             Some(name) => ChallengeType::read(name),
         };
         Ok(challenge_type
-            .and_then(|challenge_type| Report::read(challenge.id, challenge_type, &found, source, None)))
+            .and_then(|challenge_type| Report::read(challenge.id, challenge_type, &found, source)))
     }
 
     /// A public key that verifies webhook signatures (`GET /v2/notifications/publicKey/{keyId}`); `None` if Circle
@@ -243,7 +246,7 @@ impl Circle {
         deadline: Deadline,
     ) -> Result<Option<PublicKey>, CircleError> {
         let id = key_id.to_string();
-        let call = Call::new("GET /v2/notifications/publicKey/{keyId}").id(&id);
+        let call = Call::new("get_public_key", "GET /v2/notifications/publicKey/{keyId}").id(&id);
         match self.send(call, deadline).await {
             Ok(response) => Ok(Some(response.data)),
             Err(CircleError::Response { status: 404, .. }) => Ok(None),

@@ -11,11 +11,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use time::OffsetDateTime;
+use tracing::Span;
 
 use super::{Circle, CircleError};
 use crate::api_key::ApiKeyError;
 use crate::circle_code::CircleCode;
 use crate::clock::{Deadline, timeout};
+use crate::metric;
 use crate::retry::Retries;
 use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
 
@@ -40,6 +42,8 @@ const REQUEST_ID: &str = "x-request-id";
 /// A call to Circle. It is retried unless it is sent [`once`](Self::once), so it has to be safe to repeat: a read, a new
 /// session, or a creation with an idempotency key.
 pub(super) struct Call<'a> {
+    /// What the call is for, as a dimension of metrics.
+    operation: &'static str,
     /// Method and path template as in Circle's reference, like `GET /v1/w3s/users/{userId}`.
     name: &'static str,
     /// The value for the parameter of the path.
@@ -51,8 +55,9 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(operation: &'static str, name: &'static str) -> Self {
         Self {
+            operation,
             name,
             id: "",
             user_token: None,
@@ -89,6 +94,7 @@ impl<'a> Call<'a> {
 pub(super) struct Response<T> {
     pub(super) status: u16,
     pub(super) data: T,
+    request_id: String,
 }
 
 /// The retries that this process has left, so that an outage does not multiply the load. A call that succeeds earns a tenth
@@ -119,17 +125,40 @@ impl RetryBudget {
 
 impl Circle {
     /// Sends a call, and retries it before the deadline if that can help. If Circle rejects the API key and the secret
-    /// holds a new one, the call is sent again with the new key.
+    /// holds a new one, the call is sent again with the new key. Measures the call.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
         call: Call<'_>,
         deadline: Deadline,
     ) -> Result<Response<T>, CircleError> {
-        let key = self.key_in_time(&call, deadline, self.api_key.get()).await?;
-        match self.send_with(&key, &call, deadline).await {
+        let (started, mut retries) = (self.clock.monotonic(), 0);
+        let result = self.send_with_usable_key(&call, deadline, &mut retries).await;
+        let latency = self.clock.monotonic() - started;
+        let (outcome, request_id) = match &result {
+            Ok(response) => ("ok", Some(&*response.request_id)),
+            Err(error) => (error.outcome(), error.request_id()),
+        };
+        if let Some(request_id) = request_id {
+            Span::current().record("circle_request_id", request_id);
+        }
+        metric::circle_call(call.operation, outcome, latency, retries, request_id);
+        result
+    }
+
+    async fn send_with_usable_key<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        deadline: Deadline,
+        retries: &mut u32,
+    ) -> Result<Response<T>, CircleError> {
+        let key = self.key_in_time(call, deadline, self.api_key.get()).await?;
+        match self.send_with(&key, call, deadline, retries).await {
             Err(error) if error.is_api_key_rejected() => {
-                match self.key_in_time(&call, deadline, self.api_key.after_rejection(&key)).await? {
-                    Some(key) => self.send_with(&key, &call, deadline).await,
+                match self.key_in_time(call, deadline, self.api_key.after_rejection(&key)).await? {
+                    Some(key) => {
+                        *retries += 1;
+                        self.send_with(&key, call, deadline, retries).await
+                    }
                     None => Err(error),
                 }
             }
@@ -154,6 +183,7 @@ impl Circle {
         key: &ApiKey,
         call: &Call<'_>,
         deadline: Deadline,
+        retried: &mut u32,
     ) -> Result<Response<T>, CircleError> {
         let request_id = self.random.uuid().to_string();
         let mut retries = Retries::new(&*self.clock, &self.random, deadline, BACKOFF, call.max_attempts);
@@ -176,7 +206,8 @@ impl Circle {
             if !self.retry_budget().take() {
                 return Err(error);
             }
-            tracing::debug!(call = call.name, request_id, "retrying Circle call");
+            *retried += 1;
+            tracing::debug!(call = call.name, circle_request_id = request_id, "retrying Circle call");
             self.clock.sleep(wait).await;
         }
     }
@@ -252,7 +283,7 @@ impl Circle {
                 let (kind, line, column) = (error.classify(), error.line(), error.column());
                 unreadable(format!("is not as documented ({kind:?} error at {line}:{column})"))
             })?;
-            return Ok(Response { status: status.as_u16(), data: envelope.data });
+            return Ok(Response { status: status.as_u16(), data: envelope.data, request_id });
         }
 
         let error: Value = serde_json::from_slice(&body).unwrap_or_default();

@@ -65,7 +65,10 @@ impl Circle {
     /// # Errors
     /// A [`CircleError`].
     pub async fn subscriptions(&self, deadline: Deadline) -> Result<Vec<Subscription>, CircleError> {
-        Ok(self.send(Call::new("GET /v2/notifications/subscriptions"), deadline).await?.data)
+        Ok(self
+            .send(Call::new("list_subscriptions", "GET /v2/notifications/subscriptions"), deadline)
+            .await?
+            .data)
     }
 
     /// One subscription (`GET /v2/notifications/subscriptions/{id}`); `None` if the API key's account does not have it.
@@ -78,7 +81,7 @@ impl Circle {
         deadline: Deadline,
     ) -> Result<Option<Subscription>, CircleError> {
         let id = id.to_string();
-        let call = Call::new("GET /v2/notifications/subscriptions/{id}").id(&id);
+        let call = Call::new("get_subscription", "GET /v2/notifications/subscriptions/{id}").id(&id);
         match self.send(call, deadline).await {
             Ok(response) => Ok(Some(response.data)),
             Err(CircleError::Response { status: 404, .. }) => Ok(None),
@@ -99,7 +102,7 @@ impl Circle {
         endpoint: &Url,
         deadline: Deadline,
     ) -> Result<Subscription, CircleError> {
-        let call = Call::new("POST /v2/notifications/subscriptions")
+        let call = Call::new("create_subscription", "POST /v2/notifications/subscriptions")
             .body(json!({ "endpoint": endpoint.as_str(), "notificationTypes": [NOTIFICATION_TYPES] }))
             .attempt_timeout(ENDPOINT_TIMEOUT)
             .once();
@@ -118,7 +121,7 @@ impl Circle {
     ) -> Result<(), CircleError> {
         let id = subscription.id.to_string();
         let name = subscription.name.as_deref().filter(|name| !name.is_empty());
-        let call = Call::new("PATCH /v2/notifications/subscriptions/{id}")
+        let call = Call::new("update_subscription", "PATCH /v2/notifications/subscriptions/{id}")
             .id(&id)
             .body(json!({ "name": name.unwrap_or("circle-pin-reset"), "enabled": true }))
             .attempt_timeout(ENDPOINT_TIMEOUT);
@@ -133,7 +136,7 @@ impl Circle {
     /// A [`CircleError`].
     pub async fn delete_subscription(&self, id: Uuid, deadline: Deadline) -> Result<(), CircleError> {
         let id = id.to_string();
-        let call = Call::new("DELETE /v2/notifications/subscriptions/{id}").id(&id);
+        let call = Call::new("delete_subscription", "DELETE /v2/notifications/subscriptions/{id}").id(&id);
         match self.send::<IgnoredAny>(call, deadline).await {
             Ok(_) | Err(CircleError::Response { status: 404, .. }) => Ok(()),
             Err(error) => Err(error),

@@ -14,8 +14,8 @@ pub use self::settings::{
     CircleSettings, SETTINGS, Setting, abandon_after, aws_credentials, aws_endpoint_url, aws_region,
     call_burst, call_interval, certificates, challenge_retention, challenges_per_hour, challenges_table,
     circle_calls_per_second, circle_source_ips, event_bus_name, is_https_or_loopback, is_local,
-    rate_limits_table, request_timeout, restore_max_sign_in_age, unreadable_records_queue_url, user_id_claim,
-    webhook_url,
+    metrics_namespace, rate_limits_table, request_timeout, restore_max_sign_in_age,
+    unreadable_records_queue_url, user_hash_key, user_id_claim, user_names, webhook_url,
 };
 
 /// The environment variables, read once.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{Environment, SettingError};
 use crate::secrets::CircleEnvironment;
+use crate::user_hash::{UserHashKey, UserNames};
 
 /// A setting: an environment variable, its value if it is unset, and the values that it takes.
 #[derive(Debug, Clone, Serialize)]
@@ -52,6 +53,16 @@ const CIRCLE_ENVIRONMENT: Setting =
     text("CIRCLE_ENVIRONMENT", "TEST or LIVE, or unset to accept an API key for either");
 const USER_ID_CLAIM: Setting =
     Setting { default: Some("sub"), ..text("USER_ID_CLAIM", "the name of a claim") };
+const USER_HASH_KEY: Setting = text(
+    "USER_HASH_KEY",
+    "a secret text of at least 32 characters, the key of the hashes that stand for user ids",
+);
+const LOG_USER_IDS: Setting =
+    Setting { default: Some("hashed"), ..text("LOG_USER_IDS", "hashed or plain: how log lines name users") };
+const METRICS_NAMESPACE: Setting = Setting {
+    default: Some("circle-pin-reset"),
+    ..text("METRICS_NAMESPACE", "the CloudWatch namespace of the metrics")
+};
 const RESTORE_MAX_SIGN_IN_AGE_MINUTES: Setting =
     number("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "number of minutes", "0", 0..=1440);
 /// The default is the list of source addresses in Circle's documentation of webhook notifications
@@ -84,7 +95,7 @@ const SSL_CERT_FILE: Setting = text("SSL_CERT_FILE", "a file of certificates in 
 const SSL_CERT_DIR: Setting = text("SSL_CERT_DIR", "a folder with files of certificates in PEM");
 
 /// Every setting of the functions, beside the variables that Lambda, the AWS SDK and OpenSSL define.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 21] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
     EVENT_BUS_NAME,
@@ -93,6 +104,9 @@ pub const SETTINGS: [Setting; 18] = [
     CIRCLE_BASE_URL,
     CIRCLE_ENVIRONMENT,
     USER_ID_CLAIM,
+    USER_HASH_KEY,
+    LOG_USER_IDS,
+    METRICS_NAMESPACE,
     RESTORE_MAX_SIGN_IN_AGE_MINUTES,
     CIRCLE_SOURCE_IPS,
     WEBHOOK_URL,
@@ -353,6 +367,31 @@ pub fn abandon_after(environment: &Environment) -> Result<Duration, SettingError
 /// The issuer has to assign it; a user must not be able to edit it, and no other user may ever get the same value.
 pub fn user_id_claim(environment: &Environment) -> String {
     environment.get(USER_ID_CLAIM.name).or(USER_ID_CLAIM.default).unwrap_or_default().to_owned()
+}
+
+/// `USER_HASH_KEY`: the key of the hashes that stand for user ids.
+///
+/// # Errors
+/// If it is missing or too short.
+pub fn user_hash_key(environment: &Environment) -> Result<UserHashKey, SettingError> {
+    UserHashKey::new(&USER_HASH_KEY.required(environment)?).ok_or_else(|| USER_HASH_KEY.invalid())
+}
+
+/// `LOG_USER_IDS`, by default `hashed`: how log lines name users.
+///
+/// # Errors
+/// If it is neither `hashed` nor `plain`, or if the key of the hashes is missing or too short.
+pub fn user_names(environment: &Environment) -> Result<UserNames, SettingError> {
+    match LOG_USER_IDS.required(environment)?.as_str() {
+        "hashed" => user_hash_key(environment).map(UserNames::Hashed),
+        "plain" => Ok(UserNames::Plain),
+        _ => Err(LOG_USER_IDS.invalid()),
+    }
+}
+
+/// `METRICS_NAMESPACE`, by default `circle-pin-reset`: the CloudWatch namespace of the metrics.
+pub fn metrics_namespace(environment: &Environment) -> String {
+    environment.get(METRICS_NAMESPACE.name).or(METRICS_NAMESPACE.default).unwrap_or_default().to_owned()
 }
 
 /// `RESTORE_MAX_SIGN_IN_AGE_MINUTES`, by default 0: how long ago a user who restores a PIN may have signed in. `None` for 0,

@@ -43,6 +43,7 @@ fn request_context(context: &Value) -> ApiGatewayV2httpRequestContext {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let mut readable = ApiGatewayV2httpRequestContext::default();
     readable.request_id = text(&context["requestId"]);
+    readable.route_key = text(&context["routeKey"]);
     readable.http.method = method(context);
     readable.http.source_ip = text(&context["http"]["sourceIp"]);
     readable.authorizer = authorizer(&context["authorizer"]);

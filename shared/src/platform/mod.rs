@@ -9,8 +9,9 @@ use aws_types::SdkConfig;
 
 pub use self::aws::RejectedSignature;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Environment, SettingError};
+use crate::config::{self, Environment, SettingError};
 use crate::http_client::HttpClient;
+use crate::metric;
 use crate::random::Random;
 use crate::telemetry;
 
@@ -47,7 +48,8 @@ impl Platform {
     /// that `SSL_CERT_FILE` or `SSL_CERT_DIR` names cannot be read.
     pub fn start(own_crate: &'static str) -> Result<Self, SettingError> {
         let environment = Environment::of_process();
-        telemetry::start(environment.log_level(), own_crate);
+        telemetry::start(environment.log_level(), own_crate, config::metrics_namespace(&environment));
+        metric::cold_start(&own_crate.replace('_', "-"));
         Self::new(environment, Arc::new(SystemClock), Arc::new(Random::from_system()))
     }
 

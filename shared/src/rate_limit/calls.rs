@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{RateLimits, digest_of};
+use super::RateLimits;
 use crate::dynamodb::{Item, StoreError, Written, milliseconds, number, text, unavailable, unreadable};
 use crate::user_id::UserId;
 
@@ -74,7 +74,7 @@ impl RateLimits {
         // An id of this request: if the response is lost and the SDK repeats the call, it is not counted twice.
         let id = text(&self.random.uuid().to_string());
         let now = self.clock.now();
-        let (key, interval, tolerance) = (key_of(user), bucket.interval, bucket.tolerance());
+        let (key, interval, tolerance) = (self.key_of(user), bucket.interval, bucket.tolerance());
         let (tat, call) = (bucket.tat, bucket.call);
         let write = || {
             let update = self
@@ -129,7 +129,7 @@ impl RateLimits {
             .client
             .get_item()
             .table_name(&self.table)
-            .key("limitKey", text(&key_of(user)))
+            .key("limitKey", text(&self.key_of(user)))
             .projection_expression("sessionAt")
             .consistent_read(true);
         let found = get.send().await.map_err(|error| unavailable("GetItem", error))?;
@@ -141,11 +141,11 @@ impl RateLimits {
         let instant = nanoseconds.and_then(|at| OffsetDateTime::from_unix_timestamp_nanos(at).ok());
         instant.map(Some).ok_or(unreadable("sessionAt"))
     }
-}
 
-/// The key of a user's item.
-fn key_of(user: &UserId) -> String {
-    digest_of("circle-pin-reset/calls/1", &[user.as_str().as_bytes()])
+    /// The key of a user's item.
+    fn key_of(&self, user: &UserId) -> String {
+        self.hash_key.digest("circle-pin-reset/calls/1", &[user.as_str().as_bytes()])
+    }
 }
 
 fn tat_of(item: &Item, attribute: &'static str) -> Result<Option<i128>, StoreError> {

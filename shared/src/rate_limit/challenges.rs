@@ -9,9 +9,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{RateLimits, digest_of};
+use super::RateLimits;
 use crate::circle::CircleIdempotencyKey;
 use crate::dynamodb::{Item, StoreError, Written, number, text};
+use crate::user_hash::UserHashKey;
 use crate::user_id::UserId;
 
 /// How long an item is kept after its hour.
@@ -50,7 +51,7 @@ impl RateLimits {
         let hour = Hour::of(self.clock.now());
         let key = key.as_uuid().to_string();
         let update = self
-            .update(&hour.of_user(user))
+            .update(&hour.of_user(user, &self.hash_key))
             .set("expiresAt = :until", ":until", number((hour.end() + RETENTION).unix_timestamp()))
             .reserved(&["#keys"])
             .add("#keys :keys")
@@ -76,7 +77,7 @@ impl RateLimits {
     ) -> Result<(), StoreError> {
         let pair = format!("{}={challenge_id}", key.as_uuid());
         let update = self
-            .update(&Hour::of(self.clock.now()).of_user(user))
+            .update(&Hour::of(self.clock.now()).of_user(user, &self.hash_key))
             .add("challenges :pair")
             .value(":pair", AttributeValue::Ss(vec![pair]))
             // Another hour may have begun since the challenge was counted.
@@ -106,11 +107,9 @@ impl Hour {
     }
 
     /// The key of the user's item.
-    fn of_user(self, user: &UserId) -> String {
-        digest_of(
-            "circle-pin-reset/challenges-per-hour/1",
-            &[user.as_str().as_bytes(), &self.0.to_be_bytes()],
-        )
+    fn of_user(self, user: &UserId, key: &UserHashKey) -> String {
+        let parts: [&[u8]; 2] = [user.as_str().as_bytes(), &self.0.to_be_bytes()];
+        key.digest("circle-pin-reset/challenges-per-hour/1", &parts)
     }
 }
 
@@ -123,11 +122,12 @@ mod tests {
     fn each_user_and_hour_has_its_own_opaque_key() {
         let user = |id: &str| id.parse().unwrap();
         let hour = Hour::of(datetime!(2026-01-01 12:59:59.999 UTC));
-        let key = hour.of_user(&user("alice"));
-        assert_eq!(key, "9f1eb41df0f63cb680359aaeb2f4abf865898ef65f07a97efb2b6ad89430e539");
-        assert_eq!(key, Hour::of(datetime!(2026-01-01 12:00 UTC)).of_user(&user("alice")));
-        assert_ne!(key, hour.of_user(&user("bobby")));
-        assert_ne!(key, Hour(hour.0 - 1).of_user(&user("alice")));
+        let hash_key = UserHashKey::new("test key of 32 characters or more").unwrap();
+        let key = hour.of_user(&user("alice"), &hash_key);
+        assert_eq!(key, "fff037ae5b08fc2055f3ab7a0c044badc07a2622213fc213e56113f44d0ea443");
+        assert_eq!(key, Hour::of(datetime!(2026-01-01 12:00 UTC)).of_user(&user("alice"), &hash_key));
+        assert_ne!(key, hour.of_user(&user("bobby"), &hash_key));
+        assert_ne!(key, Hour(hour.0 - 1).of_user(&user("alice"), &hash_key));
         assert_eq!(hour.end(), datetime!(2026-01-01 13:00 UTC));
     }
 }

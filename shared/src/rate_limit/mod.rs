@@ -1,7 +1,8 @@
 //! Limits per user, in DynamoDB, so that one user, or a stolen login, cannot spend the rate limit that the whole account has
 //! at Circle.
 //!
-//! The table's partition key `limitKey` is a hash, so that the table holds no user id. A user has one item for the calls to
+//! The table's partition key `limitKey` is a keyed hash, so that the table holds no user id, and nobody without the key can
+//! find out whose an item is. A user has one item for the calls to
 //! Circle ([`Bucket`]) and one for each hour with new challenges ([`ChallengeLimit`]). One more item, if it exists, stops new
 //! challenges for all users ([`Switch`]).
 
@@ -11,7 +12,6 @@ mod switch;
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use aws_sdk_dynamodb::Client;
 
 pub use self::calls::{Bucket, RateLimit};
@@ -22,22 +22,25 @@ use crate::clock::Clock;
 use crate::dynamodb::{self, Update, text};
 use crate::platform::Platform;
 use crate::random::Random;
+use crate::user_hash::UserHashKey;
 
 /// The table of rate limits.
 #[derive(Debug, Clone)]
 pub struct RateLimits {
     client: Client,
     table: String,
+    hash_key: UserHashKey,
     clock: Arc<dyn Clock>,
     random: Arc<Random>,
 }
 
 impl RateLimits {
-    /// Limits that are counted in this table.
-    pub fn new(platform: &Platform, table: String) -> Self {
+    /// Limits that are counted in this table, under hashes with this key.
+    pub fn new(platform: &Platform, table: String, hash_key: UserHashKey) -> Self {
         Self {
             client: platform.dynamodb.clone(),
             table,
+            hash_key,
             clock: Arc::clone(&platform.clock),
             random: Arc::clone(&platform.random),
         }
@@ -51,15 +54,4 @@ impl RateLimits {
     fn update(&self, key: &str) -> Update {
         Update::new(self.client.update_item().table_name(&self.table).key("limitKey", text(key)))
     }
-}
-
-/// A hash over a domain tag and length-prefixed parts, in hexadecimal digits.
-fn digest_of(domain: &str, parts: &[&[u8]]) -> String {
-    let mut context = Context::new(&SHA256);
-    context.update(domain.as_bytes());
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    hex::encode(context.finish())
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::challenge::{ChallengeType, Report, ReportSource};
+use crate::challenge::{ChallengeType, Report, ReportSource, TEXT_LIMIT};
 
 /// What a webhook says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,9 @@ impl Notification {
             .as_str()
             .and_then(|id| Uuid::try_parse(id).ok())
             .ok_or(UnreadableNotification("id"))?;
-        Report::read(id, challenge_type, notification, ReportSource::Webhook, text("notificationId"))
+        let is_short = |id: &&str| id.chars().count() <= TEXT_LIMIT;
+        let notification_id = text("notificationId").filter(is_short).map(str::to_owned);
+        Report::read(id, challenge_type, notification, ReportSource::Webhook { notification_id })
             .map(|report| about(Some(report)))
             .ok_or(UnreadableNotification("status"))
     }
@@ -103,8 +105,7 @@ mod tests {
             error_code: Some(CircleCode::INCORRECT_PIN),
             error_message: Some("incorrect".into()),
             correlation_ids: vec!["a".into(), "b".into()],
-            source: ReportSource::Webhook,
-            notification_id: Some("n-1".into()),
+            source: ReportSource::Webhook { notification_id: Some("n-1".into()) },
         };
         assert_eq!(read, expected);
     }

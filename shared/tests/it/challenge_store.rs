@@ -1,10 +1,11 @@
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use shared::challenge::{Challenge, ChallengeType, Report, ReportSource, Status};
-use shared::challenge_store::{ApplyOutcome, ChallengeStore, PollClaim};
+use shared::challenge_store::{ApplyOutcome, ChallengeStore, Origin, PollClaim};
 use shared::circle_code::CircleCode;
 use shared::clock::AdjustableClock;
 use shared::dynamodb::StoreError;
@@ -17,6 +18,9 @@ use crate::support::{NOON, platform, table};
 const TABLE: &str = "challenges";
 const DAY: i64 = 24 * 3600;
 const RETENTION: Duration = Duration::from_secs(90 * 24 * 3600);
+
+const ORIGIN: Origin<'_> =
+    Origin { request_id: "request-1", source_ip: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))) };
 
 struct Table {
     store: ChallengeStore,
@@ -31,7 +35,7 @@ impl Table {
         Self { store: ChallengeStore::new(&platform, TABLE.into()), client, clock }
     }
 
-    /// The stored item, its values as text.
+    /// The stored item, its values as text. The members of a map have names like `creation.at`.
     async fn item(&self, id: Uuid) -> HashMap<String, String> {
         let output = self
             .client
@@ -41,11 +45,19 @@ impl Table {
             .send()
             .await
             .unwrap();
+        let attributes = output.item.unwrap_or_default().into_iter();
+        let flat = attributes.flat_map(|(name, value)| match value {
+            AttributeValue::M(members) => {
+                let members = members.into_iter();
+                members.map(|(member, value)| (format!("{name}.{member}"), value)).collect()
+            }
+            value => vec![(name, value)],
+        });
         let text = |value: AttributeValue| match value {
             AttributeValue::S(text) | AttributeValue::N(text) => text,
             other => format!("{other:?}"),
         };
-        output.item.unwrap_or_default().into_iter().map(|(name, value)| (name, text(value))).collect()
+        flat.map(|(name, value)| (name, text(value))).collect()
     }
 
     /// Applies a report that changes the record.
@@ -56,7 +68,7 @@ impl Table {
     }
 
     async fn create(&self, id: Uuid) -> Challenge {
-        self.store.create(id, &user(), ChallengeType::ChangePin, RETENTION).await.unwrap()
+        self.store.create(id, &user(), ChallengeType::ChangePin, RETENTION, ORIGIN).await.unwrap()
     }
 }
 
@@ -70,12 +82,11 @@ fn webhook(id: Uuid, status: Status) -> Report {
         challenge_id: id,
         user_id: Some(user()),
         challenge_type: ChallengeType::ChangePin,
-        notification_id: Some(format!("n-{}", status.as_str())),
+        source: ReportSource::Webhook { notification_id: Some(format!("n-{}", status.as_str())) },
         status,
         error_code: None,
         error_message: None,
         correlation_ids: Vec::new(),
-        source: ReportSource::Webhook,
     }
 }
 
@@ -124,6 +135,9 @@ async fn a_requested_challenge_is_stored_with_every_attribute() {
             ("expiresAt", &(noon + 90 * DAY).to_string()),
             ("openShard", "3"),
             ("nextCheckAt", &(noon + 600).to_string()),
+            ("creation.at", "2026-01-01T12:00:00Z"),
+            ("creation.requestId", "request-1"),
+            ("creation.sourceIp", "192.0.2.1"),
         ])
     );
 }
@@ -163,6 +177,13 @@ async fn a_settled_challenge_leaves_the_index_and_lives_on() {
             ("circleCode", "155112"),
             ("circleMessage", "it failed"),
             ("correlationIds", "L([S(\"a\")])"),
+            ("creation.at", "2026-01-01T12:00:00Z"),
+            ("creation.requestId", "request-1"),
+            ("creation.sourceIp", "192.0.2.1"),
+            ("ending.at", "2026-01-01T12:01:00Z"),
+            ("ending.status", "FAILED"),
+            ("ending.by", "webhook"),
+            ("ending.id", "n-FAILED"),
         ])
     );
 }
@@ -188,6 +209,10 @@ async fn a_webhook_before_its_record_creates_an_invisible_one() {
             ("checkedAt", "2026-01-01T12:00:00Z"),
             ("expiresAt", &(noon + 7 * DAY).to_string()),
             ("notificationId", "n-IN_PROGRESS"),
+            ("progress.at", "2026-01-01T12:00:00Z"),
+            ("progress.status", "IN_PROGRESS"),
+            ("progress.by", "webhook"),
+            ("progress.id", "n-IN_PROGRESS"),
         ])
     );
     let created = table.create(id()).await;
@@ -223,6 +248,58 @@ async fn a_repeated_creation_changes_nothing() {
     let settled = table.item(id()).await;
     assert_eq!(table.create(id()).await.status, Status::Expired);
     assert_eq!(table.item(id()).await, settled);
+}
+
+#[tokio::test]
+async fn the_audit_trail_has_one_map_for_each_rank_and_the_first_of_repeats() {
+    let table = Table::start().await;
+    let report = |status, source| Report { source, ..webhook(id(), status) };
+    let poll = || ReportSource::Poll { request_id: "request-2".into() };
+    let run = || ReportSource::Reconcile { request_id: "run-3".into() };
+    table.applied(&webhook(id(), Status::Pending)).await;
+    table.clock.advance(Duration::from_secs(1));
+    table.create(id()).await;
+    table.clock.advance(Duration::from_secs(1));
+    table.applied(&report(Status::InProgress, poll())).await;
+    table.clock.advance(Duration::from_secs(1));
+    table.applied(&report(Status::Failed, run())).await;
+    table.clock.advance(Duration::from_secs(1));
+    table.applied(&webhook(id(), Status::Complete)).await;
+    let trail = |stored: HashMap<String, String>| -> Vec<(String, String)> {
+        let mut trail: Vec<_> = stored.into_iter().filter(|(name, _)| name.contains('.')).collect();
+        trail.sort();
+        trail
+    };
+    let stored = trail(table.item(id()).await);
+    let expected = [
+        ("arrival.at", "2026-01-01T12:00:00Z"),
+        ("arrival.by", "webhook"),
+        ("arrival.id", "n-PENDING"),
+        ("arrival.status", "PENDING"),
+        ("completion.at", "2026-01-01T12:00:04Z"),
+        ("completion.by", "webhook"),
+        ("completion.id", "n-COMPLETE"),
+        ("completion.status", "COMPLETE"),
+        ("creation.at", "2026-01-01T12:00:01Z"),
+        ("creation.requestId", "request-1"),
+        ("creation.sourceIp", "192.0.2.1"),
+        ("ending.at", "2026-01-01T12:00:03Z"),
+        ("ending.by", "reconcile"),
+        ("ending.id", "run-3"),
+        ("ending.status", "FAILED"),
+        ("progress.at", "2026-01-01T12:00:02Z"),
+        ("progress.by", "poll"),
+        ("progress.id", "request-2"),
+        ("progress.status", "IN_PROGRESS"),
+    ];
+    assert_eq!(stored, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+
+    table.clock.advance(Duration::from_secs(1));
+    table.create(id()).await;
+    for status in [Status::Pending, Status::InProgress, Status::Failed, Status::Complete] {
+        table.store.apply(&report(status, poll())).await.unwrap();
+    }
+    assert_eq!(trail(table.item(id()).await), stored, "repeats change nothing");
 }
 
 #[tokio::test]

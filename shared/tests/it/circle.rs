@@ -82,6 +82,14 @@ async fn each_type_of_challenge_has_its_own_call() {
     assert_eq!(requests[0].headers["x-user-token"], "the-user-token");
 }
 
+fn poll() -> ReportSource {
+    ReportSource::Poll { request_id: "request".into() }
+}
+
+fn reconcile() -> ReportSource {
+    ReportSource::Reconcile { request_id: "run".into() }
+}
+
 fn record() -> Challenge {
     Challenge {
         id: CHALLENGE.parse().unwrap(),
@@ -109,20 +117,15 @@ async fn a_challenge_is_read_as_a_report() {
         challenge(json!({ "id": CHALLENGE, "type": "", "status": "COMPLETE" })),
     ]);
     let record = record();
-    let report =
-        circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap().unwrap();
+    let report = circle.challenge(&record, &token(), poll(), deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_id, report.status), (record.id, Status::Failed));
     assert_eq!(
         (report.error_code, report.error_message.as_deref()),
         (Some(CircleCode::PIN_LOCKED), Some("locked"))
     );
     assert_eq!(report.correlation_ids, ["a"]);
-    assert_eq!(
-        circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap(),
-        None
-    );
-    let report =
-        circle.challenge(&record, &token(), ReportSource::Poll, deadline(&clock)).await.unwrap().unwrap();
+    assert_eq!(circle.challenge(&record, &token(), poll(), deadline(&clock)).await.unwrap(), None);
+    let report = circle.challenge(&record, &token(), poll(), deadline(&clock)).await.unwrap().unwrap();
     assert_eq!((report.challenge_type, report.status), (ChallengeType::RestorePin, Status::Complete));
 }
 
@@ -131,9 +134,9 @@ async fn the_error_code_of_an_expired_challenge_is_a_report_whatever_the_status(
     let (server, circle, clock) = start().await;
     for status in [400, 403, 404, 410, 422] {
         server.replies([Json(status, json!({ "code": 155_121, "message": "too late" }))]);
-        let asked = circle.challenge(&record(), &token(), ReportSource::Reconcile, deadline(&clock)).await;
+        let asked = circle.challenge(&record(), &token(), reconcile(), deadline(&clock)).await;
         let report = asked.unwrap().unwrap();
-        assert_eq!((report.status, report.source), (Status::Expired, ReportSource::Reconcile), "{status}");
+        assert_eq!((report.status, report.source), (Status::Expired, reconcile()), "{status}");
         assert_eq!(report.challenge_type, ChallengeType::RestorePin);
         assert_eq!(report.error_code, Some(CircleCode::CHALLENGE_EXPIRED));
         assert_eq!(report.error_message.as_deref(), Some("too late"));
@@ -145,7 +148,7 @@ async fn a_challenge_is_unknown_to_circle_by_either_code() {
     let (server, circle, clock) = start().await;
     for (status, code) in [(404, 155_116), (400, 155_116), (400, 155_122), (404, 155_122), (404, 2)] {
         server.replies([Json(status, json!({ "code": code, "message": "which?" }))]);
-        let asked = circle.challenge(&record(), &token(), ReportSource::Poll, deadline(&clock)).await;
+        let asked = circle.challenge(&record(), &token(), poll(), deadline(&clock)).await;
         assert!(asked.unwrap_err().is_not_found(), "{status} {code}");
     }
 }

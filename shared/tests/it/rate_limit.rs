@@ -4,6 +4,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use shared::clock::{AdjustableClock, Clock};
 use shared::rate_limit::{Bucket, RateLimit, RateLimits};
+use shared::user_hash::UserHashKey;
 use shared::user_id::UserId;
 
 use crate::support::{NOON, table};
@@ -21,7 +22,8 @@ impl Table {
     async fn start() -> Self {
         let clock = AdjustableClock::frozen(NOON);
         let (platform, client) = table(TABLE, "limitKey", &clock).await;
-        Self { limits: RateLimits::new(&platform, TABLE.into()), client, clock }
+        let hash_key = UserHashKey::new("test key of 32 characters or more").unwrap();
+        Self { limits: RateLimits::new(&platform, TABLE.into(), hash_key), client, clock }
     }
 
     async fn call(&self, user: &str) -> RateLimit {

@@ -38,6 +38,7 @@ impl Log {
             tracing::subscriber::set_global_default(telemetry::subscriber(
                 LevelFilter::TRACE,
                 &local::CRATES,
+                "circle-pin-reset".to_owned(),
                 || Lines,
             ))
             .expect("nothing else logs in these tests");

@@ -90,6 +90,6 @@ impl Reconciler {
 
     /// One run for which the test has to move the clock.
     pub(crate) async fn reconcile(&self, limit: Duration) -> Result<Summary, RunError> {
-        reconcile(&self.function, Deadline::after(&self.clock, limit)).await
+        reconcile(&self.function, "run", Deadline::after(&self.clock, limit)).await
     }
 }
