@@ -95,7 +95,7 @@ async fn claimed_check_is_made_and_a_challenge_is_abandoned_once() {
         "two claims, a report, a confirmation, an abandonment, each twice: {updates:?}"
     );
     assert_eq!(app.record(settled).await["settledBy"], "reconcile");
-    assert_eq!(app.record(open).await["abandonedReason"], "age");
+    assert_eq!(app.record(open).await["abandonedReason"], "still_open");
 }
 
 #[tokio::test]

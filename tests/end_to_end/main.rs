@@ -1,6 +1,7 @@
 //! The service end to end: each test starts its own local stack on free ports and calls it over HTTP.
 
 mod api_key_check; // a deployment with a wrong API key, before it creates anything
+mod audit_trail; // which request, address and login created a challenge, and what changed it
 mod authentication; // who may call the API, and what protects it
 mod call_limits; // how often one user's requests reach Circle
 mod challenge_list; // the list of a user's challenges

@@ -182,7 +182,7 @@ async fn challenge_whose_checks_all_fail_is_checked_until_circle_responds() {
     app.advance(DAY);
     let summary = reconciler.run().await;
     assert_eq!((summary.open, summary.abandoned), (1, 1), "{summary:?}");
-    assert_eq!(app.record(id).await["abandonedReason"], "age");
+    assert_eq!(app.record(id).await["abandonedReason"], "still_open");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn challenge_that_circle_rejects_to_return_is_abandoned_a_day_later() {
     assert_eq!(reconciler.run().await.abandoned, 0);
     app.advance(DAY);
     assert_eq!(reconciler.run().await.abandoned, 1);
-    assert_eq!(app.record(id).await["abandonedReason"], "age");
+    assert_eq!(app.record(id).await["abandonedReason"], "checks_failed");
 }
 
 #[tokio::test]
@@ -244,7 +244,10 @@ async fn challenge_of_a_user_who_never_rests_is_checked_before_it_is_abandoned()
     assert_eq!((summary.deferred, summary.settled, summary.abandoned), (0, 1, 1), "{summary:?}");
     assert_eq!(app.record(changed).await["status"], "COMPLETE");
     let record = app.record(open).await;
-    assert_eq!((&record["abandonedReason"], &record["abandonedAt"]), (&json!("age"), &record["checkedAt"]));
+    assert_eq!(
+        (&record["abandonedReason"], &record["abandonedAt"]),
+        (&json!("still_open"), &record["checkedAt"])
+    );
     assert!(app.record(new).await.get("nextCheckAt").is_some());
 }
 

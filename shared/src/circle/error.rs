@@ -190,3 +190,45 @@ impl CircleError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcome_says_how_the_call_ended() {
+        let response = |status, code: Option<CircleCode>, had_user_token| CircleError::Response {
+            call: "GET /v1/w3s/user",
+            status,
+            code,
+            had_user_token,
+            message: None,
+            request_id: "request".to_owned(),
+            retry_after: None,
+        };
+        let request_id = || "request".to_owned();
+        let unreadable = CircleError::Unreadable {
+            call: "GET /v1/w3s/user",
+            status: 200,
+            problem: String::new(),
+            request_id: request_id(),
+        };
+        let no_key = CircleError::ApiKey(ApiKeyError::Malformed { secret_id: "secret".to_owned() });
+        let documented = include_str!("../../../docs/logs-and-metrics.md");
+        for (error, outcome) in [
+            (response(429, None, false), "rate_limited"),
+            (response(400, Some(CircleCode::RATE_LIMITED), false), "rate_limited"),
+            (response(503, None, false), "unavailable"),
+            (CircleError::TimedOut { call: "GET /v1/w3s/user", request_id: request_id() }, "unavailable"),
+            (response(401, Some(CircleCode::API_KEY_INVALID), true), "api_key"),
+            (response(403, Some(CircleCode::API_KEY_NOT_ALLOWED), true), "api_key"),
+            (no_key, "api_key"),
+            (response(401, Some(CircleCode::USER_TOKEN_NOT_FOUND), true), "rejected"),
+            (response(400, Some(CircleCode::INCORRECT_PIN), true), "rejected"),
+            (unreadable, "unreadable"),
+        ] {
+            assert_eq!(error.outcome(), outcome, "{error}");
+            assert!(documented.contains(&format!("\n| `{outcome}` | ")), "{outcome}");
+        }
+    }
+}

@@ -57,10 +57,11 @@ impl Log {
         self.text().lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
     }
 
-    /// The metrics that were logged so far, in order.
+    /// The problems that were counted so far, in order.
     pub(crate) fn metrics(&self) -> Vec<String> {
         let text = self.text();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter_map(|line| line["metric"].as_str().map(str::to_owned)).collect()
+        let problems = lines.filter(|line| line["Logged"] == 1);
+        problems.filter_map(|line| line["metric"].as_str().map(str::to_owned)).collect()
     }
 }

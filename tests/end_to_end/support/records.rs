@@ -13,8 +13,23 @@ use super::{App, NOON, USER, in_time, with};
 const RETENTION: i64 = 90 * 86_400;
 
 impl App {
-    /// The challenge's item in the table, or null.
+    /// The challenge's item in the table without its audit trail, or null.
     pub(crate) async fn record(&self, id: Uuid) -> Value {
+        let mut item = self.item(id).await;
+        if let Some(attributes) = item.as_object_mut() {
+            attributes.retain(|_, value| !value.is_object());
+        }
+        item
+    }
+
+    /// The audit trail of the challenge's item.
+    pub(crate) async fn audit_trail(&self, id: Uuid) -> Value {
+        let mut item = self.item(id).await;
+        item.as_object_mut().unwrap().retain(|_, value| value.is_object());
+        item
+    }
+
+    async fn item(&self, id: Uuid) -> Value {
         let id = AttributeValue::S(id.to_string());
         let get = self.dynamodb().get_item().table_name(CHALLENGES_TABLE).key("challengeId", id);
         let found = in_time(get.consistent_read(true).send()).await.unwrap();
