@@ -130,7 +130,7 @@ def test_a_broken_deployment_fails_and_each_row_says_why(aws, broken, issuer):
         "states of the alarms": "on: broken-TimeoutAlarm-",
         "recipients of the alarms": "nobody has no subscription",
         "retention of the logs": "broken-receive-webhook keeps its lines for ever",
-        "no token in the logs": "http-api has a token or a key",
+        "no token in the logs": f"{broken.resource('AccessLogGroup')} has a token or a key",
     }
     assert set(failed) == set(wanted), proof.output
     for name, text in wanted.items():
