@@ -31,6 +31,8 @@ RATE_LIMITS_ARN = {"Fn::GetAtt": ["RateLimitsTable", "Arn"]}
 OPEN_CHALLENGES_ARN = {"Fn::Sub": ["${Table}/index/open-challenges", {"Table": CHALLENGES_ARN}]}
 CHALLENGES_BY_USER_ARN = {"Fn::Sub": ["${Table}/index/challenges-by-user", {"Table": CHALLENGES_ARN}]}
 
+# For every function.
+COMMON = {"METRICS_NAMESPACE": {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}}
 CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
     "CIRCLE_BASE_URL": {"Ref": "CircleBaseUrl"},
@@ -50,7 +52,7 @@ OWN_ACCOUNT_ONLY = {"StringEquals": {"s3:ResourceAccount": {"Ref": "AWS::Account
 PUBLIC_KEYS_ONLY = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["public-keys"]}}
 
 # For each function, its permissions besides reading the API key and writing its log (actions, resources and conditions),
-# and its settings besides Circle's. announce-challenges has neither the API key nor Circle's settings.
+# and its settings besides the common ones and Circle's. announce-challenges has neither the API key nor Circle's settings.
 FUNCTIONS = {
     "create-token": ([COUNT_CALLS], CALLERS),
     "create-challenge": (

@@ -41,21 +41,15 @@ def test_the_alarm_email_has_a_topic_that_alarms_can_use(template):
 
 
 def test_each_alarm_on_a_log_line_has_its_metric(template, facts, error_codes):
-    """The alarms watch the metric of the filters, for values that the code logs."""
-    filters = [one for one in metric_filters(template) if one["LogGroupName"] != {"Ref": "AccessLogGroup"}]
-    assert [one["LogGroupName"] for one in filters] == [{"Ref": f"{logical(name)}LogGroup"} for name in FUNCTIONS]
-    for one in filters:
-        assert one["FilterPattern"] == '{ $.metric = "*" }'
-        (metric,) = one["MetricTransformations"]
-        assert metric["Dimensions"] == [{"Key": "metric", "Value": "$.metric"}]
+    """The alarms watch the metric of the log lines, for values that the code logs."""
     # docs/operations.md lists these alarms with their thresholds.
     page = (ROOT / "docs/operations.md").read_text()
     form = r"^\| `(\w+)` \| (\d+) in (\d+) minutes(?:, (\d+) times of (\d+))? \| (\w[\w ]+) \|$"
     rows = re.findall(form, page, re.MULTILINE)
     watched = {}
     for properties in alarms(template).values():
-        if properties.get("MetricName") == metric["MetricName"]:
-            assert properties["Namespace"] == metric["MetricNamespace"]
+        if properties.get("MetricName") == "Logged":
+            assert properties["Namespace"] == OWN
             (dimension,) = properties["Dimensions"]
             assert dimension["Name"] == "metric"
             watched[dimension["Value"]] = (properties["Threshold"], properties["Period"] // 60, *datapoints(properties))
@@ -84,6 +78,8 @@ def metric_filters(template):
     ]
 
 
+# The namespace of the stack's own metrics.
+OWN = {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}
 WEBHOOK_ROUTES = '$.routeKey = "*/webhooks/circle"'
 OTHER_ROUTES = '$.routeKey != "*/webhooks/circle"'
 REJECTED_BY_GATEWAY = '($.status = "429") && ($.integrationStatus != "200")'
@@ -97,7 +93,7 @@ def test_metrics_of_the_access_log(template):
         if one["LogGroupName"] == {"Ref": "AccessLogGroup"}:
             assert set(re.findall(r"\$\.(\w+)", one["FilterPattern"])) <= set(log_format)
             (metric,) = one["MetricTransformations"]
-            assert metric["MetricNamespace"] == {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}
+            assert metric["MetricNamespace"] == OWN
             assert metric["MetricValue"] == "1" and "Dimensions" not in metric
             found[metric["MetricName"]] = one["FilterPattern"]
     # Every value of the access log is a string.
@@ -119,13 +115,12 @@ def documented_alarm(metric):
 
 
 def test_alarms_on_requests_are_documented(template):
-    own = {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}
     watched = set()
     for properties in alarms(template).values():
         if properties.get("MetricName") in ("ThrottledWebhooks", "ThrottledRequests", "4xx"):
             name = properties["MetricName"]
             api = [{"Name": "ApiId", "Value": {"Ref": "HttpApi"}}]
-            expected = ("AWS/ApiGateway", api) if name == "4xx" else (own, None)
+            expected = ("AWS/ApiGateway", api) if name == "4xx" else (OWN, None)
             assert (properties["Namespace"], properties.get("Dimensions")) == expected
             given = (properties["Threshold"], properties["Period"] // 60, *datapoints(properties))
             assert documented_alarm(name) == given
@@ -213,3 +208,26 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
         assert sorted((metric, own[str(table)], *rest) for metric, table, *rest in values) == sorted(expected)
     # test_events.py has its metrics.
     assert summed.keys() == {"EventsNotPublishedAlarm"}
+
+
+def watched_metrics(properties):
+    """The metrics of an alarm: namespace, name and dimensions."""
+    watched = [one["MetricStat"]["Metric"] for one in properties.get("Metrics", []) if "MetricStat" in one]
+    return watched or [{name: properties.get(name) for name in ("Namespace", "MetricName", "Dimensions")}]
+
+
+def test_each_alarm_watches_a_metric_that_exists(template, facts):
+    """An alarm on a metric that nothing emits never fires. The functions write their metrics into their log lines. Only
+    the access log, which API Gateway writes, needs filters."""
+    emitted = {one["name"]: [sorted(names) for names in one["dimensions"]] for one in facts["measurements"]}
+    for one in metric_filters(template):
+        assert one["LogGroupName"] == {"Ref": "AccessLogGroup"}
+        emitted |= {metric["MetricName"]: [[]] for metric in one["MetricTransformations"]}
+    for name, properties in alarms(template).items():
+        for metric in watched_metrics(properties):
+            if isinstance(metric["Namespace"], str):
+                assert metric["Namespace"].startswith("AWS/"), name
+                continue
+            assert metric["Namespace"] == OWN, name
+            dimensions = sorted(one["Name"] for one in metric.get("Dimensions") or [])
+            assert dimensions in emitted[metric["MetricName"]], (name, metric["MetricName"])

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import ROOT, alarms
-from functions import CIRCLE, FUNCTIONS, OWN_SECRETS, SECRET, WEBHOOK_URL, listed, logical
+from functions import CIRCLE, COMMON, FUNCTIONS, OWN_SECRETS, SECRET, WEBHOOK_URL, listed, logical
 
 
 def test_each_folder_of_a_function_is_deployed(template):
@@ -22,7 +22,7 @@ def test_a_function_is_configured(template, deployed, function):
     properties = deployed[f"{name}Function"]["Properties"]
     secret = {"CIRCLE_API_KEY_SECRET_ID": OWN_SECRETS.get(function, SECRET)}
     circle = {} if function == "announce-challenges" else CIRCLE | secret
-    assert properties["Environment"]["Variables"] == circle | FUNCTIONS[function][1]
+    assert properties["Environment"]["Variables"] == COMMON | circle | FUNCTIONS[function][1]
     assert properties["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     assert properties["Runtime"] == "provided.al2023" and properties["Handler"] == "bootstrap"
     assert properties["Architectures"] == ["arm64"]
@@ -47,7 +47,7 @@ def test_a_function_is_configured(template, deployed, function):
 
 def test_the_settings_are_those_of_the_code(template, facts):
     """The template and the documentation have the names, defaults and ranges of the code."""
-    given = CIRCLE
+    given = COMMON | CIRCLE
     for _, settings in FUNCTIONS.values():
         given = given | settings
     assert set(given) == {setting["name"] for setting in facts["settings"]}
@@ -58,6 +58,10 @@ def test_the_settings_are_those_of_the_code(template, facts):
         if "default" not in setting:
             continue
         name, default = setting["name"], setting["default"]
+        if name in COMMON:
+            # The template has the stack's name in it.
+            assert documented[name] == f"`{default}`"
+            continue
         parameter = template["Parameters"][given[name]["Ref"]]
         assert parameter["Default"] == default, name
         if "range" in setting:
@@ -200,9 +204,9 @@ def test_the_webhook_route_exists_before_its_subscription(template, deployed):
     assert timeout + 60 < retries["MaximumEventAgeInSeconds"]
     assert retries["MaximumEventAgeInSeconds"] + timeout < properties["ServiceTimeout"] == 420
     # The check of the API keys writes to the same log.
-    always = {"ManageSubscriptionLogGroup", "ManageSubscriptionMetrics"}
+    always = "ManageSubscriptionLogGroup"
     for name, resource in template["Resources"].items():
-        if name.startswith("ManageSubscription") and name not in always or name == "CircleSubscription":
+        if name.startswith("ManageSubscription") and name != always or name == "CircleSubscription":
             assert resource["Condition"] == "ManagesSubscription", name
 
 
@@ -298,7 +302,7 @@ def test_the_function_that_checks_the_api_keys_is_manage_subscription_without_an
     [check, manage] = [resources[f"{name}Function"]["Properties"] for name in ["CheckApiKeys", "ManageSubscription"]]
     assert check["CodeUri"] == manage["CodeUri"]
     [check, manage] = [deployed[f"{name}Function"]["Properties"] for name in ["CheckApiKeys", "ManageSubscription"]]
-    assert check["Environment"]["Variables"] == CIRCLE | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}}
+    assert check["Environment"]["Variables"] == COMMON | CIRCLE | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}}
     assert check["LoggingConfig"] == manage["LoggingConfig"]
     assert (check["Runtime"], check["Handler"]) == (manage["Runtime"], manage["Handler"])
     assert check["Role"] == {"Fn::GetAtt": ["CheckApiKeysRole", "Arn"]}
