@@ -41,8 +41,19 @@ CIRCLE = {
 }
 CHALLENGES = {"CHALLENGES_TABLE": CHALLENGES_NAME}
 RATE_LIMITS = {"RATE_LIMITS_TABLE": {"Ref": "RateLimitsTable"}}
-# Who calls, and how often a user may.
-CALLERS = RATE_LIMITS | {
+# The key for hashes of user ids.
+USER_HASH = {
+    "USER_HASH_KEY": {
+        "Fn::If": [
+            "OwnsUserHashKey",
+            {"Fn::Sub": "{{resolve:secretsmanager:${UserHashKey}}}"},
+            {"Fn::Sub": "{{resolve:secretsmanager:${ExistingUserHashKeyArn}}}"},
+        ]
+    },
+}
+# Who calls, how log lines name the caller, and how often a user may call.
+CALLERS = RATE_LIMITS | USER_HASH | {
+    "LOG_USER_IDS": {"Ref": "LogUserIds"},
     "USER_ID_CLAIM": {"Ref": "UserIdClaim"},
     "CALL_BURST": {"Ref": "CallBurst"},
     "CALL_INTERVAL_SECONDS": {"Ref": "CallIntervalSeconds"},
@@ -96,6 +107,7 @@ FUNCTIONS = {
         ],
         CHALLENGES
         | RATE_LIMITS
+        | USER_HASH
         | {
             "CIRCLE_CALLS_PER_SECOND": {"Ref": "CircleCallsPerSecond"},
             "ABANDON_AFTER_DAYS": {"Ref": "AbandonAfterDays"},

@@ -1,4 +1,4 @@
-"""What an auditor needs for years: the logs of who asked for what."""
+"""What an auditor needs for years: the logs of who asked for what, and the key for the hashes of user ids in them."""
 
 # Eight hexadecimal digits of the stack's id, arn:PARTITION:cloudformation:REGION:ACCOUNT:stack/NAME/ID. With them, a
 # log group or a secret that outlives its stack does not block the next stack with the same name.
@@ -33,3 +33,36 @@ def test_the_logs_of_an_auditor_are_kept_longer_than_the_stack(template):
     assert days[0]["AllowedValues"] == days[1]["AllowedValues"]
     for name in groups.keys() - audited.keys():
         assert groups[name]["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}, name
+
+
+def test_the_user_hash_key_is_generated_once_and_kept(template):
+    resources = template["Resources"]
+    # There is no schedule for a rotation.
+    assert [name for name, one in resources.items() if "SecretsManager" in one["Type"]] == ["UserHashKey"]
+    secret = resources["UserHashKey"]
+    assert outlives(secret) and secret["Condition"] == "OwnsUserHashKey"
+    assert template["Conditions"]["OwnsUserHashKey"] == {"Fn::Equals": [{"Ref": "ExistingUserHashKeyArn"}, ""]}
+    properties = secret["Properties"]
+    assert properties["Name"] == {"Fn::Sub": ["${AWS::StackName}/user-hash-key-${Id}", {"Id": UNIQUE}]}
+    # CloudFormation makes a new key if one of these changes.
+    assert properties["GenerateSecretString"] == {"PasswordLength": 64, "ExcludePunctuation": True}
+    assert set(properties) == {"Name", "Description", "GenerateSecretString"}
+    assert template["Outputs"]["UserHashKeyArn"]["Value"] == {
+        "Fn::If": ["OwnsUserHashKey", {"Ref": "UserHashKey"}, {"Ref": "ExistingUserHashKeyArn"}]
+    }
+
+
+def dynamic_references(node, path=()):
+    """The places in the template that hold a secret's value once CloudFormation has resolved them."""
+    if isinstance(node, str):
+        return {path} if "{{resolve:" in node else set()
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else []
+    return {place for key, child in children for place in dynamic_references(child, (*path, key))}
+
+
+def test_only_settings_of_functions_hold_the_user_hash_key(template):
+    """CloudFormation hides the key from its own events, and a function's configuration shows it."""
+    places = {place[:6] for place in dynamic_references(template)}
+    functions = ["CreateToken", "CreateChallenge", "GetChallenge", "GetPin", "ReconcileChallenges"]
+    variable = ("Properties", "Environment", "Variables", "USER_HASH_KEY")
+    assert places == {("Resources", f"{name}Function", *variable) for name in functions}

@@ -45,6 +45,7 @@ ARNS = {
     "AWS::SNS::TopicPolicy": f"arn:aws:sns:{PLACE}:circle-pin-reset-Topic-A1",
     "AWS::SQS::Queue": f"arn:aws:sqs:{PLACE}:circle-pin-reset-Queue-A1",
     "AWS::SQS::QueuePolicy": f"arn:aws:sqs:{PLACE}:circle-pin-reset-Queue-A1",
+    "AWS::SecretsManager::Secret": f"arn:aws:secretsmanager:{PLACE}:secret:circle-pin-reset/user-hash-key-51af-A1b2C3",
     "AWS::Scheduler::Schedule": f"arn:aws:scheduler:{PLACE}:schedule/default/circle-pin-reset-schedule",
 }
 ROLE = ARNS["AWS::IAM::Role"]
@@ -55,6 +56,7 @@ UNUSED = [
     r".* (kms|ec2|elasticfilesystem|firehose|kinesis|s3files|s3tables):.*",
     # Code or definitions in S3, and rare settings of buckets.
     r".* s3:(getObject|REST.*|.*Object.*|.*Acl|.*Accelerate.*|.*Abac|.*Annotation.*|.*Inventory.*|.*Journal.*)",
+    r".* secretsmanager:(ReplicateSecretToRegions|RemoveRegionsFromReplication)",
     # Imports and replicas of tables.
     r"AWS::DynamoDB::Table (logs|s3):.*",
     r".* dynamodb:(.*Replica|.*Item|Query|Scan|.*Import.*|.*KinesisStreamingDestination)",
@@ -112,8 +114,9 @@ def test_cloudformation_may_create_change_and_delete_each_resource(statements, d
     assert sorted(missing) == []
 
 
-def test_custom_resources_and_access_logs_are_possible(statements):
+def test_custom_resources_access_logs_and_dynamic_references_are_possible(statements):
     """No schema lists the rights that CloudFormation needs for them."""
+    assert allows(statements, "secretsmanager:GetSecretValue", ARNS["AWS::SecretsManager::Secret"])
     assert allows(statements, "lambda:InvokeFunction", ARNS["AWS::Lambda::Function"])
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging.html
     for action in ["CreateLogDelivery", "PutResourcePolicy", "UpdateLogDelivery", "DeleteLogDelivery"]:
