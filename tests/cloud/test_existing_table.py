@@ -1,4 +1,5 @@
-"""A table of challenge records that was restored from a backup, in the place of the stack's own."""
+"""A table of challenge records that was restored from a backup, in the place of the stack's own, and what a new stack
+takes over from one that was deleted."""
 
 import pytest
 
@@ -58,13 +59,28 @@ def test_the_stack_goes_on_with_a_restored_table(aws, circle, stack, new_user):
     aws.client("lambda").invoke(FunctionName=stack.resource("ReconcileChallengesFunctionAliaslive"), Payload=b"{}")
 
 
-def test_a_new_stack_adopts_a_table_that_outlived_another(aws, request, stack, service, new_user, parameters):
+def log_groups_and_key(aws, stack):
+    outputs = aws.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"][0]["Outputs"]
+    values = {one["OutputKey"]: one["OutputValue"] for one in outputs}
+    return set(values["AuditLogGroups"].split()), values["UserHashKeyArn"]
+
+
+def test_a_new_stack_of_the_same_name_adopts_what_outlived_another(aws, request, stack, service, new_user, parameters):
+    """The new stack has log groups of its own beside those of the old one."""
     user = new_user(stack)
     challenge_id = user.create_challenge()["challengeId"]
+    old_groups, key = log_groups_and_key(aws, stack)
     stack.delete()
     request.config.stash[STACKS].remove(stack)
     stream = aws.client("dynamodb").describe_table(TableName="restored-challenges")["Table"]["LatestStreamArn"]
-    adopted = Stack(aws, "adopted", {**parameters, "ExistingChallengesTableStreamArn": stream})
+    secret = aws.client("secretsmanager").get_secret_value(SecretId=key)
+    existing = {"ExistingChallengesTableStreamArn": stream, "ExistingUserHashKeyArn": secret["ARN"]}
+    adopted = Stack(aws, stack.name, {**parameters, **existing})
     request.config.stash[STACKS].append(adopted)
     user.service = adopted
     assert user.challenge(challenge_id)["status"] == "PENDING"
+    groups, adopted_key = log_groups_and_key(aws, adopted)
+    assert len(groups) == 3 and not groups & old_groups and adopted_key == secret["ARN"]
+    name = adopted.resource("CreateTokenFunction")
+    variables = aws.client("lambda").get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    assert variables["USER_HASH_KEY"] == secret["SecretString"]

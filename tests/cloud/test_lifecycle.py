@@ -257,10 +257,22 @@ def buckets(aws):
     return [bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]]
 
 
+def test_the_functions_that_know_users_share_one_generated_key(aws, stack):
+    secret = aws.client("secretsmanager").get_secret_value(SecretId=outputs(aws, stack)["UserHashKeyArn"])
+    assert secret["Name"].startswith(f"{stack.name}/user-hash-key-") and len(secret["SecretString"]) == 64
+    functions = ["CreateToken", "CreateChallenge", "GetChallenge", "GetPin", "ReconcileChallenges"]
+    for function in [*functions, "ReceiveWebhook", "AnnounceChallenges", "ManageSubscription"]:
+        name = stack.resource(f"{function}Function")
+        variables = aws.client("lambda").get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        assert variables.get("USER_HASH_KEY") == (secret["SecretString"] if function in functions else None), function
+        assert variables["METRICS_NAMESPACE"] == f"circle-pin-reset/{stack.name}"
+
+
 def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, stack, scoped_user, service, request):
     challenge_id = scoped_user.create_challenge()["challengeId"]
     challenges, rate_limits = stack.resource("ChallengesTable"), stack.resource("RateLimitsTable")
     log, bucket = stack.resource("ManageSubscriptionLogGroup"), stack.resource("FailedRecordsBucket")
+    audited, key = (outputs(aws, stack)[name] for name in ["AuditLogGroups", "UserHashKeyArn"])
     stack.delete()
     request.config.stash[STACKS].remove(stack)
 
@@ -271,6 +283,11 @@ def test_a_deletion_removes_the_subscription_and_keeps_the_records(aws, circle, 
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         aws.client("dynamodb").describe_table(TableName=rate_limits)
     assert bucket in buckets(aws)
-    # The log of the deletion outlives the stack.
+    # The log of the deletion outlives the stack, and so do the logs of an auditor.
     assert events(aws, log)[-1]["status"] == "Success"
+    of_tokens, of_challenges, of_requests = audited.split()
+    assert events(aws, of_tokens) and events(aws, of_challenges)
+    groups = aws.client("logs").describe_log_groups(logGroupNamePrefix=of_requests)["logGroups"]
+    assert [group["retentionInDays"] for group in groups] == [400]
+    assert aws.client("secretsmanager").get_secret_value(SecretId=key)["SecretString"]
     assert scoped_user.call("GET", "/pin").status in (403, 404)
