@@ -195,7 +195,7 @@ def short(message):
     try:
         line = json.loads(message)
         return f"{line.pop('level')} " + " ".join(
-            f"{name}={value}" for name, value in line.items() if name not in ("timestamp", "target", "span", "spans")
+            f"{name}={value}" for name, value in line.items() if name not in ("timestamp", "target", "span", "_aws")
         )
     except ValueError:
         return message.rstrip()

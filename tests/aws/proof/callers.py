@@ -142,8 +142,8 @@ def webhook(deployment, challenge_id):
     group = deployment.resource("ReceiveWebhookLogGroup")
 
     def found():
-        lines = messages(deployment, group, deployment.started, "webhook processed")
-        reports = [(line["challenge_id"], line["status"]) for _, line in lines]
+        lines = messages(deployment, group, deployment.started, "webhook accepted")
+        reports = [(line["span"].get("challenge_id"), line.get("status")) for _, line in lines]
         return (challenge_id, "COMPLETE") in reports
 
     require(until(found, deployment.patience), f"no webhook within {deployment.patience} s")
