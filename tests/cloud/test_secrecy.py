@@ -1,5 +1,6 @@
 """The functions' log lines in CloudWatch Logs."""
 
+import hmac
 import json
 
 from test_flow import settled
@@ -23,3 +24,21 @@ def test_logs_are_json_without_secrets(user, circle, service):
         secrets += [session["userToken"], session["encryptionKey"]]
     # The failure does not say which secret it is, because that would print it.
     assert not any(secret in text for secret in secrets), "a secret is in the log"
+
+
+def test_log_lines_name_a_user_by_a_hash_with_the_key_of_the_stack(aws, user, service):
+    created = user.create_challenge()
+    user.challenge(created["challengeId"])
+    assert user.call("POST", "/session-tokens").status == 201
+    assert user.call("GET", "/pin").status == 200
+
+    secret = aws.client("secretsmanager").get_secret_value(SecretId=service.resource("UserHashKey"))
+    key, text = secret["SecretString"].encode(), user.id.encode()
+    hashed = hmac.new(key, b"circle-pin-reset/user/1" + len(text).to_bytes(8, "big") + text, "sha256").hexdigest()
+    log = service.log()
+    own = [(log_group, json.loads(message)) for _, log_group, message in log if message.startswith("{")]
+    named = {log_group for log_group, line in own if line.get("span", {}).get("user") == hashed[:32]}
+    assert len(named) == 4, named
+    for function in ["create-token", "create-challenge", "get-challenge", "get-pin"]:
+        assert any(log_group.startswith(f"{service.name}-{function}") for log_group in named), (function, named)
+    assert not any(user.id in message for _, _, message in log)

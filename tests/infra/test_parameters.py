@@ -82,6 +82,12 @@ def test_a_number_is_a_whole_number_in_its_range(template):
             ["", REQUIRED["CircleApiKeySecretArn"]],
             ["circle", "arn:aws:secretsmanager:us-east-1:123456789012:secret:circle", "TEST_API_KEY:a:b"],
         ),
+        (
+            "ExistingUserHashKeyArn",
+            ["", REQUIRED["CircleApiKeySecretArn"]],
+            ["user-hash-key", "arn:aws:secretsmanager:us-east-1:123456789012:secret:user-hash-key", "a" * 64],
+        ),
+        ("RunbookUrl", ["docs/runbook.md", "https://wiki.example.com/runbook?a=b"], ["", "the runbook", "a" * 301]),
         ("EventArchiveDays", ["0", "30", "365", "3650"], ["", "-1", "1.5", "030", "3651", "10000"]),
         ("AlarmEmail", ["", "on-call+pin@example.com"], ["example.com", "a@b@c", "a@example.com, b@example.com"]),
         (
