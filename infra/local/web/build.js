@@ -1,9 +1,11 @@
 // Builds the demo app into `dist/`, or with `--tests` the unit tests into `generated/tests/`.
 
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs'
+import { basename } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
-process.chdir(import.meta.dirname ?? new URL('.', import.meta.url).pathname)
+process.chdir(fileURLToPath(new URL('.', import.meta.url)))
 
 /** The SDK uses one function of this package, which otherwise needs modules of Node.js. */
 const alias = { jsonwebtoken: './src/jsonwebtoken.ts' }
@@ -19,12 +21,11 @@ if (process.argv.includes('--tests')) {
     packages: 'external',
   })
 } else {
-  const output = process.argv[2] ?? 'dist'
-  rmSync(output, { recursive: true, force: true })
-  mkdirSync(output, { recursive: true })
+  rmSync('dist', { recursive: true, force: true })
+  mkdirSync('dist')
   await build({
     entryPoints: { app: 'src/demo/main.ts' },
-    outdir: output,
+    outdir: 'dist',
     alias,
     bundle: true,
     // Circle's SDK becomes a file of its own, which the page loads when the user needs it.
@@ -35,7 +36,8 @@ if (process.argv.includes('--tests')) {
     minify: true,
     sourcemap: true,
     legalComments: 'linked',
-    metafile: true,
   })
-  for (const file of ['index.html', 'style.css']) copyFileSync(`src/demo/${file}`, `${output}/${file}`)
+  for (const file of ['base.css', 'src/demo/index.html', 'src/demo/style.css']) {
+    copyFileSync(file, `dist/${basename(file)}`)
+  }
 }

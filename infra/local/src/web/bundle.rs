@@ -1,7 +1,7 @@
 //! The demo app's files, which Node.js builds when somebody opens the app for the first time.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use std::{fs, io};
@@ -36,7 +36,7 @@ impl Default for Bundler {
 }
 
 impl Bundler {
-    /// The state of the files. The first call starts the build. After a failure, each call tries again.
+    /// The state of the files. The first call starts the build. After a failure, each call retries it.
     pub(super) fn bundle(&self) -> Bundle {
         let mut state = self.state();
         match &*state {
@@ -93,7 +93,7 @@ async fn run(folder: &Path, tool: &str, arguments: &[&str]) -> Result<(), String
     let mut command = Command::new(tool);
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     match command.status().await {
-        Ok(status) if ExitStatus::success(&status) => Ok(()),
+        Ok(status) if status.success() => Ok(()),
         Ok(status) => {
             let command = arguments.join(" ");
             Err(format!(
@@ -111,7 +111,8 @@ async fn run(folder: &Path, tool: &str, arguments: &[&str]) -> Result<(), String
 /// Whether `built` is newer than every source.
 fn is_newer(built: &Path, sources: &Path) -> io::Result<bool> {
     let built = fs::metadata(built)?.modified()?;
-    let mut files = vec![sources.join("build.js"), sources.join("package-lock.json")];
+    let mut files: Vec<_> =
+        ["build.js", "package-lock.json", "base.css"].map(|file| sources.join(file)).into();
     for folder in ["src", "src/demo"] {
         for entry in fs::read_dir(sources.join(folder))? {
             files.push(entry?.path());
@@ -169,7 +170,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn failed_build_says_why_and_is_tried_again() {
+    async fn failed_build_says_why_and_is_retried() {
         let sources = sources("failing");
         let bundler = bundler(sources);
         assert!(matches!(bundler.bundle(), Bundle::Building(_)));

@@ -11,7 +11,7 @@ async function control(method, path, body) {
   return json
 }
 
-/** Runs an operation, and shows what has become of it. An error stays until the next operation. */
+/** Runs an operation. Its error is shown until the next operation. */
 async function operate(method, path, body) {
   let problem = ''
   await control(method, path, body).catch((error) => (problem = error.message))
@@ -28,7 +28,7 @@ function node(name, properties = {}, ...children) {
 const button = (text, method, path, body) =>
   node('button', { type: 'button', textContent: text, onclick: () => operate(method, path, body) })
 
-/** Writes a table anew, unless nothing has changed, so that the focus stays where it is. */
+/** Fills a table, unless nothing has changed: a new table would lose the focus. */
 function fill(id, columns, rows) {
   const table = element(id)
   const content = JSON.stringify(rows.map(({ cells }) => cells))
@@ -114,11 +114,9 @@ function parsed(text) {
 
 function showOperations(operations) {
   if (element('operations').children.length) return
-  for (const { method, path, body, effect } of operations) {
-    const options = [method === 'GET' ? '' : `-X ${method} `, body ? ` -d '${body}'` : '']
-    const line = `curl -s ${options[0]}${location.origin}/control${path}${options[1]}`
+  for (const { command, effect } of operations) {
     element('operations').append(
-      node('dt', {}, node('code', { textContent: line })),
+      node('dt', {}, node('code', { textContent: command })),
       node('dd', { textContent: effect }),
     )
   }

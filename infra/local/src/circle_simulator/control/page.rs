@@ -144,13 +144,16 @@ const OPERATIONS: [Operation; 39] = [
 /// The page for a browser.
 pub(super) const HTML: &str = include_str!("../../../web/control/index.html");
 
+const CSS: &str = "text/css; charset=utf-8";
+
 /// The files that the page for a browser loads, with their content types.
 pub(super) fn asset(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
         "control.js" => {
             Some(("text/javascript; charset=utf-8", include_str!("../../../web/control/control.js")))
         }
-        "control.css" => Some(("text/css; charset=utf-8", include_str!("../../../web/control/control.css"))),
+        "base.css" => Some((CSS, include_str!("../../../web/base.css"))),
+        "control.css" => Some((CSS, include_str!("../../../web/control/control.css"))),
         _ => None,
     }
 }
@@ -161,9 +164,9 @@ pub(super) fn state(simulator: &CircleSimulator) -> Value {
     challenges.reverse();
     challenges.truncate(LATEST);
     let deliveries = simulator.deliveries();
-    let operations = OPERATIONS.map(|(method, path, body, effect)| {
-        json!({ "method": method, "path": path, "body": body, "effect": effect })
-    });
+    let operations = OPERATIONS
+        .iter()
+        .map(|operation| json!({ "command": command(&simulator.url(), operation), "effect": operation.3 }));
     json!({
         "now": timestamp(simulator.now()),
         "users": simulator.users(),
@@ -174,7 +177,7 @@ pub(super) fn state(simulator: &CircleSimulator) -> Value {
         "deliveries": deliveries.iter().rev().take(LATEST).collect::<Vec<_>>(),
         "heldWebhooks": simulator.held_webhooks(),
         "knobs": simulator.knobs(),
-        "operations": operations.to_vec(),
+        "operations": operations.collect::<Vec<_>>(),
     })
 }
 
@@ -210,12 +213,17 @@ fn write_page(page: &mut String, simulator: &CircleSimulator) -> std::fmt::Resul
     let knobs = knobs.as_object().into_iter().flatten().map(|(name, value)| format!("  {name}: {value}\n"));
     writeln!(page, "Knobs\n{}", knobs.collect::<String>())?;
     writeln!(page, "Operations")?;
-    for (method, path, body, effect) in OPERATIONS {
-        let method = if method == "GET" { String::new() } else { format!("-X {method} ") };
-        let body = if body.is_empty() { String::new() } else { format!(" -d '{body}'") };
-        writeln!(page, "  # {effect}\n  curl -s {method}{url}/control{path}{body}")?;
+    for operation in &OPERATIONS {
+        writeln!(page, "  # {}\n  {}", operation.3, command(&url, operation))?;
     }
     Ok(())
+}
+
+/// The operation as a command for a terminal.
+fn command(url: &str, (method, path, body, _): &Operation) -> String {
+    let method = if *method == "GET" { String::new() } else { format!("-X {method} ") };
+    let body = if body.is_empty() { String::new() } else { format!(" -d '{body}'") };
+    format!("curl -s {method}{url}/control{path}{body}")
 }
 
 fn section(page: &mut String, title: &str, lines: impl IntoIterator<Item = Value>) -> std::fmt::Result {

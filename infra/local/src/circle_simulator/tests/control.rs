@@ -199,6 +199,7 @@ async fn browser_gets_a_page_with_buttons_and_the_state_as_json() {
     for (path, accept, content_type) in [
         ("", browser, "text/html"),
         ("/assets/control.js", "*/*", "text/javascript"),
+        ("/assets/base.css", "text/css,*/*;q=0.1", "text/css"),
         ("/assets/control.css", "text/css,*/*;q=0.1", "text/css"),
         ("", "*/*", "text/plain"),
     ] {
