@@ -1,6 +1,6 @@
 // The page in the frame of Circle's Web SDK, in which the user enters the PIN. It speaks the protocol of the SDK 1.1.11.
 //
-// The simulator decides about every PIN and every answer. This page only shows what it says, and tells the SDK.
+// The simulator decides about every PIN and every answer. This page only shows the results, and tells the SDK.
 
 const app = new URLSearchParams(location.search).get('origin')
 const element = (id) => document.getElementById(id)
@@ -43,7 +43,7 @@ if (window.parent === window) {
   element('headline').textContent = 'Circle’s Web SDK shows this page in an app.'
 }
 
-/** The whole dialogue with the user. Ends when the challenge has ended or the page shows an error that lasts. */
+/** The whole dialogue with the user. It ends with the challenge, or with an error that the user cannot correct. */
 async function run() {
   const challenge = await ask('open')
   tell({ showUi: true })
@@ -68,8 +68,7 @@ async function enterCurrentPin() {
       return { pin }
     }
     if (!CORRECTABLE.includes(error.code)) return fail(error)
-    tell({ onError: true, error })
-    showError(error)
+    report(error)
   }
 }
 
@@ -82,8 +81,7 @@ async function enterNewPin() {
       if ((await enterPin('confirmNewPincode')) === newPin) return newPin
       error = NOT_MATCHED
     }
-    tell({ onError: true, error })
-    showError(error)
+    report(error)
   }
 }
 
@@ -107,8 +105,7 @@ async function enterAnswers(questions) {
     const { error } = await ask('check', { answers })
     if (!error) return { answers }
     if (!CORRECTABLE.includes(error.code)) return fail(error)
-    tell({ onError: true, error })
-    showError(error)
+    report(error)
   }
 }
 
@@ -171,18 +168,20 @@ async function ask(action, entry = {}) {
   }
 }
 
-/** Shows an error that this page cannot end, and tells the SDK. Only the close button is left. */
+/** Reports an error that the user cannot correct. Only the close button is left. */
 function fail(error) {
   tell({ showUi: true })
   for (const id of ['pin-form', 'answers-form', 'forgot', 'subhead']) element(id).hidden = true
   element('headline').textContent = 'This did not work'
-  showError(error)
-  tell({ onError: true, error })
+  report(error)
   element('close').onclick = () => tell({ onClose: true })
   focus(element('close'))
 }
 
-function showError({ message, attemptsLeft, lockedUntil }) {
+/** Shows an error, and tells the SDK. */
+function report(error) {
+  tell({ onError: true, error })
+  const { message, attemptsLeft, lockedUntil } = error
   const attempts = attemptsLeft === 1 ? '1 attempt is left.' : `${attemptsLeft} attempts are left.`
   const until = lockedUntil && new Date(lockedUntil).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
   const sentence = message.endsWith('.') ? message : `${message}.`
@@ -200,7 +199,7 @@ function show(step, form) {
 }
 
 /** The app's own colours and texts, as the SDK sends them. */
-function customize({ themeColor = {}, localizations = {} }) {
+function customize({ themeColor, localizations }) {
   for (const [name, value] of Object.entries(themeColor ?? {})) {
     document.documentElement.style.setProperty(`--${name}`, String(value))
   }
