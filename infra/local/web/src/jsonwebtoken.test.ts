@@ -11,7 +11,7 @@ test('the claims of a token are decoded', () => {
   assert.deepEqual(decode(`header.${encode(claims)}.signature`), claims)
 })
 
-test('a text that is no token has no claims', () => {
+test('a text that is not a token has no claims', () => {
   for (const text of ['', 'token', 'a.b.c', 'a.*.c', `a.${Buffer.from('{').toString('base64url')}.c`]) {
     assert.equal(decode(text), null)
   }

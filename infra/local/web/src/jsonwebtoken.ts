@@ -1,6 +1,6 @@
 /**
- * What Circle's SDK uses of the package `jsonwebtoken`: the claims of a token, without a check of its signature, and
- * `null` for a text that is no token.
+ * The one function of the package `jsonwebtoken` that Circle's SDK uses: returns the claims of a token, without a check
+ * of its signature, or `null` if the text is not a token.
  */
 export function decode(token: string): unknown {
   const [, claims = ''] = token.split('.')

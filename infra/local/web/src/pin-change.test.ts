@@ -348,7 +348,7 @@ test('the user says that the PIN is forgotten', async () => {
   assert.equal(frameIsOpen(), false)
 })
 
-test('a creation whose response is lost is repeated with the same key', async () => {
+test('a creation whose response is lost is retried with the same key', async () => {
   api.first = ['no response', { status: 503, body: { code: 'circle_unavailable' }, retryAfter: 7 }]
   const outcome = client().start('CHANGE_PIN')
   await clock.advance(2 + 7)
@@ -378,7 +378,7 @@ test('the key outlives a reload until there is a response', async () => {
   await another
 })
 
-test('an error for the user is not repeated', async () => {
+test('an error for the user is not retried', async () => {
   const body = { code: 'pin_locked', userMessage: 'Locked until 12:30 UTC.', lockedUntil: '2026-01-01T12:30:00Z' }
   api.first = [{ status: 423, body, retryAfter: 1800 }]
   await assert.rejects(client().start('CHANGE_PIN'), (error: ApiError) => {
@@ -390,7 +390,7 @@ test('an error for the user is not repeated', async () => {
   assert.equal(localStorage.length, 0)
 })
 
-test('errors that last are not repeated', async () => {
+test('errors that last are not retried', async () => {
   const lasting = [
     { status: 503, body: { code: 'challenges_stopped' }, retryAfter: 60 },
     { status: 502, body: { code: 'circle_error' } },
@@ -447,7 +447,7 @@ test('an attempt can follow at once on one that was aborted', async () => {
   assert.equal((await second).kind, 'ended')
 })
 
-test('an aborted creation is repeated with the same key', async () => {
+test('an aborted creation is retried with the same key', async () => {
   const abort = new AbortController()
   let respond = () => {}
   api.gate = new Promise((resolve) => (respond = resolve))

@@ -84,7 +84,7 @@ export class ApiError extends Error {
     this.retryAfter = retryAfter
   }
 
-  /** Whether software may repeat the request. All other errors are for the user to decide. */
+  /** Whether software may retry the request. All other errors are for the user to decide. */
   get isTemporary() {
     const lasts = ['challenges_stopped', 'misconfigured', 'internal'].includes(this.problem.code ?? '')
     const isRejection = this.problem.code === 'circle_error' && this.retryAfter === undefined
@@ -99,7 +99,7 @@ export interface Options {
   userId: string
   /**
    * Returns your issuer's token for the signed-in user, renewed if it has expired. If the user has to sign in again,
-   * throw `new ApiError(401)`. Any other error counts as one of the network, and the call is repeated.
+   * throw `new ApiError(401)`. Any other error counts as a network error, and the call is retried.
    */
   bearerToken: () => Promise<string>
   /** The only `W3SSdk` object of the page. */
@@ -108,7 +108,7 @@ export interface Options {
   onUpdate?: (challenge: Challenge) => void
 }
 
-/** How often a request is repeated that has failed for the moment. */
+/** How often a request that has failed for the moment is retried. */
 const RETRIES = 5
 /** How often a session may end during one attempt, before the user has to start again. */
 const MAX_NEW_SESSIONS = 3
@@ -125,7 +125,7 @@ const SESSION_MISMATCH = 155719
 /** How long a session lasts. Older challenges and keys are not used again. */
 const MAX_AGE_SECONDS = 3600
 
-/** What a reload of the page has to know. It has no secret in it. */
+/** What is kept for a reload of the page. It has no secret in it. */
 interface Stored {
   type: ChallengeType
   /** The `Idempotency-Key` of the challenge. */
@@ -159,7 +159,7 @@ export class PinChange {
   /**
    * Lets the user change the PIN, or restore a forgotten one.
    *
-   * A request whose response was lost is repeated with the same `Idempotency-Key`, also after a reload of the page.
+   * A request whose response was lost is retried with the same `Idempotency-Key`, also after a reload of the page.
    *
    * @param signal Abort it when the user leaves the screen. The promise then rejects with the signal's reason.
    * @throws {ApiError} Show its `message`.
@@ -245,7 +245,7 @@ export class PinChange {
           if (newSessions > MAX_NEW_SESSIONS) throw new ApiError(400, challenge.checkError)
           session = await this.newSession(signal)
           frame.sessionEnded = false
-          // A frame with the old session would ask for the PIN in vain.
+          // In a frame with the old session, the user would enter the PIN for nothing.
           if (frame.isOpen) {
             frame.close()
             frame = new Frame(this.options.sdk, challengeId, session)
@@ -301,7 +301,7 @@ export class PinChange {
     return result
   }
 
-  /** Calls the API, and repeats the call while it fails for the moment. */
+  /** Calls the API, and retries the call while it fails for the moment. */
   private async call<T>(method: string, path: string, request: Request = {}): Promise<{ body: T; retryAfter: number }> {
     const { signal } = request
     for (let retries = 0; ; retries += 1) {

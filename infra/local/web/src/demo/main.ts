@@ -96,7 +96,7 @@ async function showError(error: unknown) {
 async function showLock(text: string, lockedUntil?: string) {
   show(text, { isProblem: true })
   if (!lockedUntil) return
-  // Timers of the page and the stack's clock agree except for "Let an hour pass", after which this starts anew.
+  // The page's timer keeps pace with the stack's clock, except for "Let an hour pass", which ends the countdown.
   const end = performance.now() + Date.parse(lockedUntil) - (await now())
   const tick = () => {
     const seconds = Math.max(0, Math.round((end - performance.now()) / 1000))
