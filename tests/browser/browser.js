@@ -12,7 +12,7 @@ export const PIN = '112233'
 export const NEW_PIN = '445566'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core'), 'utf8')
-export const screenshots = new URL('../../target/browser/', import.meta.url).pathname
+const screenshots = new URL('../../target/browser/', import.meta.url).pathname
 mkdirSync(screenshots, { recursive: true })
 
 export const browser = await chromium.launch({
@@ -44,22 +44,26 @@ export async function until(condition) {
   }
 }
 
-/** The demo app in a window of its own. It fails if the browser reports an error that no test expects. */
+/** A page in a window of its own. `close` fails if the browser has reported an error that the test does not expect. */
 export class App {
-  static async open({ context, user = 'demo-user', expectedErrors = /$^/, before, ...options } = {}) {
-    const app = new App()
-    app.context = context ?? (await browser.newContext({ viewport: { width: 1100, height: 800 }, ...options }))
-    app.page = await app.context.newPage()
-    app.problems = []
-    const note = (text) => expectedErrors.test(text) || app.problems.push(text)
-    app.page.on('pageerror', (error) => note(String(error)))
-    app.page.on('console', (message) => ['error', 'warning'].includes(message.type()) && note(message.text()))
-    app.page.on('request', (request) => {
+  constructor(page, expectedErrors = /$^/) {
+    this.page = page
+    this.problems = []
+    const note = (text) => expectedErrors.test(text) || this.problems.push(text)
+    page.on('pageerror', (error) => note(String(error)))
+    page.on('console', (message) => ['error', 'warning'].includes(message.type()) && note(message.text()))
+    page.on('request', (request) => {
       const { protocol, hostname } = new URL(request.url())
       if (!['data:', 'blob:'].includes(protocol) && !['127.0.0.1', 'pw-auth.circle.com'].includes(hostname)) {
         note(`a request to ${hostname}`)
       }
     })
+  }
+
+  /** Opens the demo app. */
+  static async open({ context, user = 'demo-user', expectedErrors, before, ...options } = {}) {
+    context ??= await browser.newContext({ viewport: { width: 1100, height: 800 }, ...options })
+    const app = new App(await context.newPage(), expectedErrors)
     await before?.(app.page)
     await app.page.goto(stack.app)
     await app.page.waitForSelector('body[data-ready]')
@@ -72,7 +76,7 @@ export class App {
     return this.page.frameLocator('#sdkIframe')
   }
 
-  /** The same, for `isAccessible`. */
+  /** The same as a frame that can run scripts, for `isAccessible`. */
   get pinPage() {
     return this.page.frames().find((frame) => frame.url().startsWith(stack.pinPage))
   }
@@ -119,10 +123,9 @@ export class App {
     await this.page.locator('#timeline summary', { hasText: text }).first().waitFor()
   }
 
-  async isAccessible(where = this.page) {
-    const target = where === this.page ? this.page.mainFrame() : where
-    await target.evaluate(axe)
-    const { violations } = await target.evaluate(() => globalThis.axe.run())
+  async isAccessible(frame = this.page.mainFrame()) {
+    await frame.evaluate(axe)
+    const { violations } = await frame.evaluate(() => globalThis.axe.run())
     assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(', ')}`), [])
   }
 

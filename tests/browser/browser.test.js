@@ -2,16 +2,16 @@
 
 import assert from 'node:assert/strict'
 import { after, beforeEach, test } from 'node:test'
-import { App, browser, control as callControl, NEW_PIN, PIN, screenshots, stack, until } from './browser.js'
+import { App, browser, control, NEW_PIN, PIN, stack, until } from './browser.js'
 
 const limits = { timeout: 60_000 }
 
 // Each test has an hour of its own, because a user may ask for ten challenges in an hour.
 beforeEach(async () => {
-  await callControl('POST', '/clock/advance', { seconds: 3600 })
-  await callControl('DELETE', '/faults')
-  await callControl('PATCH', '/knobs', { loseWebhooks: 0, cancelFailsChallenge: true })
-  await callControl('PUT', '/users/demo-user', { pin: PIN, pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' })
+  await control('POST', '/clock/advance', { seconds: 3600 })
+  await control('DELETE', '/faults')
+  await control('PATCH', '/knobs', { loseWebhooks: 0, cancelFailsChallenge: true })
+  await control('PUT', '/users/demo-user', { pin: PIN, pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' })
 })
 
 after(() => browser.close())
@@ -30,7 +30,7 @@ test('a user changes the PIN in a few seconds', limits, async () => {
   }
   await app.screenshot('changed')
   await app.close()
-  const [challenge] = (await callControl('GET', '/challenges')).slice(-1)
+  const [challenge] = (await control('GET', '/challenges')).slice(-1)
   assert.equal(challenge.status, 'COMPLETE')
 })
 
@@ -171,7 +171,7 @@ test('a user who cancels is told so', limits, async () => {
 })
 
 test('a challenge that is left open goes on after a reload', limits, async () => {
-  await callControl('PATCH', '/knobs', { cancelFailsChallenge: false })
+  await control('PATCH', '/knobs', { cancelFailsChallenge: false })
   const app = await App.open()
   await app.press('Change PIN')
   await app.headline('Enter your PIN')
@@ -183,7 +183,7 @@ test('a challenge that is left open goes on after a reload', limits, async () =>
   await app.close()
 })
 
-test('a silent page is given up', limits, async () => {
+test('a page that does not respond is abandoned', limits, async () => {
   const before = async (page) => {
     await page.clock.install()
     await page.route(`${stack.pinPage}/**`, () => {})
@@ -220,7 +220,7 @@ test('a second tab does not disturb the first', limits, async () => {
   const first = await App.open()
   await first.press('Change PIN')
   await first.headline('Enter your PIN')
-  const second = await App.open({ context: first.context })
+  const second = await App.open({ context: first.page.context() })
   await second.shows('You are changing your PIN in another tab.')
   await first.changePin()
   await first.shows('Your new PIN is valid.')
@@ -244,10 +244,10 @@ test('reconciliation brings the result if webhooks and polls are lost', limits, 
   await app.press('Change PIN')
   await app.headline('Enter your PIN')
   // The page of the app is gone before the user has finished.
-  const [{ id }] = (await callControl('GET', '/challenges')).slice(-1)
+  const [{ id }] = (await control('GET', '/challenges')).slice(-1)
   await app.page.goto('about:blank')
-  await callControl('POST', `/challenges/${id}/pin`, { correct: true })
-  await callControl('POST', '/clock/advance', { seconds: 2 * 3600 })
+  await control('POST', `/challenges/${id}/pin`, { correct: true })
+  await control('POST', '/clock/advance', { seconds: 2 * 3600 })
   const authorization = `Bearer ${stack.bearerToken}`
   await until(async () => {
     const response = await fetch(`${stack.api}/challenges/${id}`, { headers: { authorization } })
@@ -314,14 +314,14 @@ test('the page for the PIN has the colours and texts of the app', limits, async 
   await app.close()
 })
 
-test('the page for the PIN says what it is to somebody who opens it', limits, async () => {
+test('the page for the PIN explains itself to somebody who opens it', limits, async () => {
   const app = await App.open()
   await app.page.goto(stack.pinPage)
   await app.page.getByRole('heading', { name: 'Circle’s Web SDK shows this page in an app.' }).waitFor()
   await app.close()
 })
 
-test('the whole app is less than 250 kB', limits, async () => {
+test('the scripts of the app have less than 250 kB', limits, async () => {
   const sizes = []
   const before = (page) =>
     page.on('response', (response) => {
@@ -337,18 +337,18 @@ test('a reload keeps what the panel and the control page have turned on', limits
   const app = await App.open()
   const down = app.page.getByLabel('Take Circle down')
   assert.equal(await down.isChecked(), false)
-  await callControl('POST', '/faults', { status: 503, times: 1000 })
+  await control('POST', '/faults', { status: 503, times: 1000 })
   await app.page.getByLabel('Lose Circle’s webhooks').check()
-  await until(async () => (await callControl('GET', '/knobs')).loseWebhooks > 0)
+  await until(async () => (await control('GET', '/knobs')).loseWebhooks > 0)
   await app.page.reload()
   await app.page.waitForSelector('body[data-ready]')
   assert.ok((await down.isChecked()) && (await app.page.getByLabel('Lose Circle’s webhooks').isChecked()))
   await down.uncheck()
-  await until(async () => (await callControl('GET', '/faults')).length === 0)
+  await until(async () => (await control('GET', '/faults')).length === 0)
   await app.close()
 })
 
-test('Circle’s SDK works untouched, with the page at its own address', limits, async () => {
+test('Circle’s SDK works unchanged, with the page at Circle’s address', limits, async () => {
   const before = async (page) => {
     await page.route('**/config.json', async (route) => {
       const response = await route.fetch()
@@ -370,7 +370,7 @@ test('Circle’s SDK works untouched, with the page at its own address', limits,
 })
 
 for (const colorScheme of ['light', 'dark']) {
-  test(`nothing keeps users out, in ${colorScheme} colours`, limits, async () => {
+  test(`the pages are accessible in ${colorScheme} colours`, limits, async () => {
     const app = await App.open({ colorScheme })
     await app.isAccessible()
     await app.press('Change PIN')
@@ -388,7 +388,7 @@ for (const colorScheme of ['light', 'dark']) {
   })
 }
 
-test('it fits a narrow screen', limits, async () => {
+test('the pages fit a narrow screen', limits, async () => {
   const app = await App.open({ viewport: { width: 320, height: 640 } })
   const isWide = () => document.documentElement.scrollWidth > document.documentElement.clientWidth
   assert.equal(await app.page.evaluate(isWide), false)
@@ -413,45 +413,42 @@ test('the control page shows what happens, and its buttons act', limits, async (
   const app = await App.open()
   await app.press('Change PIN')
   await app.headline('Enter your PIN')
-  const control = await app.context.newPage()
-  const problems = []
-  control.on('pageerror', (error) => problems.push(String(error)))
-  control.on('console', (message) => message.type() === 'error' && problems.push(message.text()))
-  await control.goto(stack.control)
-  await control.waitForSelector('body[data-ready]')
+  const simulator = new App(await app.page.context().newPage(), /400/)
+  const { page } = simulator
+  await page.goto(stack.control)
+  await page.waitForSelector('body[data-ready]')
   for (const colorScheme of ['dark', 'light']) {
-    await control.emulateMedia({ colorScheme })
-    await app.isAccessible(control.mainFrame())
+    await page.emulateMedia({ colorScheme })
+    await simulator.isAccessible()
   }
-  await control.screenshot({ path: `${screenshots}control.png` })
+  await simulator.screenshot('control')
 
-  const [{ id }] = (await callControl('GET', '/challenges')).slice(-1)
-  const row = control.locator('#challenges tr', { hasText: id })
+  const [{ id }] = (await control('GET', '/challenges')).slice(-1)
+  const row = page.locator('#challenges tr', { hasText: id })
   await row.getByRole('button', { name: 'Right PIN' }).click()
   await row.filter({ hasText: 'COMPLETE' }).waitFor()
   await app.shows('Your new PIN is valid.')
 
-  await control.getByLabel('cancelFailsChallenge').uncheck()
-  await until(async () => (await callControl('GET', '/knobs')).cancelFailsChallenge === false)
-  await control.getByLabel('loseWebhooks').fill('3')
-  await control.getByLabel('loseWebhooks').press('Enter')
-  await until(async () => (await callControl('GET', '/knobs')).loseWebhooks === 3)
-  await control.getByLabel('retryFactor').fill('much')
-  await control.getByLabel('retryFactor').press('Enter')
-  await control.locator('#error', { hasText: 'invalid type' }).waitFor()
-  await control.getByRole('button', { name: 'Circle is down' }).click()
-  await control.locator('#faults', { hasText: '503' }).waitFor()
-  await control.getByRole('button', { name: 'Remove all' }).click()
-  await control.locator('#faults', { hasText: 'none' }).waitFor()
+  await page.getByLabel('cancelFailsChallenge').uncheck()
+  await until(async () => (await control('GET', '/knobs')).cancelFailsChallenge === false)
+  await page.getByLabel('loseWebhooks').fill('3')
+  await page.getByLabel('loseWebhooks').press('Enter')
+  await until(async () => (await control('GET', '/knobs')).loseWebhooks === 3)
+  await page.getByLabel('retryFactor').fill('much')
+  await page.getByLabel('retryFactor').press('Enter')
+  await page.locator('#error', { hasText: 'invalid type' }).waitFor()
+  await simulator.press('Circle is down')
+  await page.locator('#faults', { hasText: '503' }).waitFor()
+  await simulator.press('Remove all')
+  await page.locator('#faults', { hasText: 'none' }).waitFor()
   // Somebody else's changes show up by themselves.
-  await callControl('PUT', '/users/somebody-new', { pin: PIN })
-  await control.locator('#users tr', { hasText: 'somebody-new' }).waitFor()
-  assert.deepEqual(problems.filter((text) => !text.includes('400')), [])
-  await control.close()
+  await control('PUT', '/users/somebody-new', { pin: PIN })
+  await page.locator('#users tr', { hasText: 'somebody-new' }).waitFor()
+  await simulator.close()
   await app.close()
 })
 
-test('the keyboard is enough', limits, async () => {
+test('a user can change the PIN with the keyboard alone', limits, async () => {
   const app = await App.open()
   await app.page.locator('#change').focus()
   await app.page.keyboard.press('Enter')

@@ -76,11 +76,7 @@ for (const serve of [develop, build]) {
     await control('PUT', '/users/demo-user', { pin: PIN, pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' })
     const server = await serve()
     context.after(() => server.close())
-    const app = new App()
-    app.page = await browser.newPage()
-    app.problems = []
-    app.page.on('pageerror', (error) => app.problems.push(String(error)))
-    app.page.on('console', (message) => message.type() === 'error' && app.problems.push(message.text()))
+    const app = new App(await browser.newPage())
     await app.page.goto(server.resolvedUrls.local[0])
     await app.press('Change PIN')
     await app.changePin()
