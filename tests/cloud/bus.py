@@ -4,6 +4,7 @@ import json
 import uuid
 
 from processes import until
+from proof.listener import queue_policy
 
 
 def requested(challenge_id, **attributes):
@@ -27,14 +28,7 @@ class Bus:
         )["RuleArn"]
         self.queue = self.sqs.create_queue(QueueName="every-event")["QueueUrl"]
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": attributes["QueueArn"],
-            "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        policy = queue_policy(attributes["QueueArn"], "events", rule)
         self.sqs.set_queue_attributes(QueueUrl=self.queue, Attributes={"Policy": policy})
         target = {"Id": "queue", "Arn": attributes["QueueArn"]}
         assert events.put_targets(Rule="every-event", EventBusName=name, Targets=[target])["FailedEntryCount"] == 0

@@ -1,17 +1,15 @@
 """tests/aws/run, against a sound stack: with the rights of its policy, without rights, and for users who are stopped."""
 
 import json
-import sys
 
 import pytest
 
 from deployment import source
-from processes import ROOT, until
+from processes import until
+from proof.alarms import failed_actions, unconfirmed_protocols
+from proof.deployment import file_name
+from proof.listener import queue_policy
 from proof_run import ROOT_USER, SCOPE, Proof, deploy, leftovers, policy_of, prove, user_with
-
-sys.path.insert(0, str(ROOT / "tests" / "aws"))
-from proof.alarms import failed_actions, unconfirmed_protocols  # noqa: E402
-from proof.deployment import file_name  # noqa: E402
 
 FUNCTIONS = [
     f"function {file_name(name)}"
@@ -49,14 +47,7 @@ def topic(aws):
     """A topic with a confirmed subscription: a queue that receives what the alarms say."""
     topic = aws.client("sns").create_topic(Name="alarms")["TopicArn"]
     queue_arn = topic.replace(":sns:", ":sqs:")
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": queue_arn,
-        "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    policy = queue_policy(queue_arn, "sns", topic)
     aws.client("sqs").create_queue(QueueName="alarms", Attributes={"Policy": policy})
     aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
     return topic
@@ -231,13 +222,13 @@ def test_a_locked_pin_fails_the_challenge(circle, proved, scoped_user):
     assert proof.details["challenge"].startswith("POST /challenges: 423 pin_locked")
 
 
-def test_alarms_and_bursts_reach_what_the_emulator_has_of_them(aws, proved, prover):
+def test_alarms_and_bursts_work_as_far_as_the_emulator_has_them(aws, proved, prover):
     """The emulator notifies the topic, but it has no history of that, and no throttles."""
     queue = aws.client("sqs").get_queue_url(QueueName="alarms")["QueueUrl"]
     aws.client("sqs").purge_queue(QueueUrl=queue)
     proof = prove(proved, prover, "--alarms", "--burst", "--patience", "2")
     assert proof.details["throttle in effect"].startswith("no 429 after 1000 requests")
-    assert proof.details["way of each alarm"].startswith("CloudWatch recorded no action of ")
+    assert proof.details["test of each alarm"].startswith("CloudWatch recorded no action of ")
     resources = aws.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=proved.name)
     states = {
         resource["PhysicalResourceId"]: []

@@ -27,7 +27,7 @@ def is_active(functions, function, version):
 
 @pytest.fixture
 def broken(aws, circle, parameters, request):
-    """A stack on which everything is broken that API calls can break, and whose topic nobody has subscribed."""
+    """A stack on which everything is broken that API calls can break. Its topic has no subscription."""
     topic = aws.client("sns").create_topic(Name="nobody")["TopicArn"]
     stack = deploy(aws, "broken", parameters, topic, request)
     sound = stack.parameters

@@ -43,7 +43,7 @@ def options():
     parser.add_argument(
         "--interactive", action="store_true", help="wait until you have changed the test user's PIN in your app"
     )
-    parser.add_argument("--alarms", action="store_true", help="put each alarm on and off again: people will be paged")
+    parser.add_argument("--alarms", action="store_true", help="turn each alarm on and off again: people will be paged")
     parser.add_argument(
         "--burst", action="store_true", help="send up to 1000 HEAD requests, until the webhook route is throttled"
     )

@@ -6,12 +6,12 @@ from .deployment import until
 from .table import Failed, listing, require
 
 
-def checks(table, deployment, fires):
+def checks(table, deployment, tests_each):
     table.check("actions of the alarms", actions, deployment)
     table.check("states of the alarms", states, deployment)
     table.check("recipients of the alarms", recipients, deployment)
-    if fires:
-        table.check("way of each alarm", way, deployment)
+    if tests_each:
+        table.check("test of each alarm", test, deployment)
 
 
 def described(deployment):
@@ -62,14 +62,14 @@ def unconfirmed_protocols(subscriptions):
     return [one["Protocol"] for one in subscriptions if not one["SubscriptionArn"].startswith("arn:")]
 
 
-def way(deployment):
-    """Puts each alarm on and off again. CloudWatch then runs its actions, and records whether that worked."""
+def test(deployment):
+    """Turns each alarm on and off again. CloudWatch then runs its actions, and records whether that worked."""
     client = deployment.client("cloudwatch")
-    # An alarm that is on already is left alone: it has shown its way, or `states` reports it.
+    # An alarm that is on already is left alone: `states` reports it.
     alarms = [alarm for alarm in described(deployment) if alarm["AlarmActions"] and alarm["StateValue"] != "ALARM"]
-    require(alarms, "no alarm can be tried")
+    require(alarms, "no alarm can be tested")
     names = [alarm["AlarmName"] for alarm in alarms]
-    reason = "A test of the way from the alarm to its recipients. Nothing is wrong."
+    reason = "A test of the alarm's actions. Nothing is wrong."
     try:
         for name in names:
             client.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason=reason)

@@ -120,7 +120,7 @@ def listed(user):
 
 
 def interactive(table, deployment, user):
-    """Waits until a person has changed the PIN, and follows what came of it."""
+    """Waits until a person has changed the PIN, and checks the record, the webhook and the event."""
     if user is None or user.session is None:
         table.check("PIN change by a person", needs_token)
         return

@@ -7,7 +7,7 @@ import time
 from .deployment import until
 from .table import require
 
-# What a run left behind is older than any run takes.
+# Seconds after which a rule or a queue is a leftover. No run takes that long.
 LEFTOVER_AFTER = 1800
 PURPOSE = "Proves a deployment. It can be deleted if no such run is in progress."
 
@@ -47,15 +47,8 @@ class Listener:
         queue_name = f"{self.deployment.name}-{self.name}"
         [arn, partition, _, region, account, _] = rule.split(":", 5)
         queue_arn = ":".join([arn, partition, "sqs", region, account, queue_name])
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": queue_arn,
-            "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
-        }
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         # The queue has its policy from the beginning: a later change can take a minute.
+        policy = queue_policy(queue_arn, "events", rule)
         self.queue = sqs.create_queue(
             QueueName=queue_name,
             Attributes={"MessageRetentionPeriod": "3600", "Policy": policy},
@@ -85,6 +78,18 @@ class Listener:
             return None
 
         return until(found, self.deployment.patience, interval=0.2)
+
+
+def queue_policy(queue_arn, service, source_arn):
+    """Lets a service of AWS send messages to a queue, for one source, such as a rule."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": source_arn}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def remove(deployment, name, queue):

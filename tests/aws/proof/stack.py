@@ -1,7 +1,6 @@
 """The stack itself, and its functions."""
 
 import io
-import re
 import zipfile
 
 from botocore.exceptions import ClientError
@@ -83,6 +82,6 @@ def machine(package):
             header = file.read(20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise Failed(f"the package has no bootstrap: {error}") from None
-    require(re.match(b"\x7fELF", header) and len(header) == 20, "the package's bootstrap is not an ELF file")
+    require(header.startswith(b"\x7fELF") and len(header) == 20, "the package's bootstrap is not an ELF file")
     number = int.from_bytes(header[18:20], "little")
     return MACHINES.get(number, f"machine {number}")

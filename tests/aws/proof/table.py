@@ -1,4 +1,4 @@
-"""The results of the checks, and what becomes of errors."""
+"""The results of the checks, and which of them an error stands for."""
 
 import re
 import sys
