@@ -95,13 +95,18 @@ class User:
         return response.json()
 
 
+def create_at_circle(circle, user_id):
+    """Creates a user with a PIN and security questions at Circle."""
+    circle.control("PUT", f"/users/{user_id}", {"pin": "135790", "securityQuestionStatus": "ENABLED"})
+
+
 @pytest.fixture
 def new_user(service, circle, issuer):
-    """Creates a user with a PIN and security questions."""
+    """Creates a user with a PIN and security questions, who is signed in."""
 
     def make(stack=service):
         user_id = f"cloud-{uuid.uuid4()}"
-        circle.control("PUT", f"/users/{user_id}", {"pin": "135790", "securityQuestionStatus": "ENABLED"})
+        create_at_circle(circle, user_id)
         return User(stack, issuer, user_id)
 
     return make

@@ -168,6 +168,14 @@ def archive(function, release):
     return buffer.getvalue()
 
 
+def invoke(aws, function, event):
+    """The result of a function, which must not fail."""
+    response = aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+    result = json.loads(response["Payload"].read())
+    assert "FunctionError" not in response, result
+    return result
+
+
 class Stack:
     """A deployed stack, and its API. `released` is a template whose packages are already in a bucket."""
 

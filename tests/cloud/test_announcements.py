@@ -1,5 +1,6 @@
 """Events of real runs, from the table's stream through announce-challenges to a queue on the bus."""
 
+import functools
 import itertools
 import json
 import threading
@@ -199,7 +200,7 @@ def test_a_challenge_that_reconciliation_settles_is_announced_once(
     overdue(challenge_id)
     alias = service.resource("ReconcileChallengesFunctionAliaslive")
     for _ in range(2):
-        aws.client("lambda").invoke(FunctionName=alias, Payload=b"{}")
+        deployment.invoke(aws, alias, {})
     record = records.get(challenge_id)
     assert record["settledBy"] == {"S": "reconcile"}
     assert bus.events(challenge_id) == [requested_event(record), settled_event(record)]
@@ -252,12 +253,7 @@ def test_an_unreadable_record_is_kept_and_holds_up_no_other(aws, service, record
 def invoke(aws, service):
     """Invokes announce-challenges as an operator does."""
 
-    def invoke(event):
-        function = service.resource("AnnounceChallengesFunctionAliaslive")
-        response = aws.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
-        return json.loads(response["Payload"].read())
-
-    return invoke
+    return functools.partial(deployment.invoke, aws, service.resource("AnnounceChallengesFunctionAliaslive"))
 
 
 def test_an_operator_publishes_what_records_say_again(circle, service, user, bus, invoke):

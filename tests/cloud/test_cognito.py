@@ -15,7 +15,7 @@ import jwt
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import STACKS
+from conftest import STACKS, create_at_circle
 from deployment import Stack
 from processes import HTTP, ROOT
 
@@ -113,15 +113,11 @@ def claims(token):
     return jwt.decode(token, options={"verify_signature": False})
 
 
-def circle_user(circle, user_id):
-    circle.control("PUT", f"/users/{user_id}", {"pin": "135790", "securityQuestionStatus": "ENABLED"})
-
-
 def test_a_first_token_needs_no_page_and_no_function(aws, circle, parameters, request):
     pool = UserPool(aws, "users", TestSignIn="ENABLED")
     service = deploy(aws, parameters, pool, "with-users", request, "JwtIssuer", "JwtAudience", "UserIdClaim")
     email, user_id = pool.create_user()
-    circle_user(circle, user_id)
+    create_at_circle(circle, user_id)
     tokens = pool.test_sign_in(email)
     token = claims(tokens["AccessToken"])
     assert token["sub"] == user_id and token["scope"] == "aws.cognito.signin.user.admin" and "auth_time" in token
@@ -144,7 +140,7 @@ def protected(aws, parameters, pool, request):
 
 def test_a_user_of_the_sign_in_pages_gets_a_session_for_the_id_in_the_attribute(circle, pool, protected):
     user_id = f"known-{uuid.uuid4()}"
-    circle_user(circle, user_id)
+    create_at_circle(circle, user_id)
     email, sub = pool.create_user(circle_user_id=user_id)
     tokens = pool.sign_in(email)
     token = claims(tokens["access_token"])
@@ -156,7 +152,7 @@ def test_a_user_of_the_sign_in_pages_gets_a_session_for_the_id_in_the_attribute(
 
 def test_only_an_access_token_of_the_sign_in_pages_has_the_scope(circle, pool, protected):
     user_id = f"known-{uuid.uuid4()}"
-    circle_user(circle, user_id)
+    create_at_circle(circle, user_id)
     email, _ = pool.create_user(circle_user_id=user_id)
     for token in [pool.sign_in(email)["id_token"], pool.test_sign_in(email)["AccessToken"]]:
         response = protected.call("POST", "/session-tokens", token)

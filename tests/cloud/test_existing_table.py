@@ -4,7 +4,7 @@ takes over from one that was deleted."""
 import pytest
 
 from conftest import STACKS
-from deployment import Stack
+from deployment import Stack, invoke
 from test_flow import settled
 
 
@@ -56,7 +56,7 @@ def test_the_stack_goes_on_with_a_restored_table(aws, circle, stack, new_user):
     assert dynamodb.scan(TableName=own)["Items"] == []
     outputs = aws.client("cloudformation").describe_stacks(StackName=stack.name)["Stacks"][0]["Outputs"]
     assert "restored-challenges" in [one["OutputValue"] for one in outputs if one["OutputKey"] == "ChallengesTableName"]
-    aws.client("lambda").invoke(FunctionName=stack.resource("ReconcileChallengesFunctionAliaslive"), Payload=b"{}")
+    invoke(aws, stack.resource("ReconcileChallengesFunctionAliaslive"), {})
 
 
 def log_groups_and_key(aws, stack):

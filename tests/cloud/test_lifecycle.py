@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from conftest import STACKS
-from deployment import Stack, archive
+from deployment import Stack, archive, invoke
 from processes import HTTP, until
 from test_flow import settled
 
@@ -209,10 +209,7 @@ def test_a_disabled_subscription_is_noticed_by_the_schedule_and_repaired_by_an_u
         return [line["state"] for line in lines if line.get("metric") == "subscription_not_enabled"]
 
     def check():
-        response = aws.client("lambda").invoke(
-            FunctionName=schedule["Target"]["Arn"], Payload=schedule["Target"]["Input"].encode()
-        )
-        return json.loads(response["Payload"].read())
+        return invoke(aws, schedule["Target"]["Arn"], json.loads(schedule["Target"]["Input"]))
 
     assert check() == {"subscription": "enabled"} and not_enabled() == []
     response = circle.notifications("PATCH", f"/{subscription}", {"name": "disabled", "enabled": False})

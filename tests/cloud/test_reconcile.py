@@ -1,17 +1,13 @@
 """Reconciliation, invoked as its schedule invokes it."""
 
-import json
 import time
 
+from deployment import invoke
 from processes import until
 
 
 def run(aws, service):
-    alias = service.resource("ReconcileChallengesFunctionAliaslive")
-    response = aws.client("lambda").invoke(FunctionName=alias, Payload=b"{}")
-    payload = json.loads(response["Payload"].read())
-    assert "FunctionError" not in response, payload
-    return payload
+    return invoke(aws, service.resource("ReconcileChallengesFunctionAliaslive"), {})
 
 
 def test_a_challenge_whose_webhook_was_lost_is_settled(aws, circle, service, user, records, overdue):

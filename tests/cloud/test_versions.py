@@ -1,14 +1,13 @@
 """The smoke test of a new version, invoked as CodeDeploy invokes it before it sends requests to the version."""
 
 import io
-import json
 import re
 import zipfile
 
 import pytest
 
 from codedeploy import CodeDeploy
-from deployment import archive
+from deployment import archive, invoke
 
 FUNCTIONS = {
     "CreateToken": "create-token",
@@ -41,9 +40,7 @@ def smoke_test(aws, service):
                 changed[key] = re.sub(rf":{name}:[0-9]+", f":{name}:{version}", variables[key])
         client.update_function_configuration(FunctionName=hook, Environment={"Variables": variables | changed})
         event = codedeploy.deploy()
-        response = client.invoke(FunctionName=hook, Payload=json.dumps(event))
-        result = json.loads(response["Payload"].read())
-        assert "FunctionError" not in response, result
+        result = invoke(aws, hook, event)
         assert codedeploy.statuses.get(timeout=1) == (event["DeploymentId"], result["status"])
         assert codedeploy.statuses.empty()
         assert ("error" in result) == (result["status"] == "Failed")
