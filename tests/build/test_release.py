@@ -141,7 +141,7 @@ def test_a_clean_tree_with_a_changelog_is_built(tree):
 
 @pytest.mark.parametrize("options", [[], ["--trial"]])
 @pytest.mark.parametrize("version", ["1.2.4", "v1.2.3", "1.2"])
-def test_another_version_than_that_of_the_manifest_is_rejected(tree, version, options):
+def test_a_version_that_is_not_in_the_manifest_is_rejected(tree, version, options):
     assert released(tree, *options, version) == f"infra/release: the version in Cargo.toml is 1.2.3, not {version}\n"
 
 
