@@ -36,6 +36,22 @@ export async function control(method, path, body) {
   return json
 }
 
+/** The challenge that was created last. */
+export async function latestChallenge() {
+  return (await control('GET', '/challenges')).at(-1)
+}
+
+/** For each test. */
+export const limits = { timeout: 60_000 }
+
+/** Before each test. Each has an hour of its own, because a user may ask for ten challenges in an hour. */
+export async function reset() {
+  await control('POST', '/clock/advance', { seconds: 3600 })
+  await control('DELETE', '/faults')
+  await control('PATCH', '/knobs', { loseWebhooks: 0, cancelFailsChallenge: true })
+  await control('PUT', '/users/demo-user', { pin: PIN, pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' })
+}
+
 /** Waits until a condition is true. Fails after ten seconds. */
 export async function until(condition) {
   for (const end = Date.now() + 10_000; !(await condition()); ) {
@@ -111,6 +127,11 @@ export class App {
     await this.headline('Answer your security questions')
     for (const [index, answer] of answers.entries()) await this.frame.locator(`#answer-${index}`).fill(answer)
     await this.frame.getByRole('button', { name: 'Continue' }).click()
+  }
+
+  /** Waits until the page for the PIN rejects an entry with this text. */
+  async rejects(text) {
+    await this.frame.getByRole('alert').filter({ hasText: text }).waitFor()
   }
 
   /** Waits until the app shows this text. */

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createServer, preview } from 'vite'
-import { App, browser, control, PIN, stack } from './browser.js'
+import { App, browser, latestChallenge, reset, stack } from './browser.js'
 
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url))
 const docs = readFileSync(path('../../docs/api.md'), 'utf8')
@@ -73,7 +73,7 @@ test('the documentation has the files of the page', () => {
 
 for (const serve of [develop, build]) {
   test(`the page of the documentation changes a PIN: ${serve.name}`, { timeout: 90_000 }, async (context) => {
-    await control('PUT', '/users/demo-user', { pin: PIN, pinStatus: 'ENABLED', securityQuestionStatus: 'ENABLED' })
+    await reset()
     const server = await serve()
     context.after(() => server.close())
     const app = new App(await browser.newPage())
@@ -82,7 +82,6 @@ for (const serve of [develop, build]) {
     await app.changePin()
     await app.page.getByRole('status').filter({ hasText: 'Your new PIN is valid.' }).waitFor()
     await app.close()
-    const [challenge] = (await control('GET', '/challenges')).slice(-1)
-    assert.equal(challenge.status, 'COMPLETE')
+    assert.equal((await latestChallenge()).status, 'COMPLETE')
   })
 }
