@@ -76,9 +76,9 @@ def service(aws, parameters, request):
 class User:
     """A user with an account at Circle, signed in to the app."""
 
-    def __init__(self, service, issuer, user_id):
+    def __init__(self, service, issuer, user_id, **claims):
         self.id = user_id
-        self.token = issuer.token(user_id)
+        self.token = issuer.token(user_id, **claims)
         self.service = service
 
     def call(self, method, path, body=None, headers=()):
@@ -104,10 +104,10 @@ def create_at_circle(circle, user_id):
 def new_user(service, circle, issuer):
     """Creates a user with a PIN and security questions, who is signed in."""
 
-    def make(stack=service):
+    def make(stack=service, **claims):
         user_id = f"cloud-{uuid.uuid4()}"
         create_at_circle(circle, user_id)
-        return User(stack, issuer, user_id)
+        return User(stack, issuer, user_id, **claims)
 
     return make
 
@@ -154,6 +154,22 @@ def overdue(aws, service, records):
             dynamodb.delete_item(TableName=rate_limits, Key={"limitKey": item["limitKey"]})
 
     return make_due
+
+
+@pytest.fixture
+def start_now(aws):
+    """Makes a second schedule like one of a stack, which starts its target once, and at once."""
+
+    def start(schedule):
+        aws.client("scheduler").create_schedule(
+            Name=f"{schedule['Name']}-now",
+            ScheduleExpression=time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime()),
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target=schedule["Target"],
+            ActionAfterCompletion="DELETE",
+        )
+
+    return start
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import threading
-import time
 import uuid
 
 import pytest
@@ -44,17 +43,14 @@ def hosted_zone(aws):
 
 
 @pytest.fixture
-def scoped_user(new_user, issuer, stack):
-    user = new_user(stack)
-    user.token = issuer.token(user.id, scope=f"openid {SCOPE}")
-    return user
+def scoped_user(new_user, stack):
+    return new_user(stack, scope=f"openid {SCOPE}")
 
 
 @pytest.mark.parametrize("claims", [{}, {"scope": "openid"}, {"scope": SCOPE + "s"}, {"scp": ["pin:reset"]}])
 @pytest.mark.parametrize("method,path", [("POST", "/session-tokens"), ("POST", "/challenges"), ("GET", "/pin")])
-def test_a_token_without_the_scope_is_rejected(stack, new_user, issuer, method, path, claims):
-    user = new_user(stack)
-    response = stack.call(method, path, issuer.token(user.id, **claims))
+def test_a_token_without_the_scope_is_rejected(stack, new_user, method, path, claims):
+    response = new_user(stack, **claims).call(method, path)
     assert (response.status, response.json()) == (403, {"message": "Forbidden"})
 
 
@@ -120,7 +116,7 @@ def test_a_function_can_read_only_the_secret_of_its_own_key(aws, stack):
             assert (result["EvalDecision"] == "allowed") == (parameter == own), (function, parameter)
 
 
-def test_an_update_loses_no_request(aws, stack, circle, scoped_user, issuer, new_user):
+def test_an_update_loses_no_request(aws, stack, circle, scoped_user, new_user):
     function = stack.resource("CreateChallengeFunction")
 
     def deployed():
@@ -133,9 +129,7 @@ def test_an_update_loses_no_request(aws, stack, circle, scoped_user, issuer, new
     over = threading.Event()
     responses = []
     # Enough users that none of them exceeds a rate limit.
-    users = [new_user(stack) for _ in range(20)]
-    for user in users:
-        user.token = issuer.token(user.id, scope=SCOPE)
+    users = [new_user(stack, scope=SCOPE) for _ in range(20)]
 
     def request(user, method, path, **headers):
         response = user.call(method, path, headers=headers)
@@ -198,8 +192,7 @@ def test_changed_parameters_reach_the_functions(stack, scoped_user):
     assert (response.status, response.json()["code"]) == (403, "source_not_allowed")
 
 
-def test_a_disabled_subscription_is_noticed_by_the_schedule_and_repaired_by_an_update(aws, circle, stack):
-    """A second schedule with the same target, which starts at once instead of every hour."""
+def test_a_disabled_subscription_is_noticed_by_the_schedule_and_repaired_by_an_update(aws, circle, stack, start_now):
     subscription = stack.resource("CircleSubscription")
     schedule = aws.client("scheduler").get_schedule(Name=f"{stack.name}-webhook")
     assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(1 hour)")
@@ -214,13 +207,7 @@ def test_a_disabled_subscription_is_noticed_by_the_schedule_and_repaired_by_an_u
     assert check() == {"subscription": "enabled"} and not_enabled() == []
     response = circle.notifications("PATCH", f"/{subscription}", {"name": "disabled", "enabled": False})
     assert response.status == 200, response.data
-    aws.client("scheduler").create_schedule(
-        Name="check-at-once",
-        ScheduleExpression=time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime()),
-        FlexibleTimeWindow={"Mode": "OFF"},
-        Target=schedule["Target"],
-        ActionAfterCompletion="DELETE",
-    )
+    start_now(schedule)
     until("the check has counted the subscription", not_enabled, patience=60)
     assert not_enabled() == ["Disabled"]
 

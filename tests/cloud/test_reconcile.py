@@ -46,22 +46,14 @@ def test_a_user_with_a_recent_session_is_deferred(aws, circle, service, user, re
     assert run(aws, service)["open"] == 1
 
 
-def test_the_schedule_starts_a_run(aws, circle, service, user, records, overdue):
-    """A second schedule with the same target, which starts at once instead of every five minutes."""
-    scheduler = aws.client("scheduler")
-    schedule = scheduler.get_schedule(Name=f"{service.name}-reconcile")
+def test_the_schedule_starts_a_run(aws, circle, service, user, records, overdue, start_now):
+    schedule = aws.client("scheduler").get_schedule(Name=f"{service.name}-reconcile")
     assert (schedule["State"], schedule["ScheduleExpression"]) == ("ENABLED", "rate(5 minutes)")
     circle.lose_webhooks()
     challenge_id = user.create_challenge()["challengeId"]
     circle.control("POST", f"/challenges/{challenge_id}/pin", {"correct": True})
     overdue(challenge_id)
-    scheduler.create_schedule(
-        Name="at-once",
-        ScheduleExpression=time.strftime("at(%Y-%m-%dT%H:%M:%S)", time.gmtime()),
-        FlexibleTimeWindow={"Mode": "OFF"},
-        Target=schedule["Target"],
-        ActionAfterCompletion="DELETE",
-    )
+    start_now(schedule)
     until("the run has settled the challenge", lambda: records.get(challenge_id)["rank"] == {"N": "3"}, patience=60)
     assert records.get(challenge_id)["settledBy"] == {"S": "reconcile"}
 
