@@ -1,4 +1,4 @@
-"""tests/aws/run, against a sound stack: with the rights of its policy, without rights, and for users who are stopped."""
+"""tests/aws/run, against a sound stack: with the permissions of its policy, with none, and for users who are stopped."""
 
 import json
 
@@ -60,15 +60,13 @@ def proved(aws, circle, parameters, topic, request):
 
 @pytest.fixture(scope="module")
 def prover(aws, proved):
-    """Somebody with the rights of the policy, and no others."""
+    """Somebody with the permissions of the policy, and no others."""
     return user_with(aws, "prover", policy_of(proved))
 
 
 @pytest.fixture
-def scoped_user(new_user, issuer, proved):
-    user = new_user(proved)
-    user.token = issuer.token(user.id, scope=f"openid {SCOPE}")
-    return user
+def scoped_user(new_user, proved):
+    return new_user(proved, scope=f"openid {SCOPE}")
 
 
 def records_of(aws, stack, user_id):
@@ -76,7 +74,7 @@ def records_of(aws, stack, user_id):
     return [item for item in items if item.get("userId") == {"S": user_id}]
 
 
-def test_a_sound_deployment_passes_with_the_rights_of_the_policy(
+def test_a_sound_deployment_passes_with_the_permissions_of_the_policy(
     aws, circle, proved, prover, scoped_user, issuer, tmp_path
 ):
     # What an earlier run left behind when it was killed.
@@ -127,7 +125,7 @@ def test_a_sound_deployment_passes_with_the_rights_of_the_policy(
     assert [json.loads(message["Body"])["challengeId"] for message in messages] == [in_app]
 
 
-def test_without_rights_and_tokens_the_table_says_what_each_check_needs(aws, proved):
+def test_without_permissions_and_tokens_the_table_says_what_each_check_needs(aws, proved):
     reads = {"Effect": "Allow", "Action": "cloudformation:*", "Resource": "*"}
     credentials = user_with(aws, "stranger", json.dumps({"Version": "2012-10-17", "Statement": [reads]}))
     proof = prove(proved, credentials)

@@ -1,7 +1,7 @@
 """Proves a deployed stack: runs the checks, prints their results as a table, and removes what it has made.
 
-It needs AWS credentials and a region, as the AWS CLI does. tests/aws/policy.json has all rights that it uses; without
-one of them, the checks that need it say so. docs/deploying.md has more.
+It needs AWS credentials and a region, as the AWS CLI does. tests/aws/policy.json has all permissions that it uses;
+without one of them, the checks that need it say so. docs/deploying.md has more.
 """
 
 import argparse

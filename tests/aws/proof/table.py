@@ -46,7 +46,7 @@ class Table:
         except Failed as problem:
             result, detail = FAILED, str(problem)
         except ClientError as error:
-            missing = missing_right(error)
+            missing = missing_permission(error)
             result = NOT_CHECKED if missing else FAILED
             detail = f"needs {missing}" if missing else str(error)
         except (BotoCoreError, urllib3.exceptions.HTTPError) as error:
@@ -75,10 +75,10 @@ class Table:
         return 1 if FAILED in results else 3 if NOT_CHECKED in results else 0
 
 
-def missing_right(error):
+def missing_permission(error):
     """The IAM action that AWS denied, or None if the error is another one."""
     code = error.response["Error"].get("Code", "")
     if not re.search("AccessDenied|Unauthorized|AuthorizationError|Forbidden", code):
         return None
     named = re.search(r"perform:? ([a-z0-9-]+:\w+)", error.response["Error"].get("Message", ""))
-    return named.group(1) if named else f"the right to {error.operation_name}"
+    return named.group(1) if named else f"the permission for {error.operation_name}"
