@@ -1,6 +1,7 @@
 //! Keyed hashes of user ids, for places that must not name users: log lines, and the keys of the table of rate limits.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
 
@@ -15,7 +16,7 @@ const LOG_LENGTH: usize = 16;
 /// The key of the hashes. It must never change: a hash in an old log line would no longer lead to its user, and the
 /// limits of all users would start again.
 #[derive(Clone)]
-pub struct UserHashKey(Key);
+pub struct UserHashKey(Arc<Key>);
 
 impl fmt::Debug for UserHashKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +27,7 @@ impl fmt::Debug for UserHashKey {
 impl UserHashKey {
     /// A key of at least 32 bytes; `None` if it is shorter.
     pub fn new(key: &str) -> Option<Self> {
-        (key.len() >= MIN_KEY_LENGTH).then(|| Self(Key::new(HMAC_SHA256, key.as_bytes())))
+        (key.len() >= MIN_KEY_LENGTH).then(|| Self(Arc::new(Key::new(HMAC_SHA256, key.as_bytes()))))
     }
 
     /// HMAC-SHA-256 over a domain tag and length-prefixed parts, in hexadecimal digits.

@@ -97,15 +97,16 @@ async fn each_rank_remembers_what_gave_it() {
         trail["completion"],
         json!({ "at": "2026-01-01T12:00:01Z", "status": "COMPLETE", "by": "poll", "id": request_id })
     );
+}
 
-    // Another challenge expires, and reconciliation finds out.
-    let expired = app.create_challenge().await;
+#[tokio::test]
+async fn ending_that_reconciliation_finds_names_its_invocation() {
+    let (app, reconciler) = Reconciler::start([]).await;
+    let id = app.create_challenge().await;
+    app.circle.expire_challenge(id, Expiry::Expired).unwrap();
     app.advance(HOUR + FIRST_CHECK);
-    app.circle.expire_challenge(expired, Expiry::Expired).unwrap();
-    Reconciler::of(&app).run().await;
-    let ending = &app.audit_trail(expired).await["ending"];
-    assert_eq!(
-        (&ending["by"], &ending["status"], &ending["id"]),
-        (&json!("reconcile"), &json!("EXPIRED"), &json!("run"))
-    );
+    assert_eq!(reconciler.run().await.settled, 1);
+    let ending = app.audit_trail(id).await["ending"].take();
+    let members = ["by", "status", "id"].map(|name| text(&ending, name));
+    assert_eq!(members, ["reconcile", "EXPIRED", "run"]);
 }

@@ -136,14 +136,14 @@ async fn rate_limit_item_holds_no_user_id() {
         items,
         [
             json!({
-                "limitKey": "af28e857ccb23854d8a05b23fde9984e44fc3989cd091d6cd25a738c2ff18d1e",
+                "limitKey": "f20cb8b01b0b387f52f7d39d576f9b46412e5938218ca7ea4b054c3192f155a1",
                 "callsTat": now + 5_000,
                 "callsId": items[0]["callsId"],
                 "sessionAt": now,
                 "expiresAt": now / 1000 + 4 * 3600,
             }),
             json!({
-                "limitKey": "9f1eb41df0f63cb680359aaeb2f4abf865898ef65f07a97efb2b6ad89430e539",
+                "limitKey": "9f8cf425ab4ac976f134dd3247bb31426a27b0b2a5bf066ae2a3ba72000c31cd",
                 "keys": [key],
                 "challenges": [format!("{}={id}", key.as_uuid())],
                 "expiresAt": NOON.unix_timestamp() + 3 * 3600,

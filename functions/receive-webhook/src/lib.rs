@@ -127,21 +127,28 @@ fn check_source(function: &ReceiveWebhook, request: &Request) -> Result<(), Prob
 async fn process(function: &ReceiveWebhook, body: &[u8]) -> Result<Outcome, Problem> {
     let notification = Notification::parse(body)
         .map_err(|error| Problem::new(Cause::UnreadableNotification).because(error))?;
+    let Notification { report, subscription_id } = notification;
     // Whose webhook it is, if it is about something that nobody asked for here: other apps of the Circle account cause such
     // webhooks, and so can anybody who subscribes the endpoint at Circle.
-    let subscription_id = notification.subscription_id.map(tracing::field::display);
-    let Some(report) = &notification.report else {
-        tracing::info!(metric = Metric::WebhookIgnored.as_str(), subscription_id, "webhook ignored");
-        metric::webhook_accepted(Outcome::Ignored.as_str(), None, None);
+    let subscription = subscription_id.map(tracing::field::display);
+    let Some(report) = report else {
+        let metric = Metric::WebhookIgnored.as_str();
+        tracing::info!(metric, subscription_id = subscription, "webhook about something else");
+        metric::webhook_accepted(Outcome::Ignored.as_str(), None, None, subscription_id);
         return Ok(Outcome::Ignored);
     };
     Span::current().record("challenge_id", tracing::field::display(report.challenge_id));
-    let applied = function.challenges.apply(report).await?;
+    let applied = function.challenges.apply(&report).await?;
     if applied.record.requested_at.is_none() {
         let metric = Metric::UnrequestedChallenge.as_str();
-        tracing::info!(metric, subscription_id, "webhook about a challenge that nobody requested here");
+        tracing::info!(
+            metric,
+            subscription_id = subscription,
+            "webhook about a challenge that nobody requested here"
+        );
     }
     let outcome = Outcome::from(applied.outcome);
-    metric::webhook_accepted(outcome.as_str(), Some(report.status.as_str()), report.source.notification_id());
+    let (status, notification_id) = (report.status.as_str(), report.source.notification_id());
+    metric::webhook_accepted(outcome.as_str(), Some(status), notification_id, subscription_id);
     Ok(outcome)
 }

@@ -255,12 +255,19 @@ pub fn challenge_abandoned(challenge_id: Uuid, reason: &'static str) {
 }
 
 /// A webhook has been accepted. `outcome` says what it did, `status` what it reported.
-pub fn webhook_accepted(outcome: &'static str, status: Option<&str>, notification_id: Option<&str>) {
+pub fn webhook_accepted(
+    outcome: &'static str,
+    status: Option<&str>,
+    notification_id: Option<&str>,
+    subscription_id: Option<Uuid>,
+) {
+    let subscription_id = subscription_id.map(tracing::field::display);
     tracing::info!(
         metric = WEBHOOK_ACCEPTED,
         outcome,
         status,
         notification_id,
+        subscription_id,
         "WebhooksAccepted" = 1,
         "webhook accepted"
     );

@@ -116,7 +116,7 @@ fn abandoned_challenges_count_by_reason() {
 
 #[test]
 fn accepted_webhooks_count_by_outcome() {
-    let found = metrics(|| webhook_accepted("duplicate", Some("COMPLETE"), Some("n-1")));
+    let found = metrics(|| webhook_accepted("duplicate", Some("COMPLETE"), Some("n-1"), Some(ID)));
     assert_eq!(found, expected([("WebhooksAccepted Count outcome=duplicate", 1.0)]));
 }
 
