@@ -4,7 +4,7 @@ use local::circle_simulator::PinEntry;
 use serde_json::json;
 
 use crate::support::{
-    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, NOON, Reconciler,
+    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, MINUTE, NOON, Reconciler,
     challenge_id, not_found_at_circle,
 };
 
@@ -96,6 +96,19 @@ async fn claimed_check_is_made_and_a_challenge_is_abandoned_once() {
     );
     assert_eq!(app.record(settled).await["settledBy"], "reconcile");
     assert_eq!(app.record(open).await["abandonedReason"], "still_open");
+}
+
+#[tokio::test]
+async fn abandoned_challenge_is_resumed_once() {
+    let (app, proxy) = DynamoDbProxy::without_webhooks().await;
+    let reconciler = Reconciler::of(&app);
+    let id = app.create_challenge().await;
+    app.advance(8 * DAY);
+    assert_eq!(reconciler.run().await.abandoned, 1);
+    let command = reconciler.invoke(json!({ "challengeIds": [id] }), MINUTE);
+    let (response, updates) = lose_responses(&app, &proxy, command).await;
+    assert_eq!(response.unwrap()["challenges"][0]["outcome"], "resumed");
+    assert_eq!(updates.len(), 2);
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod reconcile; // what a reconciliation run checks, stores and abandons
 mod reconcile_failures; // runs during an outage, at a rate limit, or with challenges that cannot be checked
 mod reconcile_scale; // runs with many challenges
 mod republishing; // an operator publishes events again
+mod resuming; // an operator has abandoned challenges checked again
 mod secrets; // no secret appears in logs, records and errors
 mod signatures; // which webhooks are accepted
 mod signing_keys; // forged webhooks, and how often Circle is asked for a public key

@@ -28,6 +28,7 @@ use serde_json::Value;
 use shared::challenge_store::ChallengeStore;
 use shared::clock::{Clock, Deadline};
 use shared::config::{self, SettingError};
+use shared::lambda::challenge_ids;
 use shared::metric::Metric;
 use shared::platform::Platform;
 use shared::request;
@@ -39,6 +40,7 @@ pub use self::event::DETAIL_TYPES;
 use self::queue::UnreadableRecords;
 use self::record::RecordError;
 pub use self::republish::Republished;
+use self::republish::UnknownEvent;
 
 /// The longest that an invocation may take. Lambda's own time limit is longer.
 pub const RUN_LIMIT: Duration = Duration::from_secs(25);
@@ -114,7 +116,7 @@ pub async fn handle(
         match event.payload["Records"].as_array() {
             Some(records) => Ok(Response::Batch(announce(function, records, deadline).await)),
             None => {
-                let ids = republish::challenge_ids(&event.payload)?;
+                let ids = challenge_ids(&event.payload).ok_or(UnknownEvent)??;
                 let challenges = republish::republish(function, ids, deadline).await;
                 Ok(Response::Republished { challenges })
             }

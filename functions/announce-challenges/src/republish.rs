@@ -1,7 +1,6 @@
 //! The operator's command: publishes the events of challenges again, as their records are now.
 
 use serde::Serialize;
-use serde_json::Value;
 use shared::challenge::Challenge;
 use shared::clock::Deadline;
 use shared::dynamodb::StoreError;
@@ -11,19 +10,10 @@ use uuid::Uuid;
 use crate::event;
 use crate::{AnnounceChallenges, bus::Bus};
 
-/// The most challenges in one command.
-const MAX_CHALLENGES: usize = 100;
-
-/// The event is neither a batch of the stream nor a command.
+/// The event is neither a batch of the stream nor a command: it has no `Records` and no `challengeIds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CommandError {
-    /// It has no `Records` and no `challengeIds`.
-    #[error(r#"the event is neither a batch of a DynamoDB stream nor {{"challengeIds": ["..."]}}"#)]
-    UnknownEvent,
-    /// `challengeIds` is not a list of ids, or it is too long.
-    #[error("challengeIds must be a list of 1 to {MAX_CHALLENGES} UUIDs")]
-    ChallengeIds,
-}
+#[error(r#"the event is neither a batch of a DynamoDB stream nor {{"challengeIds": ["..."]}}"#)]
+pub(crate) struct UnknownEvent;
 
 /// What was published about a challenge.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -35,14 +25,6 @@ pub struct Republished {
     /// Why some or all events were not published.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-}
-
-/// Reads the ids of a command.
-pub(crate) fn challenge_ids(command: &Value) -> Result<Vec<Uuid>, CommandError> {
-    let ids = command.get("challengeIds").ok_or(CommandError::UnknownEvent)?;
-    let ids = ids.as_array().map(Vec::as_slice).unwrap_or_default();
-    let ids: Option<Vec<Uuid>> = ids.iter().map(|id| id.as_str()?.parse().ok()).collect();
-    ids.filter(|ids| (1..=MAX_CHALLENGES).contains(&ids.len())).ok_or(CommandError::ChallengeIds)
 }
 
 /// Publishes the events of challenges again, one challenge after the other.
@@ -89,31 +71,5 @@ async fn publish(bus: &Bus, challenge_id: Uuid, events: &[event::Event], deadlin
         challenge_id,
         published: published.map(|(event, _)| event.detail_type).collect(),
         error: (!is_complete).then(|| "an event could not be published; the log says why".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn command_has_a_list_of_ids() {
-        let id = "c4d1da72-111e-4d52-bdbf-2e74a2d803d5";
-        let ids = |count: usize| challenge_ids(&json!({ "challengeIds": vec![id; count] }));
-        assert_eq!(ids(1), Ok(vec![id.parse().unwrap()]));
-        assert_eq!(ids(100).unwrap().len(), 100);
-        assert_eq!((ids(0), ids(101)), (Err(CommandError::ChallengeIds), Err(CommandError::ChallengeIds)));
-        for bad in [json!(id), json!([1]), json!([id, "no UUID"]), json!(null), json!({})] {
-            assert_eq!(challenge_ids(&json!({ "challengeIds": bad })), Err(CommandError::ChallengeIds));
-        }
-        assert_eq!(CommandError::ChallengeIds.to_string(), "challengeIds must be a list of 1 to 100 UUIDs");
-        for foreign in [json!({}), json!(null), json!([]), json!({ "challengeId": id })] {
-            let error = challenge_ids(&foreign).unwrap_err().to_string();
-            assert_eq!(
-                error,
-                r#"the event is neither a batch of a DynamoDB stream nor {"challengeIds": ["..."]}"#
-            );
-        }
     }
 }

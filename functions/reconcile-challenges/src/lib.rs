@@ -12,38 +12,59 @@ mod error;
 mod ledger;
 mod policy;
 mod quiet;
+mod resume;
 mod run;
 mod summary;
 
 use std::time::Duration;
 
 use lambda_runtime::LambdaEvent;
+use serde::Serialize;
 use serde_json::Value;
+use shared::lambda::challenge_ids;
 use shared::{request, telemetry};
 use tracing::Instrument;
 
+pub use self::resume::Resumed;
 pub use self::run::{ReconcileChallenges, RunError, count_due, reconcile};
 pub use self::summary::{StopReason, Summary};
 
 /// The longest that a run may take. Lambda's own time limit is longer.
 pub const RUN_LIMIT: Duration = Duration::from_secs(55);
 
+/// The response to an invocation.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Response {
+    /// To the schedule: what the run did.
+    Run(Summary),
+    /// To an operator's command: what became of each challenge.
+    Resumed {
+        /// In the order of the command.
+        challenges: Vec<Resumed>,
+    },
+}
+
 /// Handles an invocation: makes one run and returns what it did. With `"dryRun": true` in the event, it only counts what is
-/// due, so that the test of a new version disturbs nothing. The rest of the event is ignored.
+/// due, so that the test of a new version disturbs nothing. With `"challengeIds": ["..."]`, it makes no run, but puts these
+/// abandoned challenges back, so that the next run checks them. The rest of the event is ignored.
 ///
 /// # Errors
-/// If the run stopped because the table could not be reached.
+/// If the run stopped because the table could not be reached, or the command has no valid list of ids.
 pub async fn handle(
     function: &ReconcileChallenges,
     event: LambdaEvent<Value>,
-) -> Result<Summary, lambda_runtime::Error> {
+) -> Result<Response, lambda_runtime::Error> {
     let invocation_id = &event.context.request_id;
     let work = async {
         if event.payload["dryRun"] == true {
-            return Ok(count_due(function).await?);
+            return Ok(Response::Run(count_due(function).await?));
         }
         let deadline = request::invocation_deadline(Some(&event.context), RUN_LIMIT, &*function.clock);
-        Ok(reconcile(function, invocation_id, deadline).await?)
+        if let Some(ids) = challenge_ids(&event.payload) {
+            return Ok(Response::Resumed { challenges: resume::resume(function, ids?, deadline).await });
+        }
+        Ok(Response::Run(reconcile(function, invocation_id, deadline).await?))
     };
     work.instrument(telemetry::invocation(invocation_id)).await
 }

@@ -42,7 +42,7 @@ const SESSION_LIMIT: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct ReconcileChallenges {
     circle: Circle,
-    challenges: ChallengeStore,
+    pub(crate) challenges: ChallengeStore,
     rate_limits: RateLimits,
     pub(crate) clock: Arc<dyn Clock>,
     random: Arc<Random>,

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 pub use self::by_user::{Cursor, InvalidCursor, Page};
 pub use self::item::requested_in_image;
-pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey};
+pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey, ResumeOutcome};
 
 use self::item::challenge;
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, ReportSource, Status};
@@ -206,7 +206,7 @@ impl ChallengeStore {
     ) -> Result<Challenge, StoreError> {
         let now = self.clock.now();
         let first_check = (now + FIRST_CHECK).unix_timestamp();
-        let shard = challenge_id.as_bytes()[15] % OPEN_SHARDS;
+        let shard = shard_of(challenge_id);
         let create = self
             .creation(challenge_id, user, challenge_type, retention, origin, now)
             .reserved(&["#status", "#rank"])
@@ -342,6 +342,11 @@ impl ChallengeStore {
             .set("retentionSeconds = :retention", ":retention", number(retention.as_secs()))
             .set("expiresAt = :expiresAt", ":expiresAt", number((now + retention).unix_timestamp()))
     }
+}
+
+/// The partition of the sparse index that has the challenge while it is open.
+fn shard_of(challenge_id: Uuid) -> u8 {
+    challenge_id.as_bytes()[15] % OPEN_SHARDS
 }
 
 /// Logs and counts a report that contradicts its record: another user, which does not change the record, or a second final

@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::ChallengeStore;
 use super::item::challenge;
+use super::{ChallengeStore, shard_of};
 use crate::challenge::{Challenge, FINAL_RANK};
 use crate::dynamodb::{
     Item, StoreError, Update, Written, instant, number, text, timestamp, unavailable, unreadable,
@@ -72,6 +72,27 @@ pub enum AbandonReason {
 
 impl AbandonReason {
     /// The value that is stored.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What became of a challenge that an operator wants to be checked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum ResumeOutcome {
+    /// It was abandoned. Now its next check is due.
+    Resumed,
+    /// It is open and was not abandoned, so it is checked anyway.
+    NotAbandoned,
+    /// It has a final status.
+    Settled,
+    /// Nobody has requested such a challenge through this service.
+    NotFound,
+}
+
+impl ResumeOutcome {
+    /// The value that is returned to the operator.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -189,6 +210,31 @@ impl ChallengeStore {
             Written::Yes(_) => true,
             // The AWS SDK retried a write that had succeeded, because the response was lost.
             Written::No(old) => old.get("abandonedAt") == Some(&now),
+        })
+    }
+
+    /// Puts an abandoned challenge back on the index, with a check that is due now. Changes nothing else. One call.
+    ///
+    /// # Errors
+    /// If the table cannot be reached, or the record is not readable. The call can be retried.
+    pub async fn resume(&self, challenge_id: Uuid) -> Result<ResumeOutcome, StoreError> {
+        let resume = Update::new(self.update(challenge_id))
+            .set("openShard = :shard", ":shard", number(shard_of(challenge_id)))
+            .set("nextCheckAt = :now", ":now", number(self.clock.now().unix_timestamp()))
+            .remove(&["abandonedAt", "abandonedReason", "notFoundAt"])
+            .reserved(&["#rank"])
+            .value(":final", number(FINAL_RANK))
+            .condition("attribute_exists(abandonedAt) AND #rank < :final");
+        let old = match self.claim(resume).await? {
+            Written::Yes(_) => return Ok(ResumeOutcome::Resumed),
+            Written::No(old) => old,
+        };
+        Ok(if !old.contains_key("requestedAt") {
+            ResumeOutcome::NotFound
+        } else if challenge(&old)?.status.is_final() {
+            ResumeOutcome::Settled
+        } else {
+            ResumeOutcome::NotAbandoned
         })
     }
 

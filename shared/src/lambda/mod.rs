@@ -1,7 +1,9 @@
 //! From Lambda's events to requests: every event gets a response.
 
+mod command;
 mod event;
 
+pub use self::command::{InvalidChallengeIds, challenge_ids};
 pub use self::event::request;
 
 use std::convert::Infallible;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lambda_http::{Context, LambdaEvent};
 use local::stack::StackOptions;
 use reconcile_challenges::{ReconcileChallenges, RunError, Summary, handle, reconcile};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock, Deadline};
 
 use super::waiting::{STEP, let_time_pass_by, run_ready_tasks};
@@ -50,13 +50,15 @@ impl Reconciler {
         self.run_within(MINUTE).await.unwrap()
     }
 
-    /// An invocation with this event, with time that passes while it waits.
-    pub(crate) async fn invoke(&self, event: Value) -> Result<Summary, lambda_http::Error> {
+    /// An invocation with this event, for which Lambda has so much time. Time passes while it waits. Returns its response
+    /// or its error.
+    pub(crate) async fn invoke(&self, event: Value, limit: Duration) -> Result<Value, String> {
         let mut context = Context::default();
-        let deadline = (self.clock.now() + MINUTE).unix_timestamp_nanos() / 1_000_000;
+        let deadline = (self.clock.now() + limit).unix_timestamp_nanos() / 1_000_000;
         context.deadline = u64::try_from(deadline).unwrap();
         let event = LambdaEvent::new(event, context);
-        let_time_pass_by(STEP, &self.clock, handle(&self.function, event)).await
+        let response = let_time_pass_by(STEP, &self.clock, handle(&self.function, event)).await;
+        response.map(|response| json!(response)).map_err(|error| error.to_string())
     }
 
     /// One run, with time that passes while it waits.
