@@ -91,6 +91,8 @@ OPERATORS_FILES = [
     "parameters.example",
     "deployer-policy.json",
     "stack-policy.json",
+    "support",
+    "support-policy.json",
     "cognito.yaml",
     "cloudfront-waf.yaml",
     "../LICENSE",
@@ -101,6 +103,12 @@ def test_a_deployment_can_be_proven_from_an_archive(unpacked):
     result = subprocess.run([unpacked[1] / "tests/aws/run", "--help"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "--interactive" in result.stdout
+
+
+def test_support_can_work_from_an_archive(unpacked):
+    result = subprocess.run([unpacked[1] / "support", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "challenge" in result.stdout
 
 
 @pytest.mark.parametrize("name", OPERATORS_FILES)
