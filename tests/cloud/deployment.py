@@ -65,10 +65,14 @@ def adapted(template, url, parameters):
     routes = http_api(body)
     resources.update(routes)
 
-    # The emulator rejects alarms on several metrics.
-    for name in [name for name, one in resources.items() if "Metrics" in one.get("Properties", {})]:
-        assert resources[name]["Type"] == "AWS::CloudWatch::Alarm"
-        del resources[name]
+    # The emulator rejects alarms on several metrics, and those that combine them.
+    dashboard = resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    for name, one in list(resources.items()):
+        if one["Type"] == "AWS::CloudWatch::CompositeAlarm" or (
+            one["Type"] == "AWS::CloudWatch::Alarm" and "Metrics" in one["Properties"]
+        ):
+            del resources[name]
+            dashboard[0] = dashboard[0].replace(f'"${{{name}.Arn}}",', "")
 
     # The emulator has no CodeDeploy, so an alias points to a new version at once. test_versions.py runs the smoke test,
     # with a stand-in for CodeDeploy. The policies name the application.

@@ -6,7 +6,7 @@ import pytest
 
 from deployment import source
 from processes import until
-from proof.alarms import failed_actions, unconfirmed_protocols
+from proof.alarms import failed_actions, notifying, unconfirmed_protocols
 from proof.deployment import file_name
 from proof.listener import queue_policy
 from proof_run import ROOT_USER, SCOPE, Proof, deploy, leftovers, policy_of, prove, user_with
@@ -261,6 +261,13 @@ def test_a_failed_action_is_found_in_the_history():
         "HistoryData": json.dumps({"actionState": "Failed", "notificationResource": topic}),
     }
     assert failed_actions([succeeded, failed, succeeded]) == [failed["HistorySummary"]]
+
+
+def test_the_windows_of_a_composite_alarm_need_no_action():
+    day, hours, other = ({"AlarmName": f"stack-{name}-1A2B"} for name in ["Day", "TwoHours", "Other"])
+    rule = 'ALARM("stack-Day-1A2B") AND ALARM("stack-TwoHours-1A2B")'
+    composite = {"AlarmName": "stack-Burn-1A2B", "AlarmRule": rule}
+    assert notifying([day, composite, hours, other]) == [composite, other]
 
 
 def test_an_unconfirmed_address_is_found():

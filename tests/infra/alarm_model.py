@@ -1,11 +1,12 @@
 """How CloudWatch evaluates an alarm of the template, over counts for each minute.
 
 From the pages of the CloudWatch user guide "Configuring how CloudWatch alarms treat missing data", "Alarm evaluation
-window", "Alarm warm-up periods" and "Using metric math". An alarm is evaluated each minute. Its windows end at that
-minute and are not aligned to the clock.
+window", "Alarm warm-up periods", "Using metric math" and "Combining alarms". An alarm is evaluated each minute. Its
+windows end at that minute and are not aligned to the clock.
 """
 
 import operator
+import re
 from itertools import accumulate
 
 # Windows that CloudWatch may read in addition to EvaluationPeriods. AWS documents two for an alarm with three periods,
@@ -24,17 +25,25 @@ class Metric:
     """The values of a metric. A window in which no minute has a value has no data point."""
 
     def __init__(self, values, minutes):
-        """`values` has the value of each minute that has one: {minute: value}."""
-        self.values = [values.get(minute, 0) for minute in range(minutes)]
+        """`values` has the value of each minute that has one: {minute: value}. A count is the sum of as many values of 1.
+        A share is the pair of its sum and of the number of its values, each of which is 0 or 1."""
+        pairs = [values.get(minute, 0) for minute in range(minutes)]
+        pairs = [pair if isinstance(pair, tuple) else (pair, pair) for pair in pairs]
+        self.values = [value for value, _ in pairs]
         self.totals = [0, *accumulate(self.values)]
+        self.samples = [0, *accumulate(samples for _, samples in pairs)]
 
     def statistic(self, name, start, end):
         """A statistic of the minutes from `start` up to `end`, or None."""
         start, end = max(start, 0), max(end, 0)
-        total = self.totals[end] - self.totals[start]
-        if not total:
+        samples = self.samples[end] - self.samples[start]
+        if not samples:
             return None
-        return {"Sum": lambda: total, "Maximum": lambda: max(self.values[start:end])}[name]()
+        return {
+            "Sum": lambda: self.totals[end] - self.totals[start],
+            "SampleCount": lambda: samples,
+            "Maximum": lambda: max(self.values[start:end]),
+        }[name]()
 
 
 def key(metric):
@@ -55,32 +64,37 @@ def key(metric):
 class Alarm:
     def __init__(self, properties):
         queries = properties.get("Metrics", [])
-        [self.expression] = [one["Expression"] for one in queries if "Expression" in one] or [None]
+        [expression] = [one["Expression"] for one in queries if "Expression" in one] or ["metric"]
+        self.expression = compile(expression, "expression", "eval")
         stats = {one["Id"]: one["MetricStat"] for one in queries if "MetricStat" in one}
         self.metrics = {name: key(one["Metric"]) for name, one in stats.items()} or {"metric": key(properties)}
         [self.period] = {one["Period"] // 60 for one in stats.values()} or {properties["Period"] // 60}
-        [self.statistic] = {one["Stat"] for one in stats.values()} or {properties["Statistic"]}
+        self.statistics = {name: one["Stat"] for name, one in stats.items()} or {"metric": properties["Statistic"]}
         self.periods = properties["EvaluationPeriods"]
         self.to_alarm = properties.get("DatapointsToAlarm", self.periods)
         self.threshold = properties["Threshold"]
         self.breaches = COMPARISONS[properties["ComparisonOperator"]]
-        self.missing_breaches = {"breaching": True, "notBreaching": False}[properties["TreatMissingData"]]
+        # None if the alarm keeps its state while data is missing.
+        self.missing_breaches = {"breaching": True, "notBreaching": False, "ignore": None}[properties["TreatMissingData"]]
         self.warm_up = properties.get("WarmUpConfiguration", {}).get("WarmUpPeriodDurationInMinutes", 0)
 
     def value(self, series, start, end):
         """The data point of one window, or None."""
         values = {
-            name: series[one].statistic(self.statistic, start, end) if one in series else None
+            name: series[one].statistic(self.statistics[name], start, end) if one in series else None
             for name, one in self.metrics.items()
         }
-        if self.expression is None:
-            return values["metric"]
-        if self.expression == "SUM(FILL(METRICS(), 0))":
-            return sum(value or 0 for value in values.values())
-        # An operation with a missing data point has none, and neither has IF without its condition.
-        if None in values.values():
+        functions = {
+            "IF": lambda condition, then, otherwise: then if condition else otherwise,
+            "FILL": lambda several, value: [value if one is None else one for one in several],
+            "METRICS": lambda: [*values.values()],
+            "SUM": sum,
+        }
+        try:
+            return eval(self.expression, functions, values)
+        except (TypeError, ZeroDivisionError):
+            # An operation with a missing data point has none, and neither has IF without its condition.
             return None
-        return eval(self.expression, {"IF": lambda condition, then, otherwise: then if condition else otherwise}, values)
 
     def windows(self, series, minute, additional):
         """For each window before `minute`, the newest first: whether it breaches the threshold, or None."""
@@ -92,9 +106,34 @@ class Alarm:
     def is_on(self, series, minute, additional=0):
         """Whether an alarm that was created at minute 0 is in the state ALARM."""
         found = [breaches for breaches in self.windows(series, minute, additional) if breaches is not None]
+        if self.missing_breaches is None and not found:
+            return self.was_on(series, minute)
         if minute < self.warm_up and len(found) < self.periods:
             return False
         return decide(found, self.periods, self.to_alarm, self.missing_breaches)
+
+    def was_on(self, series, minute):
+        """The state after the last window with data, of an alarm with one period."""
+        assert self.periods == 1
+        for end in range(minute, 0, -1):
+            value = self.value(series, end - self.period, end)
+            if value is not None:
+                return self.breaches(value, self.threshold)
+        return False
+
+
+class CompositeAlarm:
+    """An alarm that is on while all of several alarms are."""
+
+    def __init__(self, properties, alarms):
+        rule = properties["AlarmRule"]["Fn::Sub"]
+        assert re.fullmatch(r'ALARM\("\$\{\w+\}"\)( AND ALARM\("\$\{\w+\}"\))+', rule)
+        self.windows = {name: alarms[name] for name in re.findall(r"\w+(?=\})", rule)}
+        self.metrics = {name: metric for one in self.windows.values() for name, metric in one.metrics.items()}
+        self.missing_breaches = False
+
+    def is_on(self, series, minute, additional=0):
+        return all(one.is_on(series, minute, additional) for one in self.windows.values())
 
 
 def decide(found, periods, to_alarm, missing_breaches):

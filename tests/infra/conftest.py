@@ -110,9 +110,13 @@ def stack(tmp_path_factory):
     process.stop()
 
 
-def alarms(template):
+def of_type(template, kind):
+    """The properties of each resource of a type."""
     return {
-        name: resource["Properties"]
-        for name, resource in template["Resources"].items()
-        if resource["Type"] == "AWS::CloudWatch::Alarm"
+        name: resource["Properties"] for name, resource in template["Resources"].items() if resource["Type"] == kind
     }
+
+
+def alarms(template):
+    """The alarms on metrics."""
+    return of_type(template, "AWS::CloudWatch::Alarm")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import ROOT, alarms
+from conftest import ROOT, alarms, of_type
 from functions import CHALLENGES_NAME, CHALLENGES_STREAM, FUNCTIONS, logical
 
 
@@ -17,13 +17,49 @@ def test_every_alarm_notifies_both_targets_when_it_begins_and_ends(template):
     conditions = template["Conditions"]
     assert conditions["HasAlarmEmail"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
     assert conditions["HasAlarmTopic"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]}
-    for name, properties in alarms(template).items():
+    for name, properties in notifying(template).items():
         assert properties["AlarmActions"] == targets, name
         assert properties["OKActions"] == targets, name
         assert properties.get("ActionsEnabled", True) is True, name
-        assert len(properties["AlarmDescription"]) > 40, name
-        expected = "breaching" if name == "ReconcileMissingAlarm" else "notBreaching"
-        assert properties["TreatMissingData"] == expected, name
+    for name, properties in windows(template).items():
+        assert not {"AlarmActions", "OKActions", "InsufficientDataActions"} & set(properties), name
+    treated = {"ReconcileMissingAlarm": "breaching", "ApiSlowBurnTwoHours": "ignore", "SettledSlowBurnTwoHours": "ignore"}
+    for name, properties in alarms(template).items():
+        assert properties["TreatMissingData"] == treated.get(name, "notBreaching"), name
+
+
+def composites(template):
+    """The composite alarms, each with the alarms that it combines."""
+    found = of_type(template, "AWS::CloudWatch::CompositeAlarm")
+    return {name: re.findall(r"\$\{(\w+)\}", properties["AlarmRule"]["Fn::Sub"]) for name, properties in found.items()}
+
+
+def windows(template):
+    """The alarms that are a window of a composite alarm."""
+    return {name: alarms(template)[name] for names in composites(template).values() for name in names}
+
+
+def notifying(template):
+    """The alarms that notify somebody. Their names end with Alarm."""
+    every = alarms(template) | of_type(template, "AWS::CloudWatch::CompositeAlarm")
+    found = {name: properties for name, properties in every.items() if name not in windows(template)}
+    assert found.keys() == {name for name in every if name.endswith("Alarm")}
+    return found
+
+
+def test_each_alarm_links_to_its_section_of_the_runbook(template):
+    assert "RunbookUrl" in template["Parameters"]
+    sections = {name: name for name in notifying(template)}
+    sections |= {window: name for name, names in composites(template).items() for window in names}
+    every = notifying(template) | windows(template)
+    for name, properties in every.items():
+        what, _, link = properties["AlarmDescription"]["Fn::Sub"].partition(" Runbook: ")
+        assert len(what) > 30 and link == f"${{RunbookUrl}}#{sections[name].lower()}", name
+        # CloudWatch allows 1024 characters, and the URL has up to 300.
+        assert len(what) < 600, name
+    page = ROOT / template["Parameters"]["RunbookUrl"]["Default"]
+    headings = re.findall(r"^### (\w+Alarm)$", page.read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(notifying(template))
 
 
 def test_the_alarm_email_has_a_topic_that_alarms_can_use(template):
@@ -95,6 +131,8 @@ def test_metrics_of_the_access_log(template):
             (metric,) = one["MetricTransformations"]
             assert metric["MetricNamespace"] == OWN
             assert metric["MetricValue"] == "1" and "Dimensions" not in metric
+            # The share of failed requests is 0 in a window in which none has failed, and not missing.
+            assert metric.get("DefaultValue") == (0 if metric["MetricName"] == "FailedRequests" else None)
             found[metric["MetricName"]] = one["FilterPattern"]
     # Every value of the access log is a string.
     assert found == {
@@ -128,36 +166,95 @@ def test_alarms_on_requests_are_documented(template):
     assert watched == {"ThrottledWebhooks", "ThrottledRequests", "4xx"}
 
 
-@pytest.mark.parametrize(
-    ("name", "failed", "of", "at_least"),
-    [
-        ("ServerErrorsAlarm", "FailedRequests", "Requests", 5),
-        ("ServerErrorsAtLowLoadAlarm", "FailedRequests", "Requests", None),
-        ("RejectedWebhooksAlarm", "RejectedWebhooks", "Webhooks", 2),
-    ],
-)
-def test_alarms_on_shares_are_documented(template, name, failed, of, at_least):
-    properties = alarms(template)[name]
-    share, *metrics = properties["Metrics"]
-    few, many = (one[0].lower() + one[1:] for one in (failed, of))
+# The two numbers of a share: a name in the expression, the metric and its statistic.
+FAILED = [("failedRequests", "FailedRequests", "Sum"), ("requests", "Requests", "Sum")]
+LATE = [("late", "SettledLate", "Sum"), ("settled", "SettledLate", "SampleCount")]
+REJECTED = [("rejectedWebhooks", "RejectedWebhooks", "Sum"), ("webhooks", "Webhooks", "Sum")]
+
+
+def share(properties, numbers, at_least):
+    """Checks the metrics of an alarm on a share, and gives the seconds of its windows."""
+    expression, *metrics = properties["Metrics"]
+    [(few, *_), (many, *_)] = numbers
     percent = f"100 * {few} / {many}"
-    assert share["Expression"] == (f"IF({few} >= {at_least}, {percent}, 0)" if at_least else percent)
+    assert expression["Expression"] == (f"IF({few} >= {at_least}, {percent}, 0)" if at_least else percent)
     [period] = {metric["MetricStat"]["Period"] for metric in metrics}
-    expected = [
+    assert metrics == [
         {
             "Id": identifier,
             "ReturnData": False,
-            "MetricStat": {
-                "Metric": {"Namespace": {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}, "MetricName": metric},
-                "Stat": "Sum",
-                "Period": period,
-            },
+            "MetricStat": {"Metric": {"Namespace": OWN, "MetricName": metric}, "Stat": stat, "Period": period},
         }
-        for identifier, metric in [(few, failed), (many, of)]
+        for identifier, metric, stat in numbers
     ]
-    assert metrics == expected
-    documented = documented_alarm(name)
-    assert documented == (properties["Threshold"], period // 60, *datapoints(properties))
+    return period
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "at_least"),
+    [("ApiFastBurnAlarm", FAILED, 5), ("SettledFastBurnAlarm", LATE, 5), ("RejectedWebhooksAlarm", REJECTED, 2)],
+)
+def test_alarms_on_shares_are_documented(template, name, numbers, at_least):
+    properties = alarms(template)[name]
+    period = share(properties, numbers, at_least)
+    assert documented_alarm(name) == (properties["Threshold"], period // 60, *datapoints(properties))
+
+
+@pytest.mark.parametrize(("name", "numbers"), [("ApiSlowBurnAlarm", FAILED), ("SettledSlowBurnAlarm", LATE)])
+def test_slow_burns_are_documented(template, name, numbers):
+    day, hours = (alarms(template)[window] for window in composites(template)[name])
+    minutes = [share(day, numbers, 3) // 60, share(hours, numbers, None) // 60]
+    assert day["Threshold"] == hours["Threshold"]
+    assert datapoints(day) == datapoints(hours) == (1, 1)
+    page = (ROOT / "docs/operations.md").read_text()
+    expected = f"| {day['Threshold']} % in {minutes[0]} minutes, and still in {minutes[1]} minutes |"
+    assert re.search(rf"^\| `{name}` \| .* {re.escape(expected)}$", page, re.MULTILINE), expected
+
+
+def test_burn_rates_are_those_of_the_objectives(template):
+    """docs/operations.md has each objective with what it allows, and the thresholds at each burn rate."""
+    page = (ROOT / "docs/operations.md").read_text()
+    for objective, kind in [("API", "Api"), ("time to settled", "Settled")]:
+        [(percent, allowed, fast, slow)] = re.findall(
+            rf"^\| {objective} \| .* \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", page, re.MULTILINE
+        )
+        assert float(percent) + float(allowed) == 100
+        assert (float(fast), float(slow)) == (10 * float(allowed), 3 * float(allowed))
+        assert alarms(template)[f"{kind}FastBurnAlarm"]["Threshold"] == float(fast)
+        assert alarms(template)[f"{kind}SlowBurnDay"]["Threshold"] == float(slow)
+
+
+def test_the_alarm_on_lost_webhooks_is_documented(template, facts):
+    """It compares what reconciliation has completed with what webhooks have, for each type of challenge."""
+    properties = alarms(template)["SettledByReconciliationAlarm"]
+    expression, *metrics = properties["Metrics"]
+    late = [metric["Id"] for metric in metrics[:2]]
+    assert expression["Expression"] == f"100 * SUM(FILL([{', '.join(late)}], 0)) / SUM(FILL(METRICS(), 0))"
+    found = [dimensions(metric["MetricStat"]["Metric"]) for metric in metrics]
+    assert found == [
+        {"type": kind, "status": "COMPLETE", "settled_by": by}
+        for by in ["reconcile", "webhook"]
+        for kind in ["CHANGE_PIN", "RESTORE_PIN"]
+    ]
+    [period] = {metric["MetricStat"]["Period"] for metric in metrics}
+    assert documented_alarm("SettledByReconciliationAlarm") == (
+        properties["Threshold"], period // 60, *datapoints(properties)
+    )
+
+
+def dimensions(metric):
+    return {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
+
+
+def test_abandoned_challenges_are_documented(template):
+    """A challenge whose user walked away (still_open) is not among them."""
+    properties = alarms(template)["ChallengeAbandonedAlarm"]
+    metrics = [metric["MetricStat"] for metric in properties["Metrics"][1:]]
+    assert [one["Metric"]["MetricName"] for one in metrics] == ["ChallengesAbandoned"] * 2
+    assert [dimensions(one["Metric"]) for one in metrics] == [{"reason": "not_found"}, {"reason": "checks_failed"}]
+    assert documented_alarm("ChallengesAbandoned") == (
+        properties["Threshold"], metrics[0]["Period"] // 60, *datapoints(properties)
+    )
 
 
 def test_other_apps_of_the_circle_account_do_not_ring_the_alarms_on_webhooks(template):
@@ -206,8 +303,8 @@ def test_alarms_on_several_metrics_treat_missing_data_as_zero(template):
         values = [[one["MetricName"], *(dimension["Value"] for dimension in one["Dimensions"])] for one in found]
         own = {str(CHALLENGES_NAME): "ChallengesTable", str({"Ref": "RateLimitsTable"}): "RateLimitsTable"}
         assert sorted((metric, own[str(table)], *rest) for metric, table, *rest in values) == sorted(expected)
-    # test_events.py has its metrics.
-    assert summed.keys() == {"EventsNotPublishedAlarm"}
+    # test_events.py has the metrics of the first one, and a test above those of the second one.
+    assert summed.keys() == {"EventsNotPublishedAlarm", "ChallengeAbandonedAlarm"}
 
 
 def watched_metrics(properties):

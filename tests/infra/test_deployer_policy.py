@@ -19,6 +19,7 @@ ARNS = {
     "AWS::ApiGatewayV2::DomainName": "arn:aws:apigateway:us-east-1::/domainnames/pin.example.com",
     "AWS::ApiGatewayV2::Stage": "arn:aws:apigateway:us-east-1::/apis/a1b2/stages/$default",
     "AWS::CloudWatch::Alarm": f"arn:aws:cloudwatch:{PLACE}:alarm:circle-pin-reset-Alarm-A1",
+    "AWS::CloudWatch::CompositeAlarm": f"arn:aws:cloudwatch:{PLACE}:alarm:circle-pin-reset-Alarm-A1",
     "AWS::CloudWatch::Dashboard": "arn:aws:cloudwatch::123456789012:dashboard/circle-pin-reset",
     "AWS::CodeDeploy::Application": f"arn:aws:codedeploy:{PLACE}:application:circle-pin-reset-Application-A1",
     "AWS::CodeDeploy::DeploymentGroup": f"arn:aws:codedeploy:{PLACE}:deploymentgroup:circle-pin-reset-A1/group",

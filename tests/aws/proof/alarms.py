@@ -1,6 +1,7 @@
 """The alarms, and whether they reach somebody."""
 
 import json
+import re
 
 from .deployment import until
 from .table import Failed, listing, require
@@ -14,16 +15,28 @@ def checks(table, deployment, tests_each):
         table.check("test of each alarm", test, deployment)
 
 
+# Without it, CloudWatch leaves out the composite alarms.
+EVERY_TYPE = {"AlarmTypes": ["MetricAlarm", "CompositeAlarm"]}
+
+
 def described(deployment):
-    names = list(deployment.of_type("AWS::CloudWatch::Alarm").values())
+    """The alarms, without those that are only a window of a composite alarm."""
+    types = ["AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"]
+    names = [name for one in types for name in deployment.of_type(one).values()]
     require(names, "the stack has no alarms")
     found = []
     for begin in range(0, len(names), 100):
-        page = deployment.client("cloudwatch").describe_alarms(AlarmNames=names[begin : begin + 100], MaxRecords=100)
-        found += page["MetricAlarms"]
+        some = names[begin : begin + 100]
+        page = deployment.client("cloudwatch").describe_alarms(AlarmNames=some, MaxRecords=100, **EVERY_TYPE)
+        found += page["MetricAlarms"] + page.get("CompositeAlarms", [])
     missing = set(names) - {alarm["AlarmName"] for alarm in found}
     require(not missing, f"deleted: {listing(missing)}")
-    return found
+    return notifying(found)
+
+
+def notifying(alarms):
+    windows = {name for alarm in alarms for name in re.findall(r'ALARM\("([^"]+)"\)', alarm.get("AlarmRule", ""))}
+    return [alarm for alarm in alarms if alarm["AlarmName"] not in windows]
 
 
 def actions(deployment):
@@ -97,6 +110,7 @@ def history(deployment, name):
         StartDate=deployment.started,
         EndDate=deployment.started + 24 * 3600,
         MaxRecords=100,
+        **EVERY_TYPE,
     )["AlarmHistoryItems"]
 
 
