@@ -44,6 +44,7 @@ def body():
     written, _ = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]
     # The alarms that exist under a condition only.
     written = written.replace("${ConditionalAlarms}", "")
+    written = written.replace("${RunbookUrl}", template["Parameters"]["RunbookUrl"]["Default"])
     return json.loads(re.sub(r"\$\{([\w.:]+)\}", r"\1", written))
 
 

@@ -1,9 +1,12 @@
 """The dashboard of the template: each metric exists, and nothing overlaps."""
 
+import re
+from html import unescape
+
 import pytest
 
 import dashboard
-from conftest import of_type
+from conftest import ROOT, of_type
 from test_alarm_definitions import metric_filters, notifying
 
 # The metrics of AWS that the dashboard uses, with their dimensions, from the pages of each service's user guide.
@@ -42,6 +45,8 @@ def used(widgets):
 def test_each_metric_exists(template, facts, widgets):
     own = {one["name"]: [set(names) for names in one["dimensions"]] for one in facts["measurements"]}
     for one in metric_filters(template):
+        if one["LogGroupName"] != {"Ref": "AccessLogGroup"}:
+            continue
         [metric] = one["MetricTransformations"]
         own[metric["MetricName"]] = [set()]
     for metric in used(widgets):
@@ -64,6 +69,30 @@ def test_each_metric_of_aws_is_of_a_resource_of_the_stack(template, deployed, wi
                 assert deployed[name]["Type"] == "AWS::Lambda::EventSourceMapping"
             else:
                 assert template["Resources"][name]["Type"] == KINDS[dimension], metric
+
+
+def test_each_measurement_is_documented(facts):
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page.split("### What the functions measure\n")[1].split("\n#")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+?) \| .+ \|$", table, re.MULTILINE)
+    documented = {
+        (name, unit): {frozenset(re.findall(r"`(\w+)`", names)) for names in dimensions.split("; or ")}
+        for name, unit, dimensions in rows
+    }
+    assert documented == {
+        (one["name"], one["unit"]): {frozenset(names) for names in one["dimensions"]} for one in facts["measurements"]
+    }
+
+
+def test_the_picture_shows_each_widget(widgets):
+    """tests/dashboard/draw draws it."""
+    picture = (ROOT / "docs/images/dashboard.svg").read_text()
+    titles = [
+        widget["properties"]["title"] if widget["type"] != "text" else widget["properties"]["markdown"].split("\n")[0][3:]
+        for widget in widgets
+    ]
+    drawn = re.findall(r"class=\"ink (?:title|heading)\">(.*?)</text>", picture)
+    assert [unescape(title) for title in drawn] == titles
 
 
 def test_what_the_functions_count_is_on_the_dashboard(facts, widgets):
