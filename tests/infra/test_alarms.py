@@ -412,8 +412,24 @@ def test_the_costs_count_the_alarms(alarms, windows):
     table = page.split("| each month, used or not |")[1].split("\n\n")[0]
     metrics = sum(len(alarm.metrics) for alarm in windows.values())
     composite = sum(isinstance(alarm, CompositeAlarm) for alarm in alarms.values())
-    arithmetic = f"{len(alarms)}, which watch {metrics} metrics: {metrics} × 0.10; of them {composite} composite: {composite} × 0.50"
-    assert f"| alarms | {arithmetic} | {metrics / 10 + composite / 2:.2f} |" in table
-    *costs, total = re.findall(r"\| \*{0,2}([\d.]+)\*{0,2} \|$", table, re.MULTILINE)
-    assert f"{sum(map(float, costs)):.2f}" == total
-    assert f"about **{float(total):.0f} a month** for a stack" in page
+    arithmetic = f"{len(alarms)}, which watch {metrics} metrics: {metrics} × 0.10"
+    cost = f"{metrics / 10 + composite / 2:.2f}"
+    assert f"| alarms | {arithmetic}; of them {composite} composite: {composite} × 0.50 | {cost} |" in table
+
+
+def test_the_costs_add_up():
+    page = (ROOT / "docs/operations.md").read_text()
+
+    def total(heading):
+        *costs, total = re.findall(
+            r"\| \*{0,2}([\d.]+)\*{0,2} \|$", page.split(heading)[1].split("\n\n")[0], re.MULTILINE
+        )
+        assert f"{sum(map(float, costs)):.2f}" == total
+        return float(total)
+
+    resets, unused = total("| for a million resets |"), total("| each month, used or not |")
+    [(metrics, cost)] = re.findall(r"such as each .* of each .*: (\d+) × 0\.30 = ([\d.]+) a month", page)
+    assert float(cost) == round(int(metrics) * 0.3, 2)
+    assert f"About **{resets:.0f} US dollars for a million resets**" in page
+    assert f"about **{unused:.0f} a month** for a stack that nobody uses" in page
+    assert f"**{unused + float(cost):.0f} a month** for one that is used day and night" in page
