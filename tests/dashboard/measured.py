@@ -1,4 +1,4 @@
-"""The metrics of a run, for each point of a graph: those embedded in log lines, and those of the access log's filters."""
+"""The metrics of a run for each point of a graph: those embedded in log lines, and those of the access log."""
 
 import json
 import math

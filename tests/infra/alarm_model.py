@@ -25,8 +25,8 @@ class Metric:
     """The values of a metric. A window in which no minute has a value has no data point."""
 
     def __init__(self, values, minutes):
-        """`values` has the value of each minute that has one: {minute: value}. A count is the sum of as many values of 1.
-        A share is the pair of its sum and of the number of its values, each of which is 0 or 1."""
+        """`values` has the value of each minute that has one: {minute: value}. A count is the sum of as many values of
+        1. A share is the pair of its sum and of the number of its values, each of which is 0 or 1."""
         pairs = [values.get(minute, 0) for minute in range(minutes)]
         pairs = [pair if isinstance(pair, tuple) else (pair, pair) for pair in pairs]
         self.values = [value for value, _ in pairs]
@@ -75,7 +75,8 @@ class Alarm:
         self.threshold = properties["Threshold"]
         self.breaches = COMPARISONS[properties["ComparisonOperator"]]
         # None if the alarm keeps its state while data is missing.
-        self.missing_breaches = {"breaching": True, "notBreaching": False, "ignore": None}[properties["TreatMissingData"]]
+        treated = {"breaching": True, "notBreaching": False, "ignore": None}
+        self.missing_breaches = treated[properties["TreatMissingData"]]
         self.warm_up = properties.get("WarmUpConfiguration", {}).get("WarmUpPeriodDurationInMinutes", 0)
 
     def value(self, series, start, end):

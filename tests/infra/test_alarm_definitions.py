@@ -23,7 +23,8 @@ def test_every_alarm_notifies_both_targets_when_it_begins_and_ends(template):
         assert properties.get("ActionsEnabled", True) is True, name
     for name, properties in windows(template).items():
         assert not {"AlarmActions", "OKActions", "InsufficientDataActions"} & set(properties), name
-    treated = {"ReconcileMissingAlarm": "breaching", "ApiSlowBurnTwoHours": "ignore", "SettledSlowBurnTwoHours": "ignore"}
+    treated = dict.fromkeys(["ApiSlowBurnTwoHours", "SettledSlowBurnTwoHours"], "ignore")
+    treated["ReconcileMissingAlarm"] = "breaching"
     for name, properties in alarms(template).items():
         assert properties["TreatMissingData"] == treated.get(name, "notBreaching"), name
 

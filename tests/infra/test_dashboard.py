@@ -71,25 +71,12 @@ def test_each_metric_of_aws_is_of_a_resource_of_the_stack(template, deployed, wi
                 assert template["Resources"][name]["Type"] == KINDS[dimension], metric
 
 
-def test_each_measurement_is_documented(facts):
-    page = (ROOT / "docs/operations.md").read_text()
-    table = page.split("### What the functions measure\n")[1].split("\n#")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+?) \| .+ \|$", table, re.MULTILINE)
-    documented = {
-        (name, unit): {frozenset(re.findall(r"`(\w+)`", names)) for names in dimensions.split("; or ")}
-        for name, unit, dimensions in rows
-    }
-    assert documented == {
-        (one["name"], one["unit"]): {frozenset(names) for names in one["dimensions"]} for one in facts["measurements"]
-    }
-
-
 def test_the_picture_shows_each_widget(widgets):
     """tests/dashboard/draw draws it."""
     picture = (ROOT / "docs/images/dashboard.svg").read_text()
     titles = [
-        widget["properties"]["title"] if widget["type"] != "text" else widget["properties"]["markdown"].split("\n")[0][3:]
-        for widget in widgets
+        one["properties"].get("title") or one["properties"]["markdown"].split("\n")[0].removeprefix("## ")
+        for one in widgets
     ]
     drawn = re.findall(r"class=\"ink (?:title|heading)\">(.*?)</text>", picture)
     assert [unescape(title) for title in drawn] == titles
@@ -106,6 +93,16 @@ def test_expressions_use_the_metrics_of_their_widget(widgets):
             hidden = {metric.options["id"] for metric in metrics if metric.options.get("visible") is False}
             named = {name for one in expressions for name in dashboard.names(one["expression"])}
             assert hidden == named, widget["properties"]["title"]
+
+
+def test_searches_quote_names_with_other_characters_than_letters_and_digits(widgets):
+    expressions = [one for widget in widgets if widget["type"] == "metric" for one in dashboard.metrics(widget)[1]]
+    searches = [search for one in expressions for search in re.findall(r"SEARCH\(.+?\)", one["expression"])]
+    assert searches
+    for search in searches:
+        assert dashboard.SEARCH.fullmatch(search), search
+        for name in re.search(r"\{(.+)\}", search)[1].split(","):
+            assert re.fullmatch(r'[A-Za-z0-9]+|"[\w/:-]+"', name), search
 
 
 def test_the_thresholds_of_the_objectives_are_drawn(template, widgets):
