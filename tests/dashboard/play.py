@@ -5,11 +5,12 @@ import random
 import time
 import uuid
 
-from processes import HTTP
+from processes import HTTP, until
 
-# Simulated minutes between two points of a graph, and the number of points.
+# Simulated minutes between two points of a graph, the number of points, and the minutes from one run to the next.
 STEP = 10
 STEPS = 72
+RECONCILES_EVERY = 5
 # What goes wrong, from a point up to another one.
 CIRCLE_FAILS = range(14, 18)
 CIRCLE_IS_SLOW = range(24, 28)
@@ -50,12 +51,16 @@ class Player:
         # More people reset their PIN in the middle of the day.
         for _ in range(round(5 + 4 * math.sin(math.pi * number / STEPS) + self.random.uniform(-2, 2))):
             self.reset(number)
-        # Each half has a run of reconciliation.
-        for _ in range(2):
+        for _ in range(STEP // RECONCILES_EVERY):
             self.settle_down()
-            self.control("POST", "/clock/advance", {"seconds": STEP * 30})
+            before = self.runs()
+            self.control("POST", "/clock/advance", {"seconds": RECONCILES_EVERY * 60})
+            until("reconciliation has run", lambda: self.runs() > before)
         self.settle_down()
         return self.statuses
+
+    def runs(self):
+        return self.log.read_text().count('"metric":"reconciliation_run"')
 
     def settle_down(self):
         """Waits until nothing is logged any more. A call that is under way while the clock moves would look slow."""
