@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock};
 use shared::random::Random;
+use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -124,8 +125,8 @@ impl EventBus {
 pub(crate) struct EventReader(Arc<Received>);
 
 impl EventReader {
-    /// The events after the first `count`.
-    pub(crate) fn after(&self, count: usize) -> Vec<Value> {
+    /// The events after the first `count`, each with the time of its arrival, because its own time has whole seconds.
+    pub(crate) fn after(&self, count: usize) -> Vec<(OffsetDateTime, Value)> {
         self.0.content().events.iter().skip(count).cloned().collect()
     }
 }
@@ -144,7 +145,7 @@ struct Received {
 
 #[derive(Debug, Default)]
 struct Content {
-    events: Vec<Value>,
+    events: Vec<(OffsetDateTime, Value)>,
     messages: Vec<Value>,
     faults: VecDeque<BusFault>,
     queue_fails: bool,
@@ -157,7 +158,7 @@ impl Received {
 
     async fn events(&self) -> Vec<Value> {
         self.catch_up().await;
-        self.content().events.clone()
+        self.content().events.iter().map(|(_, event)| event.clone()).collect()
     }
 
     async fn unreadable_records(&self) -> Vec<Value> {
@@ -249,16 +250,18 @@ fn accept(state: &Received, entry: Entry) -> Value {
     let id = state.random.uuid();
     let Entry { source, detail_type, .. } = entry;
     tracing::info!(%id, detail_type, %detail, "event received");
-    let time = state.clock.now().truncate_to_second();
+    let now = state.clock.now();
+    let time = now.truncate_to_second();
     let mut content = state.content();
-    content.events.push(json!({
+    let event = json!({
         "version": "0",
         "id": id,
         "time": time.format(&Rfc3339).expect("years of four digits can be written"),
         "source": source,
         "detail-type": detail_type,
         "detail": detail,
-    }));
+    });
+    content.events.push((now, event));
     state.count.send_replace(content.events.len());
     json!({ "EventId": id })
 }

@@ -3,22 +3,31 @@
 //! It serves everything that the functions use in the cloud on loopback: Circle's API, the HTTP API with its
 //! JWT check, DynamoDB with its stream, Secrets Manager, an event bus, and an issuer of tokens for signed-in users.
 
+pub mod activity;
 mod aws_json;
 pub mod circle_simulator;
 pub mod demo;
 pub mod dynamodb;
+pub mod embedded_metrics;
 pub mod environment;
 pub mod event_bus;
 pub mod facts;
+mod handlers;
 pub mod http_api;
 mod interval;
 pub mod issuer;
 mod lambda_endpoint;
+pub mod live;
+pub mod log;
+pub mod row;
 mod rs256;
+pub mod running;
 mod scheduler;
 pub mod secrets_manager;
 mod server;
+mod sources;
 pub mod stack;
+pub mod story;
 mod stream;
 mod token_bucket;
 mod web;

@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use local::demo;
 use local::environment::function_environment_on;
+use local::live;
+use local::log::Log;
+use local::running::RunningStack;
 use local::stack::{Stack, StackOptions};
 use serde_json::json;
+use shared::clock::AdjustableClock;
 use shared::telemetry::{self, Chain};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
@@ -15,6 +19,7 @@ use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
+use uuid::Uuid;
 
 /// The user who exists from the start.
 const USER: &str = "demo-user";
@@ -54,9 +59,13 @@ struct Arguments {
     /// Print the URLs, the user and the token as one line of JSON.
     #[arg(long)]
     json: bool,
-    /// Log level: error, warn, info, debug or trace. The log goes to standard error.
-    #[arg(long, default_value = "error", value_name = "LEVEL", global = true)]
-    log: LevelFilter,
+    /// Do not show on the terminal what happens.
+    #[arg(long)]
+    quiet: bool,
+    /// Log level: off, error, warn, info, debug or trace. The log goes to standard error. The default is error, or off if
+    /// failures are shown anyway.
+    #[arg(long, value_name = "LEVEL", global = true)]
+    log: Option<LevelFilter>,
 }
 
 #[derive(Subcommand)]
@@ -73,6 +82,18 @@ enum Command {
         #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65528))]
         port: u16,
     },
+    /// Print the story of a challenge on a running stack: its record, requests, log lines, webhooks and events, in the order
+    /// of time.
+    Inspect {
+        /// The challenge's id.
+        challenge_id: Uuid,
+        /// Port of the HTTP API of the stack.
+        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1..=65528))]
+        port: u16,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print routes, error codes, settings and other lists as JSON.
     Facts,
 }
@@ -80,9 +101,15 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let log =
-        telemetry::subscriber(arguments.log, &local::CRATES, "circle-pin-reset".to_owned(), std::io::stderr);
-    set_global_default(log.with(without_failed_conditions(arguments.log))).expect("logging is set up once");
+    let clock = AdjustableClock::running();
+    let log = Log::new(clock.clone());
+    // The stack keeps these lines, whatever is printed.
+    let printed = if is_live(&arguments) { LevelFilter::OFF } else { LevelFilter::ERROR };
+    let printed = arguments.log.unwrap_or(printed);
+    let level = printed.max(LevelFilter::INFO);
+    let lines =
+        telemetry::subscriber(level, &local::CRATES, "circle-pin-reset".to_owned(), log.writer(printed));
+    set_global_default(lines.with(without_failed_conditions(level))).expect("logging is set up once");
     let result = match arguments.command {
         Some(Command::Demo { port }) => demo::run(port).await,
         Some(Command::Env { port }) => {
@@ -95,7 +122,8 @@ async fn main() -> ExitCode {
             println!("{:#}", local::facts::facts());
             Ok(())
         }
-        None => serve(arguments).await,
+        Some(Command::Inspect { challenge_id, port, json }) => inspect(challenge_id, port, json).await,
+        None => serve(arguments, clock, log).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,11 +141,38 @@ fn without_failed_conditions<S: Subscriber>(level: LevelFilter) -> impl Layer<S>
         .with_max_level_hint(level)
 }
 
-async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn inspect(challenge_id: Uuid, port: u16, as_json: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let story = RunningStack::on(port).story(challenge_id).await?;
+    if as_json {
+        println!("{:#}", json!(story));
+    } else {
+        print!("{}", live::story(&story, live::has_colours()));
+    }
+    Ok(())
+}
+
+/// Whether the terminal shows what happens.
+fn is_live(arguments: &Arguments) -> bool {
+    arguments.command.is_none() && live::is_terminal() && !arguments.json && !arguments.quiet
+}
+
+async fn serve(
+    arguments: Arguments,
+    clock: AdjustableClock,
+    log: Log,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let is_live = is_live(&arguments);
     let Arguments { port, data, origins, functions, unthrottled, open, json, .. } = arguments;
     let has_external_functions = functions.is_some();
-    let mut options =
-        StackOptions { port, data, functions, throttled: !unthrottled, ..StackOptions::default() };
+    let mut options = StackOptions {
+        port,
+        data,
+        functions,
+        throttled: !unthrottled,
+        clock,
+        log: Some(log),
+        ..StackOptions::default()
+    };
     if !origins.is_empty() {
         options.allowed_origins = origins;
     }
@@ -137,7 +192,16 @@ async fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if has_external_functions {
         eprintln!("the webhook route will be subscribed when the functions respond");
     }
-    shutdown.await;
+    let show = async {
+        if is_live {
+            live::show(stack.activity(), stack.clock.clone()).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = shutdown => {}
+        () = show => {}
+    }
     eprintln!("stopping");
     // A second signal ends the process at once.
     let second_shutdown = shutdown_signal()?;
@@ -256,6 +320,8 @@ Recover a forgotten PIN with the security questions:
   CHALLENGE=$({curl} -X POST $API/challenges -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\" -H \"Content-Type: application/json\" -d '{{\"type\": \"RESTORE_PIN\"}}' | keep challengeId)
   {curl} -X POST $CONTROL/challenges/$CHALLENGE/security-questions -d '{{\"correct\": true, \"newPin\": \"{PIN}\"}}'
   {curl} $API/challenges/$CHALLENGE -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\"
+
+`cargo local inspect CHALLENGE_ID` prints everything that happened to a challenge.
 
 Press Ctrl-C to stop.",
         api = stack.api.url(),

@@ -1,17 +1,13 @@
 //! Starts all parts of the service on one machine.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use announce_challenges::AnnounceChallenges;
-use create_challenge::CreateChallenge;
-use get_challenge::GetChallenge;
-use receive_webhook::ReceiveWebhook;
 use reconcile_challenges::ReconcileChallenges;
-use shared::api::Api;
 use shared::clock::{AdjustableClock, Clock};
 use shared::config::SettingError;
 use shared::platform::Platform;
@@ -20,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::activity::Activity;
 use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange};
 use crate::dynamodb::{self, DynamoDb, DynamoDbError};
 use crate::environment::{
@@ -27,15 +24,18 @@ use crate::environment::{
     SECRETS_MANAGER_PORT, Urls, WEB_PORT, function_environment,
 };
 use crate::event_bus::EventBus;
-use crate::http_api::{Backend, Handler, HttpApi, HttpApiOptions};
+use crate::handlers::handlers;
+use crate::http_api::{Backend, HttpApi, HttpApiOptions};
 pub use crate::issuer::AUDIENCE;
 use crate::issuer::{Issuer, TOKEN_LIFETIME};
 use crate::lambda_endpoint::LambdaEndpoint;
+use crate::log::Log;
 use crate::scheduler::Scheduler;
 use crate::secrets_manager::SecretsManager;
 use crate::server::Server;
+use crate::sources::Sources;
 use crate::stream::{Announcer, announce};
-use crate::web::{self, Sources};
+use crate::web;
 
 /// The wait before the webhook route is subscribed again, if another process runs the functions.
 const SUBSCRIBE_RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -63,6 +63,8 @@ pub struct StackOptions {
     pub scheduled: bool,
     /// Whether the HTTP API enforces the routes' throttles.
     pub throttled: bool,
+    /// Where the stack's process logs, if it keeps its log. The requests to the HTTP API are added.
+    pub log: Option<Log>,
 }
 
 impl Default for StackOptions {
@@ -77,6 +79,7 @@ impl Default for StackOptions {
             settings: BTreeMap::new(),
             scheduled: true,
             throttled: true,
+            log: None,
         }
     }
 }
@@ -104,6 +107,7 @@ pub struct Stack {
     /// The platform of the functions that this process runs.
     pub platform: Platform,
     function_environment: BTreeMap<String, String>,
+    pub(crate) sources: Sources,
     background: JoinSet<()>,
 }
 
@@ -156,7 +160,9 @@ impl Stack {
             settings,
             scheduled,
             throttled,
+            log,
         } = options;
+        let log = log.unwrap_or_else(|| Log::new(clock.clone()));
         let (
             api_listener,
             circle_listener,
@@ -242,6 +248,7 @@ impl Stack {
             allowed_origins,
             throttled,
             backend,
+            log: log.clone(),
         })
         .map_err(serve("the HTTP API"))?;
         let pin_page = circle.serve_pin_page(pin_page_listener).map_err(serve("the page for the PIN"))?;
@@ -249,11 +256,12 @@ impl Stack {
             circle: circle.for_task(),
             database: dynamodb.database(),
             events: event_bus.reader(),
+            log,
             api_url: api.url().to_owned(),
             issuer_url: issuer.url().to_owned(),
             pin_page_url: pin_page.url().to_owned(),
         };
-        let web = web::serve(web_listener, sources).map_err(serve("the demo app"))?;
+        let web = web::serve(web_listener, sources.clone()).map_err(serve("the demo app"))?;
         let mut background = subscribe(&circle, &api, &clock, in_process).await?;
         let stream = dynamodb.stream().map_err(DynamoDbError::Stream)?;
         background.spawn(announce(stream, announcer, clock.clone(), requests_to_catch_up));
@@ -272,6 +280,7 @@ impl Stack {
             api,
             platform,
             function_environment,
+            sources,
             background,
         })
     }
@@ -284,6 +293,11 @@ impl Stack {
     /// The URL of the demo app.
     pub fn app_url(&self) -> &str {
         self.web.url()
+    }
+
+    /// What happens from now on.
+    pub fn activity(&self) -> Activity {
+        Activity::of(self.sources.clone())
     }
 
     /// A bearer token of a user. It is valid for a week of the stack's clock.
@@ -316,6 +330,7 @@ impl Stack {
         if let Some(secrets_manager) = Arc::into_inner(self.secrets_manager) {
             secrets_manager.stop().await;
         }
+        drop(self.sources);
         self.dynamodb.stop().await;
     }
 }
@@ -326,31 +341,6 @@ async fn listen(base: u16, offset: u16, what: &'static str) -> Result<TcpListene
         io::ErrorKind::AddrInUse => StackError::PortTaken { port, what },
         _ => StackError::Serve { port, what, source },
     })
-}
-
-/// The handlers of the functions in this process, by function name.
-fn handlers(platform: &Platform) -> Result<HashMap<&'static str, Handler>, SettingError> {
-    /// A handler that calls a function.
-    macro_rules! mount {
-        ($function:expr, $handle:path) => {{
-            let function = Arc::new($function);
-            let handler: Handler = Arc::new(move |request| {
-                let function = Arc::clone(&function);
-                Box::pin(async move {
-                    let Ok(response) = $handle(&function, request).await;
-                    response
-                })
-            });
-            handler
-        }};
-    }
-    Ok(HashMap::from([
-        ("create-token", mount!(Api::new(platform)?, create_token::handle)),
-        ("create-challenge", mount!(CreateChallenge::new(platform)?, create_challenge::handle)),
-        ("get-challenge", mount!(GetChallenge::new(platform)?, get_challenge::handle)),
-        ("get-pin", mount!(Api::new(platform)?, get_pin::handle)),
-        ("receive-webhook", mount!(ReceiveWebhook::new(platform)?, receive_webhook::handle)),
-    ]))
 }
 
 /// Subscribes the webhook route. If another process runs the functions, it may not have started yet, so a

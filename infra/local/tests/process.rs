@@ -1,64 +1,14 @@
 //! Tests of the binary that `cargo local` runs.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+mod running;
+
+use std::io::Read;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::clock::{Clock, SystemClock, timeout};
 
-fn local(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
-    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// A running stack. It ends when the test ends or panics.
-struct Running {
-    process: Child,
-    /// The line of JSON that it prints.
-    description: Value,
-}
-
-impl Running {
-    /// Starts the stack and waits for its line of JSON.
-    fn start(environment: &[(&str, &str)]) -> Self {
-        Self::start_with(&[], environment)
-    }
-
-    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = local(&["--json", "--port", "0"]);
-        command.args(arguments);
-        command.envs(environment.iter().copied()).env_remove("NO_PROXY").env_remove("no_proxy");
-        let mut running = Self { process: command.spawn().unwrap(), description: Value::Null };
-        let mut line = String::new();
-        BufReader::new(running.process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        running.description = serde_json::from_str(&line).unwrap();
-        running
-    }
-
-    /// A value from `/proc/PID/status` in kB; `None` if the system is not Linux.
-    fn kilobytes(&self, name: &str) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        Some(line.split_whitespace().nth(1).unwrap().parse().unwrap())
-    }
-
-    /// Sends what Ctrl-C sends, and waits for the end of the process.
-    fn interrupt(&mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        self.process.wait().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // This fails if the process has already ended, which is fine.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use self::running::{Running, change_pin, local};
 
 /// Prints the duration of the start and the memory in use. Only the memory has a limit, because the duration
 /// depends on what else the machine does.
@@ -138,31 +88,6 @@ secrets_manager =
         assert_eq!(stack.interrupt().code(), Some(0));
     }
     std::fs::remove_file(file).unwrap();
-}
-
-/// Changes the PIN of the stack's user over HTTP. Returns the challenge when it has a final status.
-async fn change_pin(stack: &Value) -> Value {
-    let (api, circle) = (stack["api"].as_str().unwrap(), stack["circle"].as_str().unwrap());
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let read = async |request: reqwest::RequestBuilder| {
-        let body = request.send().await.unwrap().bytes().await.unwrap();
-        serde_json::from_slice::<Value>(&body).unwrap()
-    };
-    let signed_in =
-        |request: reqwest::RequestBuilder| request.bearer_auth(stack["bearerToken"].as_str().unwrap());
-    let created = read(signed_in(client.post(format!("{api}/challenges")))).await;
-    let id = created["challengeId"].as_str().unwrap_or_else(|| panic!("{created}"));
-    let entry = json!({ "pin": stack["pin"] }).to_string();
-    let entered = read(client.post(format!("{circle}/control/challenges/{id}/pin")).body(entry)).await;
-    assert_eq!(entered["status"], "COMPLETE", "{entered}");
-    loop {
-        // Waits for the webhook, whose arrival is not visible over HTTP.
-        let record = read(signed_in(client.get(format!("{api}/challenges/{id}")))).await;
-        if record["status"] != "PENDING" && record["status"] != "IN_PROGRESS" {
-            return record;
-        }
-        SystemClock.sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// The AWS SDK has to cope with years that pass while its calls are in flight. Each jump starts
@@ -282,4 +207,76 @@ fn demo_succeeds_and_prints_no_whole_secret() {
         assert!(!is_secret(word), "this is a whole secret: {word}");
     }
     assert!(text.contains("\"userToken\":\"eyJ") && text.contains("\"encryptionKey\":\""), "{text}");
+}
+
+/// Runs a command to its end. Returns whether it succeeded, and its output: standard output, or else standard error.
+async fn output(arguments: &[&str]) -> (bool, String) {
+    let mut command = local(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let is_success = output.status.success();
+    let text = if is_success { output.stdout } else { output.stderr };
+    (is_success, String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn story_of_a_challenge_has_everything_in_the_order_of_time() {
+    let (stack, port) = Running::start_on_known_ports();
+    let id = change_pin(&stack.description).await["challengeId"].as_str().unwrap().to_owned();
+    // The event bus responds once every change is announced.
+    let events = format!("{}/events", stack.description["eventBus"].as_str().unwrap());
+    reqwest::Client::builder().no_proxy().build().unwrap().get(events).send().await.unwrap();
+
+    let (_, text) = output(&["inspect", &id, "--port", &port, "--json"]).await;
+    let story: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&story["record"]["challengeId"], &story["record"]["status"]),
+        (&json!(id), &json!("COMPLETE"))
+    );
+    let entries = story["entries"].as_array().unwrap();
+    let times: Vec<_> =
+        entries.iter().map(|entry| entry["at"].as_str().unwrap().trim_end_matches('Z')).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    for (kind, what) in [
+        ("record", "creation"),
+        ("request", "POST /challenges"),
+        ("log", "challenge created"),
+        ("webhook", "challenges.changePin COMPLETE"),
+        ("record", "COMPLETE"),
+        ("log", "challenge settled"),
+        ("event", "PIN Change Requested"),
+        ("event", "PIN Challenge Settled COMPLETE"),
+    ] {
+        let count = entries.iter().filter(|entry| entry["kind"] == kind && entry["what"] == what).count();
+        assert_eq!(count, 1, "{kind} {what}: {text}");
+    }
+
+    let (_, text) = output(&["inspect", &id, "--port", &port]).await;
+    assert!(text.contains("status              COMPLETE\n"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("20")).count(), entries.len(), "{text}");
+    assert!(!text.contains('\u{1b}'), "a pipe has no colours: {text}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_inspected_is_said() {
+    let (stack, port) = Running::start_on_known_ports();
+    let unknown = "00000000-0000-0000-0000-000000000000";
+    let (is_success, text) = output(&["inspect", unknown, "--port", &port]).await;
+    assert_eq!((is_success, text.as_str()), (false, "cargo local: the stack does not know this challenge\n"));
+    drop(stack);
+    let (is_success, text) = output(&["inspect", unknown, "--port", &port]).await;
+    assert!(
+        !is_success && text.contains(&format!("no stack is running on port {port}; start one with")),
+        "{text}"
+    );
+}
+
+/// The live view is for terminals only. `tests/infra/test_terminal.py` has one.
+#[tokio::test]
+async fn nothing_follows_the_description_in_a_pipe() {
+    let mut stack = Running::start(&[]);
+    assert_eq!(change_pin(&stack.description).await["status"], "COMPLETE");
+    assert_eq!(stack.interrupt().code(), Some(0));
+    let mut rest = String::new();
+    stack.process.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
 }

@@ -157,6 +157,7 @@ impl CircleSimulator {
         attempt: usize,
         result: Result<u16, &'static str>,
     ) {
+        let now = self.now();
         state.outbox.record(Delivery {
             endpoint: message.endpoint.clone(),
             subscription_id: message.subscription_id,
@@ -165,7 +166,8 @@ impl CircleSimulator {
             attempt,
             status: result.ok(),
             error: result.err(),
-            date: date(self.now()),
+            date: date(now),
+            at: now,
             body: message.body.clone(),
         });
         self.core.delivered.send_modify(|made| *made += 1);

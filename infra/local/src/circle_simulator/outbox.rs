@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -31,8 +32,11 @@ pub struct Delivery {
     /// Why there was no response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'static str>,
-    /// When the attempt ended.
+    /// When the attempt ended, to the second.
     pub date: String,
+    /// When the attempt ended.
+    #[serde(skip)]
+    pub at: OffsetDateTime,
     /// The body, byte for byte.
     #[serde(serialize_with = "as_text")]
     pub body: Vec<u8>,

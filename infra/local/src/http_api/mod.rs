@@ -4,6 +4,7 @@
 //! Its routes and their throttles, its JWT authorizer, CORS, the events for the functions and its own errors are as on AWS, over
 //! real HTTP.
 
+mod access_log;
 mod authorizer;
 mod backend;
 mod cors;
@@ -27,11 +28,14 @@ use tokio::net::TcpListener;
 
 pub use self::backend::{Backend, FUNCTION_TIMEOUT, Handler};
 
+use self::access_log::Access;
+pub(crate) use self::access_log::TARGET as ACCESS_LOG;
 use self::authorizer::{Authorizer, TokenError};
 use self::backend::Invoker;
 use self::cors::Cors;
 pub(crate) use self::cors::cors_configuration;
 use self::event::{Accepted, event};
+use crate::log::Log;
 use crate::server::Server;
 use crate::token_bucket::TokenBucket;
 
@@ -119,6 +123,8 @@ pub struct HttpApiOptions {
     pub throttled: bool,
     /// Runs the functions.
     pub backend: Backend,
+    /// Where each request leaves a line.
+    pub log: Log,
 }
 
 /// A running HTTP API.
@@ -135,8 +141,17 @@ impl HttpApi {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(io::Error::other)?;
-        let HttpApiOptions { listener, clock, random, issuer, audience, allowed_origins, throttled, backend } =
-            options;
+        let HttpApiOptions {
+            listener,
+            clock,
+            random,
+            issuer,
+            audience,
+            allowed_origins,
+            throttled,
+            backend,
+            log,
+        } = options;
         let gateway = Gateway {
             authorizer: Authorizer::new(issuer, audience, clock.clone(), client.clone()),
             cors: Cors::new(allowed_origins),
@@ -144,6 +159,7 @@ impl HttpApi {
             invoker: Invoker { backend, clock: clock.clone(), random: random.clone(), client },
             clock,
             random,
+            log,
         };
         let router = Router::new().fallback(handle).with_state(Arc::new(gateway));
         Ok(Self { server: Server::start(listener, router)? })
@@ -169,6 +185,7 @@ struct Gateway {
     invoker: Invoker,
     clock: AdjustableClock,
     random: Arc<Random>,
+    log: Log,
 }
 
 /// A bucket of requests for each of the [`ROUTES`], in their order.
@@ -235,7 +252,11 @@ async fn handle(
     let mut response = if gateway.cors.handles(&method) {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        gateway.forward(peer, request, &request_id).await.unwrap_or_else(IntoResponse::into_response)
+        let mut access = Access::begin(peer, &request_id);
+        let forwarded = gateway.forward(peer, request, &request_id, &mut access).await;
+        let response = forwarded.unwrap_or_else(IntoResponse::into_response);
+        gateway.log.add(access.end(response.status()));
+        response
     };
     gateway.cors.apply(cors, response.headers_mut());
     let request_id = HeaderValue::try_from(request_id).expect("base64 is a header value");
@@ -250,10 +271,12 @@ impl Gateway {
         peer: SocketAddr,
         request: Request,
         request_id: &str,
+        access: &mut Access,
     ) -> Result<Response, GatewayError> {
         let (parts, body) = request.into_parts();
-        let (route, path_parameters) =
-            find_route(&parts.method, parts.uri.path()).ok_or(GatewayError::NotFound)?;
+        let found = find_route(&parts.method, parts.uri.path());
+        access.request(&parts, found.as_ref().map(|(route, _)| *route));
+        let (route, path_parameters) = found.ok_or(GatewayError::NotFound)?;
         // AWS does not document whether its authorizer comes first. This order is the harsher one: requests without a
         // valid token use up the throttle too.
         let admitted =
@@ -266,6 +289,9 @@ impl Gateway {
         } else {
             None
         };
+        if let Some(claims) = &claims {
+            access.user(claims.get("sub"));
+        }
         let body = read(body).await?;
         let event = event(Accepted {
             parts: &parts,

@@ -1,7 +1,7 @@
 //! The demo app: a web page that changes a PIN with Circle's own Web SDK, and shows what happens in the stack.
 //!
 //! It has an origin of its own, as an app has. Besides the app's files, this server offers what the page shows (`feed`)
-//! and passes on the simulator's control API, which has no CORS.
+//! and passes on the simulator's control API, which has no CORS. It also answers the commands that look into a running stack.
 
 mod bundle;
 mod feed;
@@ -16,27 +16,17 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Json, Router};
-use dynoxide::Database;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::json;
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 use self::bundle::{Bundle, Bundler};
-use crate::circle_simulator::CircleSimulator;
-use crate::event_bus::EventReader;
+use crate::activity::Activity;
 use crate::server::Server;
-
-/// What the page needs to know, and what it shows.
-#[derive(Clone)]
-pub(crate) struct Sources {
-    pub(crate) circle: CircleSimulator,
-    pub(crate) database: Database,
-    pub(crate) events: EventReader,
-    pub(crate) api_url: String,
-    pub(crate) issuer_url: String,
-    pub(crate) pin_page_url: String,
-}
+use crate::sources::Sources;
+use crate::story;
 
 #[derive(Clone)]
 struct Web {
@@ -53,9 +43,10 @@ fn router(web: Web) -> Router {
     Router::new()
         .route("/", get(async |state: State<Web>| file(state, Path("index.html".to_owned())).await))
         .route("/config.json", get(config))
-        .route("/feed", get(async |State(web): State<Web>| feed::feed(web.sources)))
+        .route("/feed", get(async |State(web): State<Web>| feed::feed(Activity::of(web.sources))))
         .route("/control", any(control))
         .route("/control/{*path}", any(control))
+        .route("/stories/{id}", get(story))
         .route("/{name}", get(file))
         .with_state(web)
 }
@@ -121,6 +112,19 @@ fn notice(text: &str, is_temporary: bool) -> Response {
 <p role="status">{text}</p></html>"#
     );
     (StatusCode::SERVICE_UNAVAILABLE, [(CACHE_CONTROL, "no-store")], Html(page)).into_response()
+}
+
+/// The story of a challenge, for `cargo local inspect`.
+async fn story(State(Web { sources, .. }): State<Web>, Path(id): Path<Uuid>) -> Response {
+    match story::story(&sources, id) {
+        Ok(Some(story)) => Json(story).into_response(),
+        Ok(None) => error(StatusCode::NOT_FOUND, "the stack does not know this challenge"),
+        Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, &failure.to_string()),
+    }
+}
+
+fn error(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
 }
 
 async fn control(

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use shared::random::Random;
 use tokio::net::TcpListener;
 
-use super::{Sources, Web, bundle, router};
+use super::{Web, bundle, router};
 use crate::server::Server;
+use crate::sources::Sources;
 use crate::stack::{Stack, StackOptions};
 
 async fn get(url: String) -> reqwest::Response {
@@ -41,12 +42,10 @@ async fn only_files_of_the_app_are_served() {
     }
     let web = Web {
         sources: Sources {
-            circle: stack.circle.for_task(),
-            database: stack.dynamodb.database(),
-            events: stack.event_bus.reader(),
             api_url: "http://api".to_owned(),
             issuer_url: "http://issuer".to_owned(),
             pin_page_url: "http://pin-page".to_owned(),
+            ..stack.sources.clone()
         },
         bundler: bundle::tests::bundler(sources),
     };

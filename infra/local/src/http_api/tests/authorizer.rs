@@ -124,7 +124,7 @@ async fn keys_are_cached_for_two_hours() {
     let fixture = Fixture::new(in_process(|_| async { ok("accepted") })).await;
     let token = fixture.issuer.token("user-12345", AUDIENCE, 24 * HOUR);
     assert_eq!(try_token(&fixture, &token).await.0, 200);
-    let Fixture { api, issuer, clock, client } = fixture;
+    let Fixture { api, issuer, clock, client, .. } = fixture;
     issuer.stop().await;
     clock.advance(2 * HOUR);
     let again = || client.get(format!("{}/challenges/1", api.url())).bearer_auth(&token).send();

@@ -1,5 +1,6 @@
 //! Tests of the HTTP API over real HTTP, with handlers in this process and with an `Invoke` endpoint.
 
+mod access_log; // the line of each request
 mod authorizer; // valid and invalid tokens
 mod events; // the events that functions receive
 mod responses; // the responses of functions, the gateway's own errors, CORS
@@ -22,6 +23,7 @@ struct Fixture {
     api: HttpApi,
     issuer: Issuer,
     clock: AdjustableClock,
+    log: Log,
     client: reqwest::Client,
 }
 
@@ -32,6 +34,7 @@ impl Fixture {
 
     async fn with_origins(backend: Backend, allowed_origins: &[&str]) -> Self {
         let clock = AdjustableClock::frozen(datetime!(2026-01-01 12:00:00.25 UTC));
+        let log = Log::new(clock.clone());
         let issuer = Issuer::start(listener().await, clock.clone()).await.unwrap();
         let api = HttpApi::start(HttpApiOptions {
             listener: listener().await,
@@ -42,10 +45,11 @@ impl Fixture {
             allowed_origins: allowed_origins.iter().copied().map(str::to_owned).collect(),
             throttled: true,
             backend,
+            log: log.clone(),
         })
         .unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { api, issuer, clock, client }
+        Self { api, issuer, clock, log, client }
     }
 
     fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
