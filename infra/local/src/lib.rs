@@ -14,6 +14,7 @@ pub mod event_bus;
 pub mod facts;
 mod handlers;
 pub mod http_api;
+pub mod incidents;
 mod interval;
 pub mod issuer;
 mod lambda_endpoint;

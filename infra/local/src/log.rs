@@ -5,16 +5,23 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use shared::clock::{AdjustableClock, Clock};
+use shared::clock::{AdjustableClock, Clock, Elapsed, SystemClock, timeout};
 use time::OffsetDateTime;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 /// How many bytes of lines are kept. The latest line is kept even if it has more.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// The longest wait for a line.
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often the lines are read meanwhile.
+const PERIOD: Duration = Duration::from_millis(20);
 
 /// The latest lines of a stack. Clones are handles to the same lines.
 #[derive(Debug, Clone)]
@@ -83,6 +90,23 @@ impl Log {
             Some(Line { at: *at, json: serde_json::from_str(text).ok()? })
         };
         new.filter_map(read).collect()
+    }
+
+    /// Waits, for a limited time, until `find` finds something in the lines after the first `count`.
+    pub(crate) async fn wait_for<T>(
+        &self,
+        count: usize,
+        find: impl Fn(&[Line]) -> Option<T>,
+    ) -> Result<T, Elapsed> {
+        let finding = async {
+            loop {
+                if let Some(found) = find(&self.after(count)) {
+                    return found;
+                }
+                SystemClock.sleep(PERIOD).await;
+            }
+        };
+        timeout(&SystemClock, WAIT_LIMIT, finding).await
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {

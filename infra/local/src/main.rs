@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use local::demo;
 use local::environment::function_environment_on;
+use local::incidents::{self, Incident};
 use local::live;
 use local::log::Log;
 use local::running::RunningStack;
@@ -94,6 +95,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Play an incident, and print the metric that it raises and the alarm that watches the metric. Without a name, list
+    /// the incidents.
+    Incident {
+        /// The incident.
+        #[arg(value_parser = incident)]
+        name: Option<&'static Incident>,
+        /// Play it on the running stack whose HTTP API has this port, and whose clock it moves, instead of on a stack of
+        /// its own.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65528))]
+        port: Option<u16>,
+        /// List the incidents.
+        #[arg(long)]
+        list: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print routes, error codes, settings and other lists as JSON.
     Facts,
 }
@@ -104,7 +122,8 @@ async fn main() -> ExitCode {
     let clock = AdjustableClock::running();
     let log = Log::new(clock.clone());
     // The stack keeps these lines, whatever is printed.
-    let printed = if is_live(&arguments) { LevelFilter::OFF } else { LevelFilter::ERROR };
+    let shows_failures = is_live(&arguments) || matches!(arguments.command, Some(Command::Incident { .. }));
+    let printed = if shows_failures { LevelFilter::OFF } else { LevelFilter::ERROR };
     let printed = arguments.log.unwrap_or(printed);
     let level = printed.max(LevelFilter::INFO);
     let lines =
@@ -123,6 +142,14 @@ async fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Inspect { challenge_id, port, json }) => inspect(challenge_id, port, json).await,
+        Some(Command::Incident { name: Some(incident), port, list: false, json }) => match port {
+            Some(port) => incidents::play_on_running_stack(incident, port, json).await,
+            None => incidents::play_on_stack_of_its_own(incident, clock, log, json).await,
+        },
+        Some(Command::Incident { json, .. }) => {
+            println!("{}", incidents::list(json));
+            Ok(())
+        }
         None => serve(arguments, clock, log).await,
     };
     match result {
@@ -234,6 +261,11 @@ fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Finds an incident.
+fn incident(name: &str) -> Result<&'static Incident, &'static str> {
+    Incident::find(name).ok_or("there is no such incident; `cargo local incident` lists them")
+}
+
 /// Parses the URL of functions that run in another process.
 fn http_url(text: &str) -> Result<String, &'static str> {
     match reqwest::Url::parse(text) {
@@ -321,7 +353,8 @@ Recover a forgotten PIN with the security questions:
   {curl} -X POST $CONTROL/challenges/$CHALLENGE/security-questions -d '{{\"correct\": true, \"newPin\": \"{PIN}\"}}'
   {curl} $API/challenges/$CHALLENGE -H \"$AUTH\" -H \"X-User-Token: $USER_TOKEN\"
 
-`cargo local inspect CHALLENGE_ID` prints everything that happened to a challenge.
+`cargo local inspect CHALLENGE_ID` prints everything that happened to a challenge. `cargo local incident` lists incidents
+to practise with.
 
 Press Ctrl-C to stop.",
         api = stack.api.url(),

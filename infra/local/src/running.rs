@@ -1,5 +1,7 @@
 //! A stack that runs in another process.
 
+use std::collections::VecDeque;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -44,6 +46,12 @@ impl RunningStack {
         serde_json::from_slice(&body).map_err(|_| RunningError::NotRunning(self.port))
     }
 
+    /// Starts an incident. Returns what happens.
+    pub(crate) async fn play(&self, incident: &str) -> Result<Lines, RunningError> {
+        let response = self.request(reqwest::Method::POST, &format!("/incidents/{incident}")).await?;
+        Ok(Lines { response, unread: VecDeque::new() })
+    }
+
     async fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::Response, RunningError> {
         let http = reqwest::Client::builder().no_proxy().build().map_err(RunningError::Broken)?;
         let url = format!("http://127.0.0.1:{}{path}", self.port.saturating_add(WEB_PORT));
@@ -56,5 +64,28 @@ impl RunningStack {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let error = body["error"].as_str().map(|error| RunningError::Rejected(error.to_owned()));
         Err(error.unwrap_or_else(not_running))
+    }
+}
+
+/// Lines of JSON, as the stack sends them.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    response: reqwest::Response,
+    unread: VecDeque<u8>,
+}
+
+impl Lines {
+    /// The next line; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>, RunningError> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                return Ok(Some(serde_json::from_slice(&line).unwrap_or_default()));
+            }
+            match self.response.chunk().await.map_err(RunningError::Broken)? {
+                Some(chunk) => self.unread.extend(chunk),
+                None => return Ok(None),
+            }
+        }
     }
 }

@@ -253,10 +253,14 @@ impl Stack {
         .map_err(serve("the HTTP API"))?;
         let pin_page = circle.serve_pin_page(pin_page_listener).map_err(serve("the page for the PIN"))?;
         let sources = Sources {
+            clock: clock.clone(),
             circle: circle.for_task(),
             database: dynamodb.database(),
             events: event_bus.reader(),
             log,
+            reconciles: scheduled && in_process,
+            platform: platform.clone(),
+            environment: function_environment.clone(),
             api_url: api.url().to_owned(),
             issuer_url: issuer.url().to_owned(),
             pin_page_url: pin_page.url().to_owned(),

@@ -270,6 +270,24 @@ async fn what_cannot_be_inspected_is_said() {
     );
 }
 
+#[tokio::test]
+async fn incident_on_a_running_stack_ends_without_a_trace_in_the_simulator() {
+    let (stack, port) = Running::start_on_known_ports();
+    for (incident, step, alarm) in [
+        ("circle-down", "POST /challenges -> 503 circle_unavailable", "CircleUnavailableAlarm"),
+        // Its runs have to follow each other.
+        ("abandoned-as-not-found", "3 due, 3 checked", "ChallengeAbandonedAlarm"),
+    ] {
+        let (is_success, text) = output(&["incident", incident, "--port", &port]).await;
+        assert!(is_success, "{text}");
+        assert!(text.contains(step) && text.contains(&format!("alarm    {alarm}\n")), "{text}");
+    }
+    let faults = format!("{}/faults", stack.description["control"].as_str().unwrap());
+    let faults = reqwest::Client::builder().no_proxy().build().unwrap().get(faults).send().await.unwrap();
+    assert_eq!(faults.text().await.unwrap(), "[]");
+    assert_eq!(change_pin(&stack.description).await["status"], "COMPLETE");
+}
+
 /// The live view is for terminals only. `tests/infra/test_terminal.py` has one.
 #[tokio::test]
 async fn nothing_follows_the_description_in_a_pipe() {

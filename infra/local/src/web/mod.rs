@@ -9,21 +9,26 @@ mod feed;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use self::bundle::{Bundle, Bundler};
 use crate::activity::Activity;
+use crate::incidents::Incident;
 use crate::server::Server;
 use crate::sources::Sources;
 use crate::story;
@@ -32,11 +37,13 @@ use crate::story;
 struct Web {
     sources: Sources,
     bundler: Bundler,
+    /// Held while an incident is played, because each restores what it has changed.
+    incident: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Serves the app on `listener`. Needs a tokio runtime. The server stops when it is dropped.
 pub(crate) fn serve(listener: TcpListener, sources: Sources) -> io::Result<Server> {
-    Server::start(listener, router(Web { sources, bundler: Bundler::default() }))
+    Server::start(listener, router(Web { sources, bundler: Bundler::default(), incident: Arc::default() }))
 }
 
 fn router(web: Web) -> Router {
@@ -47,6 +54,7 @@ fn router(web: Web) -> Router {
         .route("/control", any(control))
         .route("/control/{*path}", any(control))
         .route("/stories/{id}", get(story))
+        .route("/incidents/{name}", post(incident))
         .route("/{name}", get(file))
         .with_state(web)
 }
@@ -121,6 +129,24 @@ async fn story(State(Web { sources, .. }): State<Web>, Path(id): Path<Uuid>) -> 
         Ok(None) => error(StatusCode::NOT_FOUND, "the stack does not know this challenge"),
         Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, &failure.to_string()),
     }
+}
+
+/// Plays an incident, for `cargo local incident`. The response has a line of JSON for each step, as it happens.
+async fn incident(State(web): State<Web>, Path(name): Path<String>) -> Response {
+    let Some(incident) = Incident::find(&name) else {
+        return error(StatusCode::NOT_FOUND, "the stack does not know this incident");
+    };
+    let (steps, received) = mpsc::unbounded_channel();
+    // It is played to its end even if the caller hangs up.
+    tokio::spawn(async move {
+        let _alone = web.incident.lock().await;
+        incident.play(&web.sources, steps).await;
+    });
+    Body::from_stream(stream::unfold(received, async |mut received| {
+        let message = received.recv().await?;
+        Some((Ok::<_, Infallible>(format!("{message}\n")), received))
+    }))
+    .into_response()
 }
 
 fn error(status: StatusCode, text: &str) -> Response {

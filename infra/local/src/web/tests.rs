@@ -48,6 +48,7 @@ async fn only_files_of_the_app_are_served() {
             ..stack.sources.clone()
         },
         bundler: bundle::tests::bundler(sources),
+        incident: std::sync::Arc::default(),
     };
     let mut server = Server::start(TcpListener::bind("127.0.0.1:0").await.unwrap(), router(web)).unwrap();
     for (path, file) in [("/", "index.html"), ("/app.js", "app.js"), ("/sdk-A1.js.map", "sdk-A1.js.map")] {
