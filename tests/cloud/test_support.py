@@ -175,7 +175,7 @@ def test_a_user_is_erased_but_not_while_a_challenge_is_open(aws, circle, service
 
     before = limit_keys(aws, service)
     text = support("erase", user.id, "--yes", "--force")
-    assert "Deleted 2 challenges" in text and "AuditLog" not in text
+    assert "Deleted challenges: 2." in text and "AuditLog" not in text
     assert "- 400 days: the logs for auditors, with a keyed hash of the user id" in text
     assert records.get(settled) is records.get(still_open) is None
     assert records.get(others)

@@ -116,7 +116,7 @@ def test_a_line_of_a_log_is_found_as_it_was_written(support, stack):
     )
 
 
-def test_only_the_first_line_of_a_request_says_who_asked(support):
+def test_a_line_says_what_earlier_lines_of_the_request_did_not_say(support):
     line = {
         "level": "INFO",
         "message": "request completed",
@@ -125,10 +125,12 @@ def test_only_the_first_line_of_a_request_says_who_asked(support):
         "_aws": {},
         "span": {"request_id": "r1", "source_ip": "203.0.113.7", "challenge_id": CHALLENGE},
     }
-    seen = set()
+    seen = {}
     text = support.line_text("create-challenge", line, seen)
     assert text == "INFO request completed status=201 request_id=r1 source_ip=203.0.113.7"
-    assert support.line_text("create-challenge", line, seen) == "INFO request completed status=201"
+    line["span"]["duration_ms"] = 41
+    assert support.line_text("create-challenge", line, seen) == "INFO request completed status=201 duration_ms=41"
+    assert support.line_text("create-token", line, seen).endswith("source_ip=203.0.113.7 duration_ms=41")
     assert support.line_text("access", {"status": "201"}, seen) == "status=201"
 
 
