@@ -84,8 +84,9 @@ impl Activity {
         let lines = self.sources.log.after(std::mem::replace(&mut self.lines, count));
 
         let count = self.sources.circle.delivery_count();
-        let deliveries = self.sources.circle.deliveries();
         let new = count.saturating_sub(std::mem::replace(&mut self.deliveries, count));
+        // The simulator copies its whole list.
+        let deliveries = if new > 0 { self.sources.circle.deliveries() } else { Vec::new() };
         let webhooks = deliveries[deliveries.len().saturating_sub(new)..].iter();
 
         let records = self.records.as_mut().and_then(|stream| stream.take().ok()).unwrap_or_default();

@@ -22,7 +22,8 @@ pub(super) async fn slow(scene: &Scene) -> Result<(), PlayError> {
     scene.call(&functions, &user, "POST /session-tokens").await?;
     scene.say("Circle takes an hour for each response.");
     scene.break_circle(Fault { delay_ms: 3_600_000, ..Fault::default() });
-    scene.hurry(scene.call(&functions, &user, "POST /session-tokens")).await.map(drop)
+    let call = scene.call(&functions, &user, "POST /session-tokens");
+    scene.hurry_after("POST /v1/w3s/users/token", call).await.map(drop)
 }
 
 pub(super) async fn rate_limit(scene: &Scene) -> Result<(), PlayError> {

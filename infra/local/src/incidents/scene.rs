@@ -234,16 +234,21 @@ impl Scene {
         Ok(())
     }
 
-    /// Does the work while the stack's clock runs at many times its pace.
-    pub(super) async fn hurry<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Does the work. Once Circle has received such a call, the stack's clock runs at many times its pace.
+    pub(super) async fn hurry_after<T>(&self, call: &str, work: impl Future<Output = T>) -> T {
         const STEP: Duration = Duration::from_millis(100);
         const WAIT: Duration = Duration::from_millis(10);
+        let before = self.circle().call_count(call);
         tokio::pin!(work);
         loop {
             tokio::select! {
                 biased;
                 output = &mut work => return output,
-                () = SystemClock.sleep(WAIT) => self.sources.clock.advance(STEP),
+                () = SystemClock.sleep(WAIT) => {
+                    if self.circle().call_count(call) > before {
+                        self.sources.clock.advance(STEP);
+                    }
+                }
             }
         }
     }
