@@ -24,6 +24,7 @@ pub mod row;
 mod rs256;
 pub mod running;
 mod scheduler;
+pub mod secrets;
 pub mod secrets_manager;
 mod server;
 mod sources;

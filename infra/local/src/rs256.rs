@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use crate::secrets;
+
 /// An RSA key of 2048 bits that is generated on first use. Clones share the key.
 #[derive(Clone, Default)]
 pub(crate) struct Rs256Key(Arc<OnceLock<KeyPair>>);
@@ -45,7 +47,9 @@ impl Rs256Key {
         let mut signature = vec![0; pair.public_modulus_len()];
         pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature)
             .expect("an RSA key signs any message");
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+        secrets::issued("token", &token);
+        token
     }
 
     /// The public half. Blocks until the key exists.

@@ -16,6 +16,7 @@ use shared::random::Random;
 use tokio::net::TcpListener;
 
 use crate::aws_json::{self, AwsError};
+use crate::secrets;
 use crate::server::Server;
 
 /// A running Secrets Manager. It keeps its secrets in memory.
@@ -53,6 +54,7 @@ impl SecretsManager {
 
     /// Creates a secret or replaces its value.
     pub fn put(&self, name: &str, value: &str) {
+        secrets::issued("stored secret", value);
         self.state.content().secrets.insert(name.to_owned(), value.to_owned());
     }
 

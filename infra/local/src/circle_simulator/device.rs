@@ -9,6 +9,7 @@ use super::challenges::{Challenge, ChallengeType, ChallengeView, Status};
 use super::state::State;
 use super::users::{User, Verdict};
 use super::{CircleSimulator, ControlError};
+use crate::secrets;
 
 /// A PIN that the user enters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -72,6 +73,9 @@ impl CircleSimulator {
     /// entry is incomplete.
     pub fn enter_pin(&self, id: Uuid, entry: PinEntry) -> Result<ChallengeView, ControlError> {
         let now = self.now();
+        for pin in entry.pin.iter().chain(&entry.new_pin) {
+            secrets::issued("PIN", pin);
+        }
         self.act_on(id, |state, challenge_type| {
             if challenge_type != ChallengeType::ChangePin {
                 return Err(ControlError::invalid(
@@ -114,6 +118,9 @@ impl CircleSimulator {
         new_pin: Option<String>,
     ) -> Result<ChallengeView, ControlError> {
         let now = self.now();
+        if let Some(pin) = &new_pin {
+            secrets::issued("PIN", pin);
+        }
         self.act_on(id, |state, challenge_type| {
             if challenge_type != ChallengeType::RestorePin {
                 return Err(ControlError::invalid(

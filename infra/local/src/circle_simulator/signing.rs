@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::CircleSimulator;
 use super::dates::date;
+use crate::secrets;
 
 #[derive(Clone)]
 pub(super) struct SigningKey {
@@ -43,7 +44,9 @@ impl SigningKey {
     /// The value of `X-Circle-Signature`.
     pub(super) fn sign(&self, bytes: &[u8]) -> String {
         let signature = self.pair.sign(&SystemRandom::new(), bytes).expect("a P-256 key signs any message");
-        STANDARD.encode(signature.as_ref())
+        let signature = STANDARD.encode(signature.as_ref());
+        secrets::issued("signature", &signature);
+        signature
     }
 }
 

@@ -17,6 +17,7 @@ use super::signing::SigningKeys;
 use super::subscriptions::Subscriptions;
 use super::user_tokens::{IssuedTokens, TOKEN_LIFETIME, VerifiedToken};
 use super::users::{User, enabled_user};
+use crate::secrets;
 
 pub(super) struct State {
     pub(super) api_key: String,
@@ -89,5 +90,7 @@ impl State {
 
 /// An API key in the form of Circle's keys for its test network.
 pub(super) fn new_api_key(random: &Random) -> String {
-    format!("TEST_API_KEY:{}:{}", random.uuid().simple(), random.uuid().simple())
+    let key = format!("TEST_API_KEY:{}:{}", random.uuid().simple(), random.uuid().simple());
+    secrets::issued("API key", &key);
+    key
 }

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::CircleSimulator;
 use super::api_error::ApiError;
 use crate::rs256::Rs256Key;
+use crate::secrets;
 
 /// How long a user token is valid, as Circle documents it.
 pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -107,6 +108,8 @@ impl CircleSimulator {
     /// 32 random bytes in base64.
     pub(super) fn new_encryption_key(&self) -> String {
         let halves = [self.core.random.uuid().into_bytes(), self.core.random.uuid().into_bytes()];
-        STANDARD.encode(halves.concat())
+        let key = STANDARD.encode(halves.concat());
+        secrets::issued("encryption key", &key);
+        key
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::api_error::ApiError;
 use super::dates::date;
 use super::{CircleSimulator, ControlError};
+use crate::secrets;
 
 /// How long a factor is locked after [`MAX_WRONG_ENTRIES`].
 const LOCK_DURATION: Duration = Duration::from_secs(30 * 60);
@@ -167,6 +168,7 @@ impl User {
             self.disabled = status == UserStatus::Disabled;
         }
         if let Some(pin) = change.pin {
+            secrets::issued("PIN", &pin);
             self.pin_value = Some(pin);
             self.pin.set = true;
         }
