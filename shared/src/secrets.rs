@@ -159,14 +159,17 @@ const TOKEN_LIMIT: usize = 30;
 /// The longest third-party text that is kept, in characters.
 const TEXT_LIMIT: usize = 500;
 
-/// A third party's text without any token that is as long as a secret, except for UUIDs. White space becomes single
-/// spaces.
+/// A third party's text without any token that is as long as a secret, except for UUIDs, and without e-mail addresses.
+/// White space becomes single spaces.
 pub(crate) fn redact_long_tokens(text: &str) -> String {
     let is_id = |token: &str| {
         let token = token.trim_matches(|character: char| !character.is_ascii_alphanumeric());
         token.len() == 36 && Uuid::try_parse(token).is_ok()
     };
-    let keep = |token| if str::len(token) <= TOKEN_LIMIT || is_id(token) { token } else { "[redacted]" };
+    // In a URL, an `@` can be encoded.
+    let is_e_mail_address = |token: &str| token.contains('@') || token.contains("%40");
+    let is_harmless = |token: &str| (token.len() <= TOKEN_LIMIT || is_id(token)) && !is_e_mail_address(token);
+    let keep = |token| if is_harmless(token) { token } else { "[redacted]" };
     text.split_whitespace().map(keep).collect::<Vec<_>>().join(" ").chars().take(TEXT_LIMIT).collect()
 }
 
@@ -231,6 +234,16 @@ mod tests {
         let without_hyphens = id.replace('-', "");
         assert_eq!(redact_long_tokens(&without_hyphens), "[redacted]");
         assert_eq!(redact_long_tokens(""), "");
+    }
+
+    #[test]
+    fn e_mail_addresses_are_redacted() {
+        for address in
+            ["a@b.cd", "<a@b.cd>,", "mailto:a@b.cd", "user='a@b.cd'", "\"a\"@b", "/users/a%40b.cd?x"]
+        {
+            let redacted = redact_long_tokens(&format!("no user {address} here"));
+            assert_eq!(redacted, "no user [redacted] here", "{address}");
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 import hmac
 import json
+import re
+import uuid
 
+from conftest import User, create_at_circle
 from test_flow import settled
 
 
@@ -11,11 +14,17 @@ def user_hash_key(aws, service):
     return secret["SecretString"]
 
 
-def test_logs_are_json_without_secrets(aws, user, circle, service):
+def test_logs_are_json_without_secrets(aws, circle, issuer, service):
+    # The user's id is an e-mail address, which Circle quotes.
+    user = User(service, issuer, f"{uuid.uuid4()}@example.com")
+    create_at_circle(circle, user.id)
     created = user.create_challenge()
     again = user.call("POST", "/session-tokens").json()
     circle.control("POST", f"/challenges/{created['challengeId']}/pin", {"pin": "135790", "newPin": "918273"})
     settled(user, created["challengeId"])
+    message = f"there is no user {user.id}"
+    circle.control("POST", "/faults", {"path": "/v1/w3s/users", "status": 400, "code": 2, "message": message})
+    assert user.call("POST", "/session-tokens").status == 502
 
     messages = [message for _, _, message in service.log()]
     own = [message for message in messages if message.startswith("{")]
@@ -24,12 +33,14 @@ def test_logs_are_json_without_secrets(aws, user, circle, service):
         json.loads(message)
     text = "\n".join(messages)
     assert created["challengeId"] in text
+    assert "there is no user [redacted]" in text
     secrets = [circle.api_key, circle.api_key.rpartition(":")[2], user.token, "918273"]
     secrets.append(user_hash_key(aws, service))
     for session in (created["session"], again):
         secrets += [session["userToken"], session["encryptionKey"]]
     # The failure does not say which secret it is, because that would print it.
     assert not any(secret in text for secret in secrets), "a secret is in the log"
+    assert not re.search(r"\w(@|%40)\w", text), "an e-mail address is in the log"
 
 
 def test_log_lines_name_a_user_by_a_hash_with_the_key_of_the_stack(aws, user, service):
