@@ -79,7 +79,7 @@ async fn deletion_does_nothing() {
 async fn each_unusable_key_is_named_by_its_parameter() {
     let stack = start().await;
     let put = |name: &str, secret: &str| stack.app.stack.secrets_manager.put(name, secret);
-    put("malformed", "malformed");
+    put("malformed", "malformed-and-secret");
     put("live", "LIVE_API_KEY:a:b");
     put("revoked", "TEST_API_KEY:a:b");
     let missing = "the secret no-such-secret could not be read from Secrets Manager (request id ID). The parameter PARAMETER must be the ARN of a secret that exists in this account and region. If a customer managed key encrypts it, CircleApiKeySecretKmsKeyArn must be the ARN of that key. Correct the parameters, then deploy again.";

@@ -9,6 +9,7 @@ mod circle_errors; // Circle rejects calls, fails, is slow, or sends something u
 mod clock_jumps; // the wall clock jumps during a request
 mod complete_after_failure; // reports of different endings
 mod documentation; // the lists in docs/api.md, and the tests that SECURITY.md names
+mod e_mail_addresses; // users whose ids are e-mail addresses, which no log line has
 mod early_webhooks; // webhooks that arrive before their challenge is recorded
 mod event_failures; // events that cannot be published, and records that cannot be read
 mod events; // which events are published, and what is in them
@@ -26,6 +27,7 @@ mod one_user_against_many; // a flood of requests by one user, while others chan
 mod operator_switches; // a user is blocked, or new challenges are stopped
 mod outages; // what happens during an outage, and how the service recovers
 mod pin; // the state of a PIN, as apps see it
+mod planted_secrets; // the check of every test's log finds what it looks for
 mod polling; // status requests that ask Circle
 mod rate_limit; // how many challenges a user can create
 mod recent_sign_in; // how long ago a user who restores a PIN may have signed in

@@ -19,7 +19,7 @@ use shared::platform::Platform;
 use tokio::net::TcpListener;
 
 use super::waiting::let_time_pass_by;
-use super::{App, Log, Response, text, with};
+use super::{App, Log, Response, assert_no_secret, secrecy, text, with};
 
 pub(crate) const STACK_ID: &str = "arn:aws:cloudformation:eu-central-1:123456789012:stack/pin/b2f1";
 pub(crate) const SUBSCRIPTIONS: &str = "/v2/notifications/subscriptions";
@@ -66,6 +66,7 @@ impl Deployment {
         app.wait_for_webhooks(1).await;
         let bucket = Arc::new(Bucket::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        secrecy::remember("signature of a URL", SIGNATURE);
         let response_url =
             format!("http://{}/response?X-Amz-Signature={SIGNATURE}", listener.local_addr().unwrap());
         let router = Router::new().route("/response", put(receive)).with_state(Arc::clone(&bucket));
@@ -130,9 +131,7 @@ impl Deployment {
         let result = let_time_pass_by(STEP, clock, handle(&self.function, event)).await;
         let took = clock.now() - before;
         assert!(took < self.timeout, "Lambda would have ended the function before {took}");
-        let log = format!("{} {:?}", self.log.text(), self.function);
-        let key = self.app.circle.api_key();
-        assert!(!log.contains(SIGNATURE) && !log.contains(key.rsplit(':').next().unwrap()), "{log}");
+        assert_no_secret("the function", &format!("{:?}", self.function));
         let result = serde_json::to_value(result.map_err(|error| format!("{error} {error:?}"))?).unwrap();
         if let Some(put) = self.puts().get(puts_before..).and_then(<[Put]>::last) {
             assert_eq!(put.body, result, "the function returns what it sent to CloudFormation");

@@ -1,4 +1,4 @@
-//! What the service logs during a test.
+//! What the service logs during a test. Every test logs at TRACE, and [`super::secrecy`] checks every line.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -8,9 +8,14 @@ use serde_json::Value;
 use shared::telemetry;
 use tracing::level_filters::LevelFilter;
 
-/// The log of one test, at level TRACE. The whole stack of a test runs on the test's thread, so tests that run at
+use super::secrecy;
+
+/// The log of a test from a certain line on. The whole stack of a test runs on the test's thread, so tests that run at
 /// the same time do not log into it.
-pub(crate) struct Log(());
+pub(crate) struct Log {
+    /// Where it starts in what the thread has logged.
+    start: usize,
+}
 
 thread_local! {
     static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -29,27 +34,38 @@ impl Write for Lines {
     }
 }
 
+/// Lets the process log, and tells the check of the log every secret. The process has one subscriber: with one for each
+/// thread, `tracing` may disable a callsite for all of them if it is first reached on a thread without one.
+pub(super) fn capture() {
+    static CAPTURED: Once = Once::new();
+    CAPTURED.call_once(|| {
+        let namespace = "circle-pin-reset".to_owned();
+        let subscriber = telemetry::subscriber(LevelFilter::TRACE, &local::CRATES, namespace, || Lines);
+        tracing::subscriber::set_global_default(subscriber).expect("nothing else logs in these tests");
+        local::secrets::observe(secrecy::remember);
+    });
+}
+
 impl Log {
-    /// Starts an empty log. The process has one subscriber: with one for each thread, `tracing` may disable a
-    /// callsite for all of them if it is first reached on a thread without one.
+    /// A log that is empty now.
     pub(crate) fn start() -> Self {
-        static SUBSCRIBED: Once = Once::new();
-        SUBSCRIBED.call_once(|| {
-            tracing::subscriber::set_global_default(telemetry::subscriber(
-                LevelFilter::TRACE,
-                &local::CRATES,
-                "circle-pin-reset".to_owned(),
-                || Lines,
-            ))
-            .expect("nothing else logs in these tests");
-        });
-        LINES.take();
-        Self(())
+        capture();
+        Self { start: LINES.with_borrow(Vec::len) }
     }
 
-    /// Everything that this thread has logged so far.
+    /// Everything that this thread has logged.
+    pub(super) fn of_thread() -> Self {
+        Self { start: 0 }
+    }
+
+    /// Forgets what the thread has logged since the start.
+    pub(super) fn forget(&self) {
+        LINES.with_borrow_mut(|lines| lines.truncate(self.start));
+    }
+
+    /// Everything that this thread has logged since the start.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(LINES.with_borrow(Clone::clone)).unwrap()
+        LINES.with_borrow(|lines| String::from_utf8(lines[self.start..].to_vec()).unwrap())
     }
 
     /// How many lines contain all of these texts.

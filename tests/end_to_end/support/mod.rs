@@ -20,6 +20,8 @@ pub(crate) use self::log::Log;
 pub(crate) use self::reconciler::{FIRST_CHECK, Reconciler, TURN};
 pub(crate) use self::records::*;
 pub(crate) use self::request::{Request, Response};
+use self::secrecy::LogCheck;
+pub(crate) use self::secrecy::{assert_no_secret, violations};
 pub(crate) use self::waiting::{in_time, wait_until};
 
 mod announcements;
@@ -30,6 +32,7 @@ mod log;
 mod reconciler;
 mod records;
 mod request;
+mod secrecy;
 mod waiting;
 
 pub(crate) const USER: &str = "alice";
@@ -56,6 +59,8 @@ pub(crate) struct App {
     pub(crate) access_token: String,
     /// For requests that are not to the API.
     pub(crate) http: reqwest::Client,
+    /// It is dropped after the stack, which logs until then.
+    _log_check: LogCheck,
 }
 
 impl App {
@@ -81,7 +86,13 @@ impl App {
     }
 
     pub(crate) async fn with_options(options: StackOptions) -> Self {
+        let log_check = LogCheck::new();
         let stack = in_time(Stack::start(options)).await.unwrap();
+        let setting = |name| stack.function_environment().get(name).map(String::as_str);
+        setting("USER_HASH_KEY").into_iter().for_each(|key| secrecy::remember("key of the user hash", key));
+        if setting("LOG_USER_IDS") == Some("plain") {
+            secrecy::allow_plain_user_ids();
+        }
         stack.add_user(USER, PIN);
         Self {
             circle: stack.circle.clone(),
@@ -89,6 +100,7 @@ impl App {
             access_token: stack.sign_in(USER),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             stack,
+            _log_check: log_check,
         }
     }
 
