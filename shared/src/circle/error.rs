@@ -80,14 +80,11 @@ impl CircleError {
     /// How the call ended, as a dimension of metrics.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Response { status: 429, .. } => "rate_limited",
-            Self::Response { status: 500.., .. } | Self::Unreachable { .. } | Self::TimedOut { .. } => {
-                "unavailable"
-            }
-            Self::Response { .. } if self.is_api_key_rejected() => "api_key",
-            Self::Response { .. } => "rejected",
+            _ if self.is_rate_limited() => "rate_limited",
+            _ if self.is_api_key_unusable() => "api_key",
+            Self::Response { status: ..500, .. } => "rejected",
             Self::Unreadable { .. } => "unreadable",
-            Self::ApiKey(_) => "api_key",
+            _ => "unavailable",
         }
     }
 
