@@ -148,8 +148,9 @@ impl Circle {
     /// A [`CircleError`], with [`CircleCode::USER_NOT_FOUND`](crate::circle_code::CircleCode::USER_NOT_FOUND) if Circle
     /// does not know the user.
     pub async fn create_session(&self, user: &UserId, deadline: Deadline) -> Result<Session, CircleError> {
-        let call =
-            Call::new("create_session", "POST /v1/w3s/users/token").body(json!({ "userId": user.as_str() }));
+        let call = Call::new("create_session", "POST /v1/w3s/users/token")
+            .user_id(user)
+            .body(json!({ "userId": user.as_str() }));
         let created = self.send::<SessionCreated>(call, deadline).await?.data;
         let now = self.clock.now();
         let expires_at = created.user_token.expires_at().filter(|at| *at > now);
@@ -175,7 +176,7 @@ impl Circle {
     /// A [`CircleError`], with [`CircleCode::USER_NOT_FOUND`](crate::circle_code::CircleCode::USER_NOT_FOUND) if Circle
     /// does not know the user.
     pub async fn user(&self, user: &UserId, deadline: Deadline) -> Result<EndUser, CircleError> {
-        let call = Call::new("get_user", "GET /v1/w3s/users/{userId}").id(user.as_str());
+        let call = Call::new("get_user", "GET /v1/w3s/users/{userId}").user_id(user);
         Ok(self.send::<UserFound>(call, deadline).await?.data.user.at(self.clock.now()))
     }
 

@@ -20,6 +20,7 @@ use crate::clock::{Deadline, timeout};
 use crate::metric;
 use crate::retry::Retries;
 use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
+use crate::user_id::UserId;
 
 /// The longest that one attempt may take unless the call says otherwise, so that a lost response leaves time for another
 /// attempt.
@@ -48,6 +49,7 @@ pub(super) struct Call<'a> {
     name: &'static str,
     /// The value for the parameter of the path.
     id: &'a str,
+    user_id: Option<&'a UserId>,
     user_token: Option<&'a UserToken>,
     body: Option<Value>,
     attempt_timeout: Duration,
@@ -60,6 +62,7 @@ impl<'a> Call<'a> {
             operation,
             name,
             id: "",
+            user_id: None,
             user_token: None,
             body: None,
             attempt_timeout: ATTEMPT_TIMEOUT,
@@ -69,6 +72,11 @@ impl<'a> Call<'a> {
 
     pub(super) fn id(self, id: &'a str) -> Self {
         Self { id, ..self }
+    }
+
+    /// The user that the call is about: the parameter of the path, if it has one.
+    pub(super) fn user_id(self, user_id: &'a UserId) -> Self {
+        Self { id: user_id.as_str(), user_id: Some(user_id), ..self }
     }
 
     pub(super) fn user_token(self, token: &'a UserToken) -> Self {
@@ -293,7 +301,7 @@ impl Circle {
             status: status.as_u16(),
             code,
             had_user_token: call.user_token.is_some(),
-            message: message.map(|message| redact_secrets(message, key, call.user_token)),
+            message: message.map(|message| redact(message, key, call)),
             request_id,
             retry_after,
         })
@@ -336,12 +344,15 @@ fn sensitive(text: &str) -> HeaderValue {
     value
 }
 
-/// Circle's message for the log. If Circle quotes a secret of the call back, whole or in part, it is redacted, and so is
-/// any token that is as long as a secret.
-fn redact_secrets(message: &str, key: &ApiKey, token: Option<&UserToken>) -> String {
+/// Circle's message for the log. If Circle quotes a secret of the call back, whole or in part, or the user id, it is
+/// redacted, and so is any token that is as long as a secret.
+fn redact(message: &str, key: &ApiKey, call: &Call<'_>) -> String {
     let mut message = message.to_owned();
-    if let Some(token) = token {
+    if let Some(token) = call.user_token {
         message = message.replace(token.expose_secret(), "[user token]");
+    }
+    if let Some(user_id) = call.user_id {
+        message = message.replace(user_id.as_str(), "[user id]");
     }
     message = message.replace(key.expose_secret(), "[API key]");
     if let Some(secret) = key.expose_secret().rsplit(':').next() {
@@ -365,10 +376,11 @@ mod tests {
     }
 
     #[test]
-    fn message_that_quotes_a_secret_is_redacted() {
+    fn message_that_quotes_a_secret_or_the_user_is_redacted() {
         let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
-        let token = UserToken::parse("token-value").unwrap();
-        let message = redact_secrets("TEST_API_KEY:id:value and token-value", &key, Some(&token));
-        assert_eq!(message, "[API key] and [user token]");
+        let (token, user_id) = (UserToken::parse("token-value").unwrap(), "alice".parse().unwrap());
+        let call = Call::new("get_user", "GET /v1/w3s/users/{userId}").user_token(&token).user_id(&user_id);
+        let message = redact("TEST_API_KEY:id:value, token-value, alice", &key, &call);
+        assert_eq!(message, "[API key], [user token], [user id]");
     }
 }
