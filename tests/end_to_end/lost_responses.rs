@@ -4,8 +4,8 @@ use local::circle_simulator::PinEntry;
 use serde_json::json;
 
 use crate::support::{
-    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, MINUTE, NOON, Reconciler,
-    challenge_id, not_found_at_circle,
+    App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, Log, MINUTE, NOON,
+    Reconciler, challenge_id, not_found_at_circle,
 };
 
 /// Does the work while the first response to each update is lost. Returns the updates, with their retries.
@@ -22,6 +22,7 @@ async fn lose_responses<T>(
 
 #[tokio::test]
 async fn challenge_is_recorded_and_counted_once() {
+    let log = Log::start();
     let (app, proxy) = DynamoDbProxy::without_webhooks().await;
     let (created, updates) = lose_responses(&app, &proxy, app.post_challenge().key(KEY).send()).await;
     let id = challenge_id(created.is(201));
@@ -42,6 +43,7 @@ async fn challenge_is_recorded_and_counted_once() {
     let record = app.record(id).await;
     assert_eq!((&record["status"], &record["userId"]), (&json!("PENDING"), &json!("alice")));
     assert_eq!(app.circle.call_count(CREATE_CHANGE_PIN), 1);
+    assert_eq!(log.count(&[r#""ChallengesCreated":1"#]), 1);
 }
 
 #[tokio::test]
@@ -50,11 +52,15 @@ async fn challenge_with_an_earlier_final_webhook_is_recorded_once() {
     let id = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
     app.delete_record(id).await;
     app.post_webhook(&app.message(id, "COMPLETE")).await.is(200);
+    let log = Log::start();
     let (retried, updates) = lose_responses(&app, &proxy, app.post_challenge().key(KEY).send()).await;
     assert_eq!(retried.is(200)["status"], "COMPLETE");
     let of_challenges = updates.iter().filter(|call| call.ends_with("challenges")).count();
     assert_eq!(of_challenges, 4, "the creation finds a settled record: {updates:?}");
     assert!(app.record(id).await["requestedAt"].is_string());
+    for measured in ["ChallengesCreated", "ChallengesSettled"] {
+        assert_eq!(log.count(&[&format!(r#""{measured}":1"#)]), 1, "{measured}");
+    }
 }
 
 #[tokio::test]

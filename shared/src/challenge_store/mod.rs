@@ -31,7 +31,9 @@ pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey, Resum
 use self::item::challenge;
 use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, ReportSource, Status};
 use crate::clock::Clock;
-use crate::dynamodb::{StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable};
+use crate::dynamodb::{
+    Item, StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable,
+};
 use crate::failure::FailureReason;
 use crate::metric::{self, Metric};
 use crate::platform::Platform;
@@ -218,19 +220,19 @@ impl ChallengeStore {
             // It is checked again, even if it was abandoned before.
             .remove(&["abandonedAt", "abandonedReason", "notFoundAt"])
             .condition("attribute_not_exists(#rank) OR #rank < :final");
-        let (record, is_open) = match create.send().await? {
-            Written::Yes(new) => (new, true),
-            Written::No(old) => (old, false),
-        };
-        let is_first = record.get("requestedAt").is_none_or(|at| *at == timestamp(now));
-        if is_first && record.get("namedUserId").is_some_and(|named| *named != text(user.as_str())) {
+        // The AWS SDK retries a write whose response was lost. The time shows that the first attempt succeeded.
+        let is_ours = |item: &Item| item.get("requestedAt") == Some(&timestamp(now));
+        let (Written::Yes(item) | Written::No(item)) = create.send().await?;
+        let is_requested = item.contains_key("requestedAt");
+        let is_first = is_ours(&item) || !is_requested;
+        if is_first && item.get("namedUserId").is_some_and(|named| *named != text(user.as_str())) {
             log_other_user(challenge_id);
         }
-        let record = challenge(&record)?;
-        if is_open && is_first {
+        let record = challenge(&item)?;
+        if is_ours(&item) {
             metric::challenge_created(challenge_id, challenge_type.as_str());
         }
-        if is_open || record.requested_at.is_some() {
+        if is_requested {
             return Ok(record);
         }
         let create_on_final = self
@@ -238,16 +240,14 @@ impl ChallengeStore {
             .reserved(&["#rank"])
             .value(":final", number(FINAL_RANK))
             .condition("#rank >= :final AND attribute_not_exists(requestedAt)");
-        match create_on_final.send().await? {
-            Written::Yes(record) => {
-                let record = challenge(&record)?;
-                metric::challenge_created(challenge_id, challenge_type.as_str());
-                // Nobody can poll or check a challenge before its record says who requested it.
-                log_settled(&record, ReportSource::Webhook { notification_id: None }.as_str(), now);
-                Ok(record)
-            }
-            Written::No(record) => challenge(&record),
+        let (Written::Yes(item) | Written::No(item)) = create_on_final.send().await?;
+        let record = challenge(&item)?;
+        if is_ours(&item) {
+            metric::challenge_created(challenge_id, challenge_type.as_str());
+            // Nobody can poll or check a challenge before its record says who requested it.
+            log_settled(&record, ReportSource::Webhook { notification_id: None }.as_str(), now);
         }
+        Ok(record)
     }
 
     /// The record, read consistently. One call.
