@@ -62,12 +62,6 @@ enum Change<'a> {
 }
 
 impl Change<'_> {
-    fn at(&self) -> OffsetDateTime {
-        match self {
-            Self::Requested { requested_at: at } | Self::Settled { updated_at: at, .. } => *at,
-        }
-    }
-
     fn detail_type(&self, challenge_type: ChallengeType) -> &'static str {
         match (self, challenge_type) {
             (Self::Requested { .. }, ChallengeType::ChangePin) => CHANGE_REQUESTED,
@@ -95,15 +89,16 @@ pub(crate) fn events(old: Option<&Challenge>, new: &Challenge) -> Result<Vec<Eve
         circle_code: new.error_code,
         updated_at: new.updated_at,
     });
-    requested.into_iter().chain(settled).map(|change| event(new, change)).collect()
+    // A final webhook can be older than the request that makes the record one of this service.
+    let changed_at = new.updated_at.max(requested_at);
+    requested.into_iter().chain(settled).map(|change| event(new, change, changed_at)).collect()
 }
 
-fn event(challenge: &Challenge, change: Change<'_>) -> Result<Event, StoreError> {
+fn event(challenge: &Challenge, change: Change<'_>, changed_at: OffsetDateTime) -> Result<Event, StoreError> {
     let user_id = challenge.user_id.as_ref().ok_or(StoreError::Unreadable { attribute: "userId" })?;
     let (challenge_id, challenge_type) = (challenge.id, challenge.challenge_type);
-    let (detail_type, changed_at) = (change.detail_type(challenge_type), Some(change.at()));
-    let user_id = user_id.as_str();
+    let (detail_type, user_id) = (change.detail_type(challenge_type), user_id.as_str());
     let detail = Detail { version: VERSION, challenge_id, user_id, r#type: challenge_type, change };
     let detail = serde_json::to_string(&detail).expect("texts and numbers can be written as JSON");
-    Ok(Event { challenge_id, detail_type, changed_at, detail })
+    Ok(Event { challenge_id, detail_type, changed_at: Some(changed_at), detail })
 }

@@ -1,6 +1,7 @@
 use std::iter;
 
 use serde_json::json;
+use time::macros::datetime;
 
 use super::*;
 
@@ -141,6 +142,20 @@ fn every_change_of_a_record_causes_the_events_of_the_rule() {
         }
     }
     assert_eq!((changes, announced), (2 * 14 * 15, 2 * (7 * 8 + 4 * (8 + 3) + 3)));
+}
+
+#[test]
+fn delay_of_an_event_starts_when_the_record_becomes_one_of_this_service() {
+    let state = State { requested: true, status: 6 };
+    let changed_at = |requested_at: &str| -> Vec<_> {
+        let mut image = state.image("CHANGE_PIN");
+        image["requestedAt"] = json!({ "S": requested_at });
+        let events = events(&record("INSERT", None, Some(image))).unwrap();
+        events.into_iter().map(|event| event.changed_at.unwrap()).collect()
+    };
+    let (settled_at, an_hour_later) = (datetime!(2026-01-01 12:01:30.5 UTC), datetime!(2026-01-01 13:00 UTC));
+    assert_eq!(changed_at("2026-01-01T12:00:00Z"), [settled_at; 2]);
+    assert_eq!(changed_at("2026-01-01T13:00:00Z"), [an_hour_later; 2], "the webhook came before the request");
 }
 
 #[test]
