@@ -16,9 +16,6 @@ use crate::log::Line;
 use crate::row::Row;
 use crate::sources::Sources;
 
-/// The maps of a record that say what made it: for its creation and for each rank of its status.
-const STAGES: [&str; 4] = ["creation", "progress", "ending", "completion"];
-
 /// What is known about a challenge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Story {
@@ -50,7 +47,6 @@ pub(crate) fn story(sources: &Sources, id: Uuid) -> dynoxide::Result<Option<Stor
     let request: GetItemRequest = serde_json::from_value(key).expect("the request is valid");
     let record = image(&json!(sources.database.get_item(request)?.item));
 
-    let stages = STAGES.iter().filter_map(|stage| of_stage(stage, &record[*stage]));
     let deliveries = sources.circle.deliveries();
     let id = json!(id);
     let webhooks = deliveries.iter().map(|delivery| (delivery.at, webhook(delivery)));
@@ -62,9 +58,15 @@ pub(crate) fn story(sources: &Sources, id: Uuid) -> dynoxide::Result<Option<Stor
     let events = events.map(|(at, data)| Entry { at, row: Row::of_event(&data), data });
 
     let lines = lines(&sources.log.after(0), id.as_str().unwrap_or_default());
-    let mut entries: Vec<Entry> = lines.into_iter().chain(stages).chain(webhooks).chain(events).collect();
+    let mut entries: Vec<Entry> =
+        lines.into_iter().chain(stages(&record)).chain(webhooks).chain(events).collect();
     entries.sort_by_key(|entry| entry.at);
     Ok((!record.is_null() || !entries.is_empty()).then_some(Story { record, entries }))
+}
+
+/// The record's audit trail: its maps.
+fn stages(record: &Value) -> impl Iterator<Item = Entry> {
+    record.as_object().into_iter().flatten().filter_map(|(name, stage)| of_stage(name, stage))
 }
 
 fn of_stage(name: &str, stage: &Value) -> Option<Entry> {
@@ -98,4 +100,25 @@ fn is_of_service(line: &Value) -> bool {
 /// API Gateway's id of the request that a line belongs to.
 fn request_id(line: &Value) -> Option<&str> {
     line["request_id"].as_str().or(line["span"]["request_id"].as_str()).filter(|id| !id.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_map_of_a_record_is_a_stage() {
+        let at = "2026-01-01T12:00:00Z";
+        let by_webhook = |status: &str| json!({ "at": at, "status": status, "by": "webhook", "id": "n-1" });
+        let record = json!({
+            "status": "COMPLETE",
+            "correlationIds": ["a"],
+            "arrival": by_webhook("PENDING"),
+            "creation": { "at": at, "requestId": "r-1" },
+            "completion": by_webhook("COMPLETE"),
+        });
+        let mut found: Vec<_> = stages(&record).map(|entry| entry.row.what).collect();
+        found.sort();
+        assert_eq!(found, ["COMPLETE", "PENDING", "creation"]);
+    }
 }
