@@ -8,6 +8,7 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from conftest import ROOT
+from functions import listed
 
 POLICY = ROOT / "infra" / "deployer-policy.json"
 
@@ -75,10 +76,6 @@ def statements():
     return policy["Statement"]
 
 
-def listed(value):
-    return value if isinstance(value, list) else [value]
-
-
 def allows(statements, action, arn):
     return any(
         any(fnmatchcase(action.lower(), pattern.lower()) for pattern in listed(statement["Action"]))
@@ -116,7 +113,7 @@ def test_cloudformation_may_create_change_and_delete_each_resource(statements, d
 
 
 def test_custom_resources_access_logs_and_dynamic_references_are_possible(statements):
-    """No schema lists the rights that CloudFormation needs for them."""
+    """No schema lists the permissions that CloudFormation needs for them."""
     assert allows(statements, "secretsmanager:GetSecretValue", ARNS["AWS::SecretsManager::Secret"])
     assert allows(statements, "lambda:InvokeFunction", ARNS["AWS::Lambda::Function"])
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging.html
@@ -125,6 +122,14 @@ def test_custom_resources_access_logs_and_dynamic_references_are_possible(statem
     log_group = f"arn:aws:logs:{PLACE}:log-group:/aws/vendedlogs/circle-pin-reset"
     for action in ["CreateLogGroup", "DescribeLogGroups", "DescribeResourcePolicies", "GetLogDelivery"]:
         assert allows(statements, f"logs:{action}", log_group)
+
+
+def test_composite_alarms_can_be_written_and_read(statements):
+    """CloudWatch accepts permissions of composite alarms only if they are for every alarm."""
+    proof = json.loads((ROOT / "tests" / "aws" / "policy.json").read_text())["Statement"]
+    assert allows(statements, "cloudwatch:PutCompositeAlarm", "*") and allows(statements, "cloudwatch:DescribeAlarms", "*")
+    for action in ["DescribeAlarms", "DescribeAlarmHistory"]:
+        assert allows(proof, f"cloudwatch:{action}", "*"), action
 
 
 @pytest.mark.parametrize(
