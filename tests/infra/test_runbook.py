@@ -8,7 +8,13 @@ from conftest import ROOT, alarms
 
 PAGE = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+Alarm)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
-QUERIES = re.findall(r"^\*\*([\w ]+)\*\*", PAGE.split("\n## Queries\n")[1].split("\n## ")[0], re.MULTILINE)
+QUERIES = dict(
+    re.findall(
+        r"^\*\*([\w ]+)\*\*.*?```\n(.*?)```",
+        PAGE.split("\n## Queries\n")[1].split("\n## ")[0],
+        re.MULTILINE | re.DOTALL,
+    )
+)
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -41,3 +47,18 @@ def test_the_queries_use_fields_of_the_span_of_a_request():
     fields = set(re.findall(r"^ *(\w+)", span, re.MULTILINE))
     used = set(re.findall(r"span\.(\w+)", PAGE))
     assert used and used <= fields
+
+
+def test_the_query_of_the_access_log_uses_its_fields(template):
+    settings = template["Resources"]["HttpApi"]["Properties"]["AccessLogSettings"]
+    used = re.findall(r"\w+", QUERIES["Access log"].split(" by ")[1].split("\n")[0])
+    assert len(used) > 4 and set(used) <= set(re.findall(r'"(\w+)":"\$', settings["Format"]))
+
+
+def test_every_message_in_the_page_is_one_of_the_functions():
+    sources = [path.read_text() for folder in ["functions", "shared/src"] for path in (ROOT / folder).rglob("*.rs")]
+    commands = {"cargo local", "cargo local incident"}
+    messages = set(re.findall(r'message = "([^"]+)"', PAGE)) | set(re.findall(r"`([a-z-]+ [a-z ]+)`", PAGE)) - commands
+    assert len(messages) > 4
+    for message in messages:
+        assert any(f'"{message}"' in source for source in sources), message
