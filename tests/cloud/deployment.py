@@ -9,41 +9,19 @@ import os
 import pathlib
 import zipfile
 
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 from processes import HTTP, until
+from sam import expanded, uploaded
 
 # The folder with the packages and their template.
 PACKAGES = pathlib.Path(os.environ["PACKAGES"])
 BUCKET = "code"
 
 
-class NoManagedPolicies:
-    """No function uses a policy of SAM or AWS, so SAM does not have to look one up."""
-
-    def load(self):
-        return {}
-
-
 def source():
     """The template as built."""
     return yaml_parse((PACKAGES / "template.yaml").read_text())
-
-
-def uploaded(template, code):
-    """The template with the packages where `code` has uploaded them, as `sam deploy` changes it."""
-    for resource in template["Resources"].values():
-        if "CodeUri" in resource.get("Properties", {}):
-            package = pathlib.PurePath(resource["Properties"]["CodeUri"])
-            resource["Properties"]["CodeUri"] = code(package.stem)
-    return template
-
-
-def expanded(template, parameters):
-    """The template after SAM's transformation. SAM puts the values of parameters in some places, such as the names of
-    packages."""
-    return transform(template, parameters, NoManagedPolicies())
 
 
 def adapted(template, url, parameters):

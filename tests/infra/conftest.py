@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 import yaml
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+import sam
 from processes import ROOT, announced
 from processes import pytest_configure, pytest_unconfigure  # noqa: F401
 
@@ -34,16 +34,33 @@ def template():
 
 def expanded(**parameters):
     """The template after SAM's transformation, as CloudFormation receives it."""
+    document = sam.uploaded(yaml_parse(TEMPLATE.read_text()), lambda package: "s3://bucket/key")
+    return sam.expanded(document, REQUIRED | parameters)
 
-    class NoManagedPolicies:
-        def load(self):
-            return {}
 
-    document = yaml_parse(TEMPLATE.read_text())
-    for resource in document["Resources"].values():
-        if "CodeUri" in resource.get("Properties", {}):
-            resource["Properties"]["CodeUri"] = "s3://bucket/key"
-    return transform(document, REQUIRED | parameters, NoManagedPolicies())
+def references(node, conditions=None):
+    """The parameters and resources that a part of the template refers to. With `conditions`, also those that the
+    conditions depend on."""
+    if isinstance(node, list):
+        return set().union(*(references(one, conditions) for one in node))
+    if not isinstance(node, dict):
+        return set()
+    found = set()
+    for key, value in node.items():
+        if key == "Ref":
+            found.add(value)
+        elif key == "Fn::GetAtt":
+            found.add(value[0] if isinstance(value, list) else value.split(".")[0])
+        elif key == "Fn::Sub":
+            text, names = value if isinstance(value, list) else (value, {})
+            found |= {part.split("}")[0].split(".")[0] for part in text.split("${")[1:]} - set(names)
+            found |= references(names, conditions)
+        else:
+            if key in ("Fn::If", "Condition") and conditions is not None:
+                name = value[0] if key == "Fn::If" else value
+                found |= references(conditions[name], conditions)
+            found |= references(value, conditions)
+    return {name for name in found if not name.startswith("AWS::")}
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from conftest import ROOT, alarms
+from conftest import ROOT, alarms, references
 from functions import CIRCLE, COMMON, FUNCTIONS, OWN_SECRETS, SECRET, WEBHOOK_URL, listed, logical
 
 
@@ -230,32 +230,12 @@ def test_the_subscription_is_checked_every_hour_once_it_exists(template):
 
 def needed_by(resource, resources):
     """The resources that CloudFormation creates before this one: those that it refers to, and so on."""
-    found = set()
-
-    def visit(node):
-        if isinstance(node, list):
-            for child in node:
-                visit(child)
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                if key == "Ref":
-                    follow(value)
-                elif key == "Fn::GetAtt":
-                    follow(value[0] if isinstance(value, list) else value.split(".")[0])
-                elif key == "Fn::Sub":
-                    for name in re.findall(r"\$\{([^!}.]+)", value if isinstance(value, str) else value[0]):
-                        follow(name)
-                if key == "DependsOn":
-                    for name in listed(value):
-                        follow(name)
-                visit(value)
-
-    def follow(name):
-        if name in resources and name not in found:
-            found.add(name)
-            visit(resources[name])
-
-    visit(resources[resource])
+    found, unseen = set(), {resource}
+    while unseen:
+        one = resources[unseen.pop()]
+        names = (references(one) | set(listed(one.get("DependsOn", [])))) & resources.keys()
+        unseen |= names - found
+        found |= names
     return found
 
 

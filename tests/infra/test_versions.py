@@ -8,7 +8,7 @@ import urllib.request
 import boto3
 import pytest
 
-from conftest import REQUIRED, expanded
+from conftest import REQUIRED, expanded, references
 
 # CloudFormation itself invokes these functions.
 UNVERSIONED = {"CheckApiKeysFunction", "ManageSubscriptionFunction"}
@@ -23,30 +23,6 @@ def versioned(template):
 
 def of_type(deployed, kind):
     return {name: one for name, one in deployed.items() if one["Type"] == kind}
-
-
-def references(node, conditions=None):
-    """The parameters and resources that a part of the template refers to, also in the conditions that it depends on."""
-    if isinstance(node, list):
-        return set().union(*(references(one, conditions) for one in node))
-    if not isinstance(node, dict):
-        return set()
-    found = set()
-    for key, value in node.items():
-        if key == "Ref":
-            found.add(value)
-        elif key == "Fn::GetAtt":
-            found.add(value[0])
-        elif key == "Fn::Sub":
-            text, names = value if isinstance(value, list) else (value, {})
-            found |= {part.split("}")[0].split(".")[0] for part in text.split("${")[1:]} - set(names)
-            found |= references(names, conditions)
-        else:
-            if key in ("Fn::If", "Condition") and conditions is not None:
-                name = value[0] if key == "Fn::If" else value
-                found |= references(conditions[name], conditions)
-            found |= references(value, conditions)
-    return {name for name in found if not name.startswith("AWS::")}
 
 
 def test_each_function_that_gets_requests_has_an_alias(deployed, versioned):
@@ -236,13 +212,13 @@ def test_a_failure_of_a_new_version_is_reported(smoke_test, response):
 def test_the_smoke_test_waits_for_a_reservation_that_is_in_use(smoke_test):
     status, invoked, waits = smoke_test(NOT_FOUND, UNAUTHENTICATED, Throttled(), Throttled(), RUN)
     assert (status, len(invoked), waits) == ("Succeeded", 5, [5, 5])
-    # It reports in time that it has waited in vain.
+    # It reports the failure before its own time ends.
     status, invoked, waits = smoke_test(*[Throttled()] * 20)
     assert status == "Failed" and 2 < len(waits) < 15
 
 
 def test_the_smoke_test_can_wait_for_a_run_of_the_schedule(deployed):
-    """With one reserved execution, its own run comes after that. It gives up 90 seconds before its own end."""
+    """With one reserved execution, its own run comes after that. It stops waiting 90 seconds before its own end."""
     names = ["ReconcileChallengesFunction", "SmokeTestFunction"]
     [run, smoke_test] = [deployed[name]["Properties"]["Timeout"] for name in names]
     assert smoke_test - 90 > run
