@@ -185,7 +185,7 @@ INCIDENTS = {
     "publishing fails": Incident(
         minute={"IteratorAge AnnounceChallengesFunction": 400_000}, told=at_any_load("EventsDelayedAlarm", 1)
     ),
-    "publishing is given up": Incident(
+    "Lambda stops retrying": Incident(
         HEALTHY | {"DroppedEventCount AnnounceChallengesFunctionStream": 1},
         told=with_each_reset("EventsNotPublishedAlarm"),
     ),

@@ -9,7 +9,7 @@
 //! CloudFormation waits for a response for up to an hour, so every event gets one. A deletion always succeeds, because a
 //! stack must not get stuck on a subscription.
 //!
-//! The function believes as little as possible of its event. It subscribes only the webhook of its own stack, deletes only
+//! The function trusts as little as possible of its event. It subscribes only the webhook of its own stack, deletes only
 //! subscriptions of such webhooks, and responds only to CloudFormation.
 
 mod api_keys;
@@ -94,7 +94,7 @@ pub enum Output {
     },
 }
 
-/// Why the work on the subscription failed.
+/// Why the work failed.
 #[derive(Debug, thiserror::Error)]
 enum WorkError {
     #[error("RequestType is not Create, Update or Delete")]
@@ -189,7 +189,7 @@ async fn respond(
             event.success(None)
         }
         Err(error) => {
-            tracing::error!(error = %Chain(&error), resource = ?event.resource_type, "the deployment failed at Circle");
+            tracing::error!(error = %Chain(&error), resource = ?event.resource_type, "the change of the resource failed");
             event.failure(reason::of(&error, context))
         }
     };
