@@ -8,6 +8,7 @@ import re
 import pytest
 
 from conftest import ROOT
+from functions import listed
 
 POLICY = json.loads((ROOT / "infra" / "support-policy.json").read_text())
 SOURCE = (ROOT / "infra" / "support").read_text()
@@ -289,7 +290,3 @@ def test_the_policy_allows_no_writing_of_records_and_no_api_key():
     }
     secrets = [one["Resource"] for one in POLICY["Statement"] if "secretsmanager" in str(one["Action"])]
     assert secrets == ["arn:aws:secretsmanager:*:*:secret:circle-pin-reset/user-hash-key-*"]
-
-
-def listed(value):
-    return value if isinstance(value, list) else [value]
