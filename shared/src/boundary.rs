@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lambda_http::{Body, Request, RequestExt, Response};
+use tracing::Span;
 use tracing::field::Empty;
-use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Deadline, timeout};
 use crate::config::{self, SettingError};
 use crate::platform::Platform;
 use crate::problem::Problem;
+use crate::telemetry::{self, trace};
 use crate::{request, response};
 
 /// Time reserved for the final DynamoDB write, after the last call to Circle.
@@ -57,7 +58,7 @@ impl Boundary {
             let result = timeout(clock, deadline.remaining(clock), work).await;
             let duration = (clock.monotonic() - started).as_millis() as u64;
             Span::current().record("duration_ms", duration);
-            match result.unwrap_or_else(|late| Err(late.into())) {
+            let response = match result.unwrap_or_else(|late| Err(late.into())) {
                 Ok(response) => {
                     tracing::info!(status = response.status().as_u16(), "request completed");
                     response
@@ -66,9 +67,11 @@ impl Boundary {
                     problem.log();
                     response::problem(&problem, request_id, clock.now())
                 }
-            }
+            };
+            trace::responded(response.status().as_u16());
+            response
         };
-        Ok(responding.instrument(span).await)
+        Ok(telemetry::run(span, responding).await)
     }
 }
 
@@ -76,10 +79,11 @@ impl Boundary {
 /// once they are known.
 fn request_span(request: &Request, request_id: &str) -> Span {
     let context = request::context(request);
-    tracing::info_span!(
+    let invocation = request.lambda_context_ref();
+    let span = tracing::info_span!(
         "request",
         request_id,
-        invocation_id = request.lambda_context_ref().map(|context| context.request_id.as_str()),
+        invocation_id = invocation.map(|invocation| invocation.request_id.as_str()),
         route = context.and_then(|context| context.route_key.as_deref()),
         source_ip = request::source_ip(request).map(tracing::field::display),
         user = Empty,
@@ -89,5 +93,7 @@ fn request_span(request: &Request, request_id: &str) -> Span {
         challenge_id = Empty,
         circle_request_id = Empty,
         duration_ms = Empty,
-    )
+    );
+    trace::link(&span, invocation, Some(request.headers()));
+    span
 }

@@ -4,7 +4,7 @@
 //! The modules form layers, from the lowest to the highest. A module uses only lower layers; a test checks it.
 //!
 //! 1. `user_id`, `circle_code`, `clock`, `metric`, `random`, `secrets`: plain values, time and randomness
-//! 2. `telemetry`, `user_hash`: log lines, and hashes that stand for users
+//! 2. `telemetry`, `user_hash`: log lines and traces, and hashes that stand for users
 //! 3. `config`, `failure`, `retry`: settings, failure reasons, when to retry
 //! 4. `challenge`, `http_client`: the rules of challenges; the HTTP client
 //! 5. `api_key`, `challenge_view`, `dynamodb`, `platform`: the API key in Secrets Manager, challenges as callers see them,

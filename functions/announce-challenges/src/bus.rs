@@ -12,7 +12,8 @@ use shared::metric::{self, Metric};
 use shared::platform::{Platform, RejectedSignature};
 use shared::random::Random;
 use shared::retry::Retries;
-use shared::telemetry::Chain;
+use shared::telemetry::{Chain, trace};
+use tracing::Span;
 
 use crate::aws_call::{CallError, call};
 use crate::event::{Event, SOURCE};
@@ -58,9 +59,12 @@ impl Bus {
 
     async fn publish_chunk(&self, events: &[Event], deadline: Deadline) -> Vec<bool> {
         let mut unsent: Vec<usize> = (0..events.len()).collect();
+        let span = |event: &Event| trace::event(event.detail_type, event.traceparent.as_deref());
+        let spans: Vec<Span> = events.iter().map(span).collect();
         let mut retries = Retries::new(&*self.clock, &self.random, deadline, BACKOFF, MAX_ATTEMPTS);
         loop {
-            let sent = self.put(unsent.iter().map(|&index| &events[index]), deadline).await;
+            let entries = unsent.iter().map(|&index| (&events[index], &spans[index]));
+            let sent = self.put(entries, deadline).await;
             let indexes = unsent.iter().copied();
             let (failed, wait): (BTreeMap<usize, String>, _) = match sent {
                 Ok(results) => {
@@ -99,15 +103,16 @@ impl Bus {
     /// Makes one call. The results are in the order of the events.
     async fn put(
         &self,
-        events: impl Iterator<Item = &Event>,
+        events: impl Iterator<Item = (&Event, &Span)>,
         deadline: Deadline,
     ) -> Result<Vec<PutEventsResultEntry>, CallError> {
-        let entries = events.map(|event| {
+        let entries = events.map(|(event, span)| {
             PutEventsRequestEntry::builder()
                 .event_bus_name(&self.name)
                 .source(SOURCE)
                 .detail_type(event.detail_type)
                 .detail(&event.detail)
+                .set_trace_header(trace::xray_header(span))
                 .build()
         });
         let sent = self.client.put_events().set_entries(Some(entries.collect())).send();

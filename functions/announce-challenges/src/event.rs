@@ -31,6 +31,8 @@ pub(crate) struct Event {
     pub(crate) changed_at: Option<OffsetDateTime>,
     /// A JSON object.
     pub(crate) detail: String,
+    /// The trace that the event is part of, if its record names one.
+    pub(crate) traceparent: Option<String>,
 }
 
 /// The detail of an event. Every member is always present.
@@ -100,5 +102,5 @@ fn event(challenge: &Challenge, change: Change<'_>, changed_at: OffsetDateTime) 
     let (detail_type, user_id) = (change.detail_type(challenge_type), user_id.as_str());
     let detail = Detail { version: VERSION, challenge_id, user_id, r#type: challenge_type, change };
     let detail = serde_json::to_string(&detail).expect("texts and numbers can be written as JSON");
-    Ok(Event { challenge_id, detail_type, changed_at: Some(changed_at), detail })
+    Ok(Event { challenge_id, detail_type, changed_at: Some(changed_at), detail, traceparent: None })
 }

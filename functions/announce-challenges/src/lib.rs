@@ -33,7 +33,6 @@ use shared::metric::Metric;
 use shared::platform::Platform;
 use shared::request;
 use shared::telemetry::{self, Chain};
-use tracing::Instrument;
 
 use self::bus::Bus;
 pub use self::event::DETAIL_TYPES;
@@ -110,7 +109,7 @@ pub async fn handle(
     function: &AnnounceChallenges,
     event: LambdaEvent<Value>,
 ) -> Result<Response, lambda_runtime::Error> {
-    let span = telemetry::invocation(&event.context.request_id);
+    let span = telemetry::invocation(&event.context);
     let deadline = request::invocation_deadline(Some(&event.context), RUN_LIMIT, &*function.clock);
     let work = async {
         match event.payload["Records"].as_array() {
@@ -123,7 +122,7 @@ pub async fn handle(
         }
     };
     // On the heap, because the compiler cannot compute the layout of futures that are nested this deep.
-    Box::pin(work.instrument(span)).await
+    telemetry::run(span, Box::pin(work)).await
 }
 
 /// Publishes the events of a batch's records, and puts the records that cannot be read on the queue.

@@ -32,7 +32,10 @@ pub(crate) fn events(record: &Value) -> Result<Vec<Event>, RecordError> {
     };
     let Some(new) = image("NewImage")? else { return Ok(Vec::new()) };
     let old = if has_old_image { image("OldImage")? } else { None };
-    Ok(event::events(old.as_ref(), &new)?)
+    let mut events = event::events(old.as_ref(), &new)?;
+    let traceparent = record["dynamodb"]["NewImage"]["traceparent"]["S"].as_str();
+    events.iter_mut().for_each(|event| event.traceparent = traceparent.map(str::to_owned));
+    Ok(events)
 }
 
 /// The position in the stream; empty if the record has none.

@@ -29,8 +29,7 @@ use shared::config::{CircleSettings, SettingError, aws_region, is_local, webhook
 use shared::metric::Metric;
 use shared::platform::Platform;
 use shared::request::invocation_deadline;
-use shared::telemetry::Chain;
-use tracing::Instrument;
+use shared::telemetry::{self, Chain};
 use uuid::Uuid;
 
 pub use self::event::{Action, Change, Event, Response};
@@ -120,14 +119,15 @@ pub async fn handle(function: &ManageSubscription, event: LambdaEvent<Event>) ->
     let span = tracing::info_span!("request", request_id = context.request_id);
     match event {
         Event::Change(change) => {
-            let responded = respond(function, *change, &context).instrument(span).await;
+            let responded = telemetry::run(span, respond(function, *change, &context)).await;
             responded.map(Output::Response)
         }
         Event::Action(Action::CheckSubscription {}) => {
             let clock = &*function.platform.clock;
             let deadline = invocation_deadline(Some(&context), CHECK_TIMEOUT, clock);
             // Boxed for the same reason as below.
-            let subscription = Box::pin(check_subscription(function, deadline)).instrument(span).await;
+            let subscription = Box::pin(check_subscription(function, deadline));
+            let subscription = telemetry::run(span, subscription).await;
             Ok(Output::Checked { subscription })
         }
     }

@@ -23,7 +23,6 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::lambda::challenge_ids;
 use shared::{request, telemetry};
-use tracing::Instrument;
 
 pub use self::resume::Resumed;
 pub use self::run::{ReconcileChallenges, RunError, count_due, reconcile};
@@ -66,5 +65,5 @@ pub async fn handle(
         }
         Ok(Response::Run(reconcile(function, invocation_id, deadline).await?))
     };
-    work.instrument(telemetry::invocation(invocation_id)).await
+    telemetry::run(telemetry::invocation(&event.context), work).await
 }

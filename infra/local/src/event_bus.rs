@@ -88,6 +88,12 @@ impl EventBus {
         self.state.events().await
     }
 
+    /// The X-Ray header that each event was published with.
+    pub async fn trace_headers(&self) -> Vec<Option<String>> {
+        self.state.catch_up().await;
+        self.state.content().trace_headers.clone()
+    }
+
     /// A handle that reads what the bus has received, without waiting for anything.
     pub(crate) fn reader(&self) -> EventReader {
         EventReader(Arc::clone(&self.state))
@@ -146,6 +152,8 @@ struct Received {
 #[derive(Debug, Default)]
 struct Content {
     events: Vec<(OffsetDateTime, Value)>,
+    /// Of each event. EventBridge hands it to the event's targets beside the event.
+    trace_headers: Vec<Option<String>>,
     messages: Vec<Value>,
     faults: VecDeque<BusFault>,
     queue_fails: bool,
@@ -204,6 +212,7 @@ struct Entry {
     detail_type: String,
     detail: String,
     event_bus_name: String,
+    trace_header: Option<String>,
 }
 
 fn put_events(state: &Received, request: PutEvents) -> Result<Value, AwsError> {
@@ -248,7 +257,7 @@ fn accept(state: &Received, entry: Entry) -> Value {
         return json!({ "ErrorCode": "NotFound", "ErrorMessage": "The bus does not exist." });
     }
     let id = state.random.uuid();
-    let Entry { source, detail_type, .. } = entry;
+    let Entry { source, detail_type, trace_header, .. } = entry;
     tracing::info!(%id, detail_type, %detail, "event received");
     let now = state.clock.now();
     let time = now.truncate_to_second();
@@ -262,6 +271,7 @@ fn accept(state: &Received, entry: Entry) -> Value {
         "detail": detail,
     });
     content.events.push((now, event));
+    content.trace_headers.push(trace_header);
     state.count.send_replace(content.events.len());
     json!({ "EventId": id })
 }

@@ -38,6 +38,7 @@ use crate::failure::FailureReason;
 use crate::metric::{self, Metric};
 use crate::platform::Platform;
 use crate::random::Random;
+use crate::telemetry::trace;
 use crate::user_id::UserId;
 
 /// How long a record is kept if no caller of this service asked for the challenge.
@@ -329,7 +330,7 @@ impl ChallengeStore {
         origin: Origin<'_>,
         now: OffsetDateTime,
     ) -> Update {
-        Update::new(self.update(challenge_id))
+        let creation = Update::new(self.update(challenge_id))
             .reserved(&["#type"])
             .set("creation = if_not_exists(creation, :creation)", ":creation", item::creation(origin, now))
             .set("userId = :userId", ":userId", text(user.as_str()))
@@ -340,7 +341,16 @@ impl ChallengeStore {
             .set_again("updatedAt = if_not_exists(updatedAt, :now)")
             .set_again("checkedAt = if_not_exists(checkedAt, :now)")
             .set("retentionSeconds = :retention", ":retention", number(retention.as_secs()))
-            .set("expiresAt = :expiresAt", ":expiresAt", number((now + retention).unix_timestamp()))
+            .set("expiresAt = :expiresAt", ":expiresAt", number((now + retention).unix_timestamp()));
+        // The events of the challenge continue the trace of this request.
+        match trace::traceparent() {
+            Some(traceparent) => creation.set(
+                "traceparent = if_not_exists(traceparent, :traceparent)",
+                ":traceparent",
+                text(&traceparent),
+            ),
+            None => creation,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::clock::{Deadline, timeout};
 use crate::metric;
 use crate::retry::Retries;
 use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
+use crate::telemetry::trace;
 use crate::user_id::UserId;
 
 /// The longest that one attempt may take unless the call says otherwise, so that a lost response leaves time for another
@@ -140,7 +141,9 @@ impl Circle {
         deadline: Deadline,
     ) -> Result<Response<T>, CircleError> {
         let (started, mut retries) = (self.clock.monotonic(), 0);
-        let result = self.send_with_usable_key(&call, deadline, &mut retries).await;
+        let span = trace::circle_call(call.operation, call.name);
+        let sent = self.send_with_usable_key(&call, deadline, &mut retries);
+        let result = trace::within(&span, sent).await;
         let latency = self.clock.monotonic() - started;
         let (outcome, request_id) = match &result {
             Ok(response) => ("ok", Some(&*response.request_id)),
@@ -149,6 +152,7 @@ impl Circle {
         if let Some(request_id) = request_id {
             Span::current().record("circle_request_id", request_id);
         }
+        trace::circle_responded(&span, outcome, retries, request_id);
         metric::circle_call(call.operation, outcome, latency, retries, request_id);
         result
     }

@@ -4,6 +4,8 @@
 //! names the variable and says what to give; no value is ever part of it.
 
 mod settings;
+#[cfg(feature = "otel")]
+mod traces;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +19,8 @@ pub use self::settings::{
     metrics_namespace, rate_limits_table, request_timeout, restore_max_sign_in_age,
     unreadable_records_queue_url, user_hash_key, user_id_claim, user_names, webhook_url,
 };
+#[cfg(feature = "otel")]
+pub use self::traces::{collector_url, trace_ratio};
 
 /// The environment variables, read once.
 #[derive(Clone, Default)]

@@ -27,7 +27,7 @@ pub struct Setting {
     pub range: Option<RangeInclusive<u32>>,
     /// What to give, as the end of a sentence that begins with "give" or "must be".
     #[serde(skip)]
-    expected: &'static str,
+    pub(super) expected: &'static str,
 }
 
 const CHALLENGES_TABLE: Setting =
@@ -94,7 +94,7 @@ const AWS_SECRET_ACCESS_KEY: Setting =
 const SSL_CERT_FILE: Setting = text("SSL_CERT_FILE", "a file of certificates in PEM");
 const SSL_CERT_DIR: Setting = text("SSL_CERT_DIR", "a folder with files of certificates in PEM");
 
-/// Every setting of the functions, beside the variables that Lambda, the AWS SDK and OpenSSL define.
+/// Every setting of the functions, beside the variables that Lambda, the AWS SDK, OpenSSL and OpenTelemetry define.
 pub const SETTINGS: [Setting; 21] = [
     CHALLENGES_TABLE,
     RATE_LIMITS_TABLE,
@@ -121,7 +121,7 @@ pub const SETTINGS: [Setting; 21] = [
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-const fn text(name: &'static str, expected: &'static str) -> Setting {
+pub(super) const fn text(name: &'static str, expected: &'static str) -> Setting {
     Setting { name, default: None, range: None, expected }
 }
 
@@ -136,7 +136,7 @@ const fn number(
 
 impl Setting {
     /// The variable's value, else the default.
-    fn required(&self, environment: &Environment) -> Result<String, SettingError> {
+    pub(super) fn required(&self, environment: &Environment) -> Result<String, SettingError> {
         let value = environment.get(self.name).or(self.default);
         let missing =
             || SettingError { name: self.name, problem: format!("is not set: give {}", self.expected) };
@@ -150,7 +150,7 @@ impl Setting {
         number.filter(|number| range.is_none_or(|range| range.contains(number))).ok_or_else(|| self.invalid())
     }
 
-    fn invalid(&self) -> SettingError {
+    pub(super) fn invalid(&self) -> SettingError {
         let problem = match &self.range {
             Some(range) => {
                 format!("must be a whole {} from {} to {}", self.expected, range.start(), range.end())

@@ -1,6 +1,8 @@
 //! What every function runs on: settings, HTTP, AWS, time and randomness.
 
 mod aws;
+#[cfg(feature = "otel")]
+mod otlp;
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use std::sync::Arc;
 use aws_types::SdkConfig;
 
 pub use self::aws::RejectedSignature;
+#[cfg(feature = "otel")]
+pub use self::otlp::start_traces;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Environment, SettingError};
 use crate::http_client::HttpClient;
@@ -47,10 +51,15 @@ impl Platform {
     /// If one of the variables is missing with which Lambda tells a function its region and credentials, or the certificates
     /// that `SSL_CERT_FILE` or `SSL_CERT_DIR` names cannot be read.
     pub fn start(own_crate: &'static str) -> Result<Self, SettingError> {
+        let service = own_crate.replace('_', "-");
         let environment = Environment::of_process();
-        telemetry::start(environment.log_level(), own_crate, config::metrics_namespace(&environment));
-        metric::cold_start(&own_crate.replace('_', "-"));
-        Self::new(environment, Arc::new(SystemClock), Arc::new(Random::from_system()))
+        let platform = Self::new(environment, Arc::new(SystemClock), Arc::new(Random::from_system()))?;
+        #[cfg(feature = "otel")]
+        start_traces(&platform, &service)?;
+        let environment = &platform.environment;
+        telemetry::start(environment.log_level(), own_crate, config::metrics_namespace(environment));
+        metric::cold_start(&service);
+        Ok(platform)
     }
 
     /// A platform from an environment. Endpoint variables of the AWS SDK such as `AWS_ENDPOINT_URL_DYNAMODB` apply.

@@ -7,13 +7,16 @@
 //! A line with a field `metric` is also a metric, in CloudWatch's embedded metric format ([`metric`](crate::metric)).
 
 mod lines;
+#[cfg_attr(not(feature = "otel"), path = "no_trace.rs")]
+pub mod trace;
 
 use std::error::Error;
 use std::fmt;
 use std::io::Write;
 
+use lambda_http::Context;
 use tracing::level_filters::LevelFilter;
-use tracing::{Span, Subscriber};
+use tracing::{Instrument, Span, Subscriber};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -44,15 +47,28 @@ where
     let own_crates: Vec<&str> = own_crates.iter().copied().chain(["shared"]).collect();
     let is_own = move |target: &str| own_crates.contains(&target.split("::").next().unwrap_or(target));
     let of_others = level.min(LevelFilter::WARN);
+    #[cfg(feature = "otel")]
+    let traces = trace::layer(is_own.clone());
     let filter =
         filter_fn(move |line| *line.level() <= if is_own(line.target()) { level } else { of_others });
     let lines = Lines { namespace, writer };
-    tracing_subscriber::registry().with(lines.with_filter(filter.with_max_level_hint(level)))
+    let subscriber =
+        tracing_subscriber::registry().with(lines.with_filter(filter.with_max_level_hint(level)));
+    #[cfg(feature = "otel")]
+    let subscriber = subscriber.with(traces);
+    subscriber
 }
 
 /// The span of an invocation that is not an HTTP request. Its id is part of each log line.
-pub fn invocation(invocation_id: &str) -> Span {
-    tracing::info_span!("invocation", invocation_id)
+pub fn invocation(context: &Context) -> Span {
+    let span = tracing::info_span!("invocation", invocation_id = context.request_id);
+    trace::link(&span, Some(context), None);
+    span
+}
+
+/// The work of an invocation in its span. It ends once the spans of its trace are exported.
+pub fn run<F: Future>(span: Span, work: F) -> impl Future<Output = F::Output> {
+    trace::exported(work.instrument(span))
 }
 
 /// An error and its sources on one line, for the log.
