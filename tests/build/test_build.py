@@ -134,6 +134,13 @@ def test_the_template_or_the_option_names_the_architecture(project, named, optio
     assert listed == [("one", architecture), ("two", architecture)]
 
 
+def test_the_functions_are_built_with_traces_on_demand(project):
+    assert project.build("--features", "otel").returncode == 0
+    assert "--features otel" in " ".join(project.arguments())
+    assert project.build().returncode == 0
+    assert "--features" not in project.arguments()
+
+
 def test_a_deployment_uses_the_last_build_for_the_templates_architecture(project):
     """`sam deploy` uses the link, whose path is in samconfig.toml."""
     link = project.packages / "current"

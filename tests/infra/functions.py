@@ -33,6 +33,8 @@ CHALLENGES_BY_USER_ARN = {"Fn::Sub": ["${Table}/index/challenges-by-user", {"Tab
 
 # For every function.
 COMMON = {"METRICS_NAMESPACE": {"Fn::Sub": "circle-pin-reset/${AWS::StackName}"}}
+# OpenTelemetry's.
+TRACES = {"OTEL_TRACES_SAMPLER_ARG": {"Ref": "TraceShare"}}
 CIRCLE = {
     "CIRCLE_API_KEY_SECRET_ID": SECRET,
     "CIRCLE_BASE_URL": {"Ref": "CircleBaseUrl"},

@@ -132,6 +132,13 @@ def test_composite_alarms_can_be_written_and_read(statements):
         assert allows(proof, f"cloudwatch:{action}", "*"), action
 
 
+def test_the_layer_of_a_collector_can_be_used(statements):
+    """Lambda checks that the deployer may read a layer, also one of another account."""
+    layer = "arn:aws:lambda:us-east-1:123456789012:layer:aws-otel-collector-arm64-ver-1:2"
+    assert allows(statements, "lambda:GetLayerVersion", layer)
+    assert not allows(statements, "lambda:DeleteLayerVersion", layer)
+
+
 @pytest.mark.parametrize(
     "name",
     [

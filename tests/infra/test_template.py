@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import ROOT, alarms, references
-from functions import CIRCLE, COMMON, FUNCTIONS, OWN_SECRETS, SECRET, WEBHOOK_URL, listed, logical
+from functions import CIRCLE, COMMON, FUNCTIONS, OWN_SECRETS, SECRET, TRACES, WEBHOOK_URL, listed, logical
 
 
 def test_each_folder_of_a_function_is_deployed(template):
@@ -22,7 +22,7 @@ def test_a_function_is_configured(template, deployed, function):
     properties = deployed[f"{name}Function"]["Properties"]
     secret = {"CIRCLE_API_KEY_SECRET_ID": OWN_SECRETS.get(function, SECRET)}
     circle = {} if function == "announce-challenges" else CIRCLE | secret
-    assert properties["Environment"]["Variables"] == COMMON | circle | FUNCTIONS[function][1]
+    assert properties["Environment"]["Variables"] == COMMON | TRACES | circle | FUNCTIONS[function][1]
     assert properties["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
     assert properties["Runtime"] == "provided.al2023" and properties["Handler"] == "bootstrap"
     assert properties["Architectures"] == ["arm64"]
@@ -282,7 +282,7 @@ def test_the_function_that_checks_the_api_keys_is_manage_subscription_without_an
     [check, manage] = [resources[f"{name}Function"]["Properties"] for name in ["CheckApiKeys", "ManageSubscription"]]
     assert check["CodeUri"] == manage["CodeUri"]
     [check, manage] = [deployed[f"{name}Function"]["Properties"] for name in ["CheckApiKeys", "ManageSubscription"]]
-    assert check["Environment"]["Variables"] == COMMON | CIRCLE | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}}
+    assert check["Environment"]["Variables"] == COMMON | TRACES | CIRCLE | {"CIRCLE_SOURCE_IPS": {"Ref": "CircleSourceIps"}}
     assert check["LoggingConfig"] == manage["LoggingConfig"]
     assert (check["Runtime"], check["Handler"]) == (manage["Runtime"], manage["Handler"])
     assert check["Role"] == {"Fn::GetAtt": ["CheckApiKeysRole", "Arn"]}
