@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::circle_code::CircleCode;
 use crate::failure::FailureReason;
-use crate::secrets::redact_long_tokens;
+use crate::secrets::redact_foreign_text;
 use crate::user_id::UserId;
 
 /// The types of challenge that this service creates, under Circle's names.
@@ -205,7 +205,7 @@ impl Report {
             challenge_type,
             status: status.into(),
             error_code: CircleCode::read(&challenge["errorCode"]).filter(|code| code.0 != 0),
-            error_message: text("errorMessage").map(redact_long_tokens),
+            error_message: text("errorMessage").map(redact_foreign_text),
             correlation_ids: correlation_ids.take(CORRELATION_IDS_LIMIT).map(str::to_owned).collect(),
             source,
         })

@@ -161,7 +161,7 @@ const TEXT_LIMIT: usize = 500;
 
 /// A third party's text without any token that is as long as a secret, except for UUIDs, and without e-mail addresses.
 /// White space becomes single spaces.
-pub(crate) fn redact_long_tokens(text: &str) -> String {
+pub(crate) fn redact_foreign_text(text: &str) -> String {
     let is_id = |token: &str| {
         let token = token.trim_matches(|character: char| !character.is_ascii_alphanumeric());
         token.len() == 36 && Uuid::try_parse(token).is_ok()
@@ -228,12 +228,12 @@ mod tests {
         let id = "b04046ff-3aac-4ae1-ac07-7eb0d7892520";
         let (short, long) = ("x".repeat(30), "x".repeat(31));
         assert_eq!(
-            redact_long_tokens(&format!("no  challenge\n({id}), {short} key={long} '{long}'")),
+            redact_foreign_text(&format!("no  challenge\n({id}), {short} key={long} '{long}'")),
             format!("no challenge ({id}), {short} [redacted] [redacted]")
         );
         let without_hyphens = id.replace('-', "");
-        assert_eq!(redact_long_tokens(&without_hyphens), "[redacted]");
-        assert_eq!(redact_long_tokens(""), "");
+        assert_eq!(redact_foreign_text(&without_hyphens), "[redacted]");
+        assert_eq!(redact_foreign_text(""), "");
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         for address in
             ["a@b.cd", "<a@b.cd>,", "mailto:a@b.cd", "user='a@b.cd'", "\"a\"@b", "/users/a%40b.cd?x"]
         {
-            let redacted = redact_long_tokens(&format!("no user {address} here"));
+            let redacted = redact_foreign_text(&format!("no user {address} here"));
             assert_eq!(redacted, "no user [redacted] here", "{address}");
         }
     }

@@ -19,7 +19,7 @@ use crate::circle_code::CircleCode;
 use crate::clock::{Deadline, timeout};
 use crate::metric;
 use crate::retry::Retries;
-use crate::secrets::{ApiKey, UserToken, redact_long_tokens};
+use crate::secrets::{ApiKey, UserToken, redact_foreign_text};
 use crate::telemetry::trace;
 use crate::user_id::UserId;
 
@@ -40,6 +40,9 @@ const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(3600);
 const BODY_LIMIT: usize = 256 * 1024;
 
 const REQUEST_ID: &str = "x-request-id";
+
+/// The longest request id that is taken from a response, in bytes. Circle's are UUIDs.
+const REQUEST_ID_LIMIT: usize = 64;
 
 /// A call to Circle. It is retried unless it is sent [`once`](Self::once), so it has to be safe to repeat: a read, a new
 /// session, or a creation with an idempotency key.
@@ -267,7 +270,8 @@ impl Circle {
         let mut response = sent.map_err(unreachable)?;
 
         let status = response.status();
-        let request_id = text(response.headers(), REQUEST_ID).unwrap_or(request_id).to_owned();
+        let returned_id = text(response.headers(), REQUEST_ID).filter(|id| is_request_id(id));
+        let request_id = returned_id.unwrap_or(request_id).to_owned();
         let retry_after = self.retry_after(response.headers());
         let unreadable = |problem: String| CircleError::Unreadable {
             call: call.name,
@@ -341,6 +345,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// Whether a text can be the id of a request. It goes to the log, so it must not be anything else.
+fn is_request_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=".contains(&byte);
+    (1..=REQUEST_ID_LIMIT).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// A header value that the HTTP client neither prints nor keeps in its compression tables.
 fn sensitive(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).expect("a user token is printable ASCII");
@@ -362,7 +372,7 @@ fn redact(message: &str, key: &ApiKey, call: &Call<'_>) -> String {
     if let Some(secret) = key.expose_secret().rsplit(':').next() {
         message = message.replace(secret, "[API key]");
     }
-    redact_long_tokens(&message)
+    redact_foreign_text(&message)
 }
 
 #[cfg(test)]
@@ -377,6 +387,15 @@ mod tests {
         assert!(!budget.take());
         budget.earn();
         assert!(budget.take());
+    }
+
+    #[test]
+    fn request_id_of_a_response_is_an_id() {
+        assert!(is_request_id("1f1a4c1e-62c6-4a0e-9d0e-3d9f1f0f6a11"));
+        let long = "a".repeat(REQUEST_ID_LIMIT + 1);
+        for text in ["", "a b", "a@example.com", &long] {
+            assert!(!is_request_id(text), "{text}");
+        }
     }
 
     #[test]
