@@ -1,4 +1,4 @@
-/** Stand-ins for the API, Circle's SDK and the browser, anew for each test, and a clock that moves only if a test says so. */
+/** Stand-ins for the API, Circle's SDK and the browser, new for each test, and a clock that only tests move. */
 
 import assert from 'node:assert/strict'
 import { beforeEach } from 'node:test'
