@@ -148,15 +148,19 @@ where
 }
 
 /// The same work, after which the spans that have ended are exported.
-pub(super) async fn exported<F: Future>(work: F) -> F::Output {
-    let output = work.await;
-    let spans = mem::take(&mut *ended());
-    if let Some(traces) = TRACES.get()
-        && !spans.is_empty()
-    {
-        (traces.export)(spans).await;
+pub(super) fn exported<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    // On the heap, because it is large, and each future around it would copy it.
+    let work = Box::pin(work);
+    async move {
+        let output = work.await;
+        let spans = mem::take(&mut *ended());
+        if let Some(traces) = TRACES.get()
+            && !spans.is_empty()
+        {
+            (traces.export)(spans).await;
+        }
+        output
     }
-    output
 }
 
 /// Links a span to the trace that Lambda records of the invocation, if it records one, and to the trace that the caller
@@ -189,7 +193,8 @@ pub fn circle_call(operation: &'static str, name: &'static str) -> Span {
 
 /// The same work, with a span around it.
 pub fn within<F: Future>(span: &Span, work: F) -> impl Future<Output = F::Output> {
-    work.instrument(span.clone())
+    // On the heap for the same reason as in `exported`.
+    Box::pin(work).instrument(span.clone())
 }
 
 /// Adds what became of a call to Circle to its span.
