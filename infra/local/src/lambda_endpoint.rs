@@ -1,4 +1,4 @@
-//! Functions without a route, in another process: an endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`.
+//! Functions in another process: an endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`.
 
 use std::time::Duration;
 
@@ -6,8 +6,7 @@ use shared::clock::{AdjustableClock, timeout};
 
 /// The endpoint.
 #[derive(Debug, Clone)]
-pub(crate) struct LambdaEndpoint {
-    /// Without a trailing slash.
+pub struct LambdaEndpoint {
     url: String,
     http: reqwest::Client,
 }
@@ -24,7 +23,8 @@ pub(crate) enum InvokeError {
 }
 
 impl LambdaEndpoint {
-    pub(crate) fn new(url: String) -> Self {
+    /// The endpoint at this URL, which has no trailing slash.
+    pub fn new(url: String) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client can be built");
         Self { url, http }
     }

@@ -16,6 +16,7 @@ mod handlers;
 pub mod http_api;
 pub mod incidents;
 mod interval;
+pub mod invocation;
 pub mod issuer;
 mod lambda_endpoint;
 pub mod live;

@@ -25,10 +25,9 @@ use crate::environment::{
 };
 use crate::event_bus::EventBus;
 use crate::handlers::handlers;
-use crate::http_api::{Backend, HttpApi, HttpApiOptions};
+use crate::http_api::{Backend, HttpApi, HttpApiOptions, LambdaEndpoint};
 pub use crate::issuer::AUDIENCE;
 use crate::issuer::{Issuer, TOKEN_LIFETIME};
-use crate::lambda_endpoint::LambdaEndpoint;
 use crate::log::Log;
 use crate::scheduler::Scheduler;
 use crate::secrets_manager::SecretsManager;
@@ -230,10 +229,9 @@ impl Stack {
                 Announcer::InProcess(Box::new(AnnounceChallenges::new(&platform)?)),
             ),
             Some(url) => {
-                let url = url.trim_end_matches('/').to_owned();
-                let endpoint = LambdaEndpoint::new(url.clone());
+                let endpoint = LambdaEndpoint::new(url.trim_end_matches('/').to_owned());
                 (
-                    Backend::LambdaInvokeEndpoint(url),
+                    Backend::LambdaEndpoint(endpoint.clone()),
                     Scheduler::LambdaEndpoint(endpoint.clone()),
                     Announcer::LambdaEndpoint(endpoint),
                 )

@@ -7,12 +7,13 @@ use dynoxide::Database;
 use dynoxide::actions::get_records::GetRecordsRequest;
 use dynoxide::actions::get_shard_iterator::GetShardIteratorRequest;
 use dynoxide::actions::list_streams::ListStreamsRequest;
-use lambda_http::{Context, LambdaEvent};
+use lambda_http::LambdaEvent;
 use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock, SystemClock};
 use shared::telemetry::Chain;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::invocation;
 use crate::lambda_endpoint::LambdaEndpoint;
 
 /// How long the reader waits if there is nothing new, and before it retries. Lambda reads a stream four times a second,
@@ -156,9 +157,7 @@ impl Announcer {
     ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
         match self {
             Self::InProcess(function) => {
-                let deadline = clock.now() + FUNCTION_LIMIT;
-                let mut context = Context::default();
-                context.deadline = u64::try_from(deadline.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+                let context = invocation::context(clock.now() + FUNCTION_LIMIT);
                 let response = handle(function, LambdaEvent::new(event, context)).await?;
                 Ok(json!(response))
             }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use announce_challenges::{AnnounceChallenges, handle};
-use lambda_http::{Context, LambdaEvent};
+use lambda_http::LambdaEvent;
+use local::invocation;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 use uuid::Uuid;
@@ -40,8 +41,7 @@ impl App {
     /// error.
     pub(crate) async fn announce(&self, event: Value, limit: Duration) -> Result<Value, String> {
         let function = AnnounceChallenges::new(&self.stack.platform).unwrap();
-        let mut context = Context::default();
-        context.deadline = ((self.clock.now() + limit).unix_timestamp_nanos() / 1_000_000) as u64;
+        let context = invocation::context(self.clock.now() + limit);
         let response = in_time(handle(&function, LambdaEvent::new(event, context))).await;
         response.map(|response| json!(response)).map_err(|error| error.to_string())
     }

@@ -8,9 +8,10 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::put;
+use lambda_http::LambdaEvent;
 use lambda_http::lambda_runtime::Config;
-use lambda_http::{Context, LambdaEvent};
 use local::circle_simulator::Fault;
+use local::invocation;
 use manage_subscription::{ManageSubscription, handle};
 use serde_json::{Value, json};
 use shared::clock::Clock;
@@ -121,9 +122,8 @@ impl Deployment {
     /// Runs the function on an event. Returns the result that CloudFormation accepted, or the function's error.
     pub(crate) async fn run(&self, event: Value) -> Result<Value, String> {
         let clock = &self.app.clock;
-        let mut context = Context::default();
+        let mut context = invocation::context(clock.now() + self.timeout);
         context.request_id = "invocation-1".into();
-        context.deadline = ((clock.now() + self.timeout).unix_timestamp_nanos() / 1_000_000) as u64;
         let config = Config { log_group: "/group".into(), log_stream: "stream".into(), ..Config::default() };
         context.env_config = Arc::new(config);
         let (before, puts_before) = (clock.now(), self.puts().len());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use lambda_http::{Context, LambdaEvent};
+use lambda_http::LambdaEvent;
+use local::invocation;
 use local::stack::StackOptions;
 use reconcile_challenges::{ReconcileChallenges, RunError, Summary, handle, reconcile};
 use serde_json::{Value, json};
@@ -53,10 +54,7 @@ impl Reconciler {
     /// An invocation with this event, for which Lambda has so much time. Time passes while it waits. Returns its response
     /// or its error.
     pub(crate) async fn invoke(&self, event: Value, limit: Duration) -> Result<Value, String> {
-        let mut context = Context::default();
-        let deadline = (self.clock.now() + limit).unix_timestamp_nanos() / 1_000_000;
-        context.deadline = u64::try_from(deadline).unwrap();
-        let event = LambdaEvent::new(event, context);
+        let event = LambdaEvent::new(event, invocation::context(self.clock.now() + limit));
         let response = let_time_pass_by(STEP, &self.clock, handle(&self.function, event)).await;
         response.map(|response| json!(response)).map_err(|error| error.to_string())
     }

@@ -16,8 +16,11 @@ use serde_json::Value;
 use shared::clock::{AdjustableClock, Clock, timeout};
 use shared::lambda;
 use shared::random::Random;
+use shared::telemetry::Chain;
 
 use super::{ACCOUNT_ID, GatewayError};
+use crate::invocation;
+use crate::lambda_endpoint::{InvokeError, LambdaEndpoint};
 
 /// How long a function may take. Lambda then ends it, and API Gateway responds with 500. API Gateway's own
 /// limit for an integration, after which it responds with 503, is 30 s.
@@ -37,16 +40,15 @@ pub type Handler = Arc<
 pub enum Backend {
     /// This process. The handlers are listed by function name.
     InProcess(HashMap<&'static str, Handler>),
-    /// An endpoint with Lambda's `Invoke`, such as that of `cargo lambda watch`. The URL has no trailing
-    /// slash.
-    LambdaInvokeEndpoint(String),
+    /// Another process.
+    LambdaEndpoint(LambdaEndpoint),
 }
 
 impl std::fmt::Debug for Backend {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::InProcess(handlers) => formatter.debug_set().entries(handlers.keys()).finish(),
-            Self::LambdaInvokeEndpoint(url) => formatter.write_str(url),
+            Self::LambdaEndpoint(endpoint) => endpoint.fmt(formatter),
         }
     }
 }
@@ -57,7 +59,6 @@ pub(super) struct Invoker {
     pub(super) backend: Backend,
     pub(super) clock: AdjustableClock,
     pub(super) random: Arc<Random>,
-    pub(super) client: reqwest::Client,
 }
 
 impl Invoker {
@@ -75,11 +76,19 @@ impl Invoker {
                     Err(GatewayError::FunctionFailed)
                 }
             },
-            Backend::LambdaInvokeEndpoint(url) => {
-                let url = format!("{url}/2015-03-31/functions/{function}/invocations");
-                timeout(&self.clock, WATCH_TIMEOUT, self.post(&url, event))
-                    .await
-                    .unwrap_or(Err(GatewayError::Unavailable))
+            Backend::LambdaEndpoint(endpoint) => {
+                let invoked = endpoint.invoke(function, event, WATCH_TIMEOUT, &self.clock).await;
+                let body = invoked.map_err(|error| {
+                    tracing::error!(function, error = %Chain(&error), "the invocation failed");
+                    match error {
+                        InvokeError::Failed(_) => GatewayError::FunctionFailed,
+                        InvokeError::Unreachable(_) | InvokeError::TimedOut => GatewayError::Unavailable,
+                    }
+                })?;
+                proxy_response(&body).ok_or_else(|| {
+                    tracing::error!(function, "API Gateway would not accept the function's response");
+                    GatewayError::FunctionFailed
+                })
             }
         }
     }
@@ -118,33 +127,10 @@ impl Invoker {
     }
 
     fn context(&self, function: &str) -> Context {
-        let deadline = self.clock.now() + FUNCTION_TIMEOUT;
-        let mut context = Context::default();
+        let mut context = invocation::context(self.clock.now() + FUNCTION_TIMEOUT);
         context.request_id = self.random.uuid().to_string();
-        context.deadline = u64::try_from(deadline.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         context.invoked_function_arn = format!("arn:aws:lambda:us-east-1:{ACCOUNT_ID}:function:{function}");
         context
-    }
-
-    async fn post(&self, url: &str, event: String) -> Result<Response, GatewayError> {
-        let request = async {
-            let response = self.client.post(url).body(event).send().await?;
-            let failed =
-                !response.status().is_success() || response.headers().contains_key("x-amz-function-error");
-            Ok::<_, reqwest::Error>((failed, response.bytes().await?))
-        };
-        let (failed, body) = request.await.map_err(|error| {
-            tracing::error!(%error, "the functions cannot be reached");
-            GatewayError::Unavailable
-        })?;
-        if failed {
-            tracing::error!(url, error = %String::from_utf8_lossy(&body), "the function failed");
-            return Err(GatewayError::FunctionFailed);
-        }
-        proxy_response(&body).ok_or_else(|| {
-            tracing::error!(url, "API Gateway would not accept the function's response");
-            GatewayError::FunctionFailed
-        })
     }
 }
 

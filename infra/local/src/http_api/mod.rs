@@ -27,6 +27,7 @@ use shared::random::Random;
 use tokio::net::TcpListener;
 
 pub use self::backend::{Backend, FUNCTION_TIMEOUT, Handler};
+pub use crate::lambda_endpoint::LambdaEndpoint;
 
 use self::access_log::Access;
 pub(crate) use self::access_log::TARGET as ACCESS_LOG;
@@ -153,10 +154,10 @@ impl HttpApi {
             log,
         } = options;
         let gateway = Gateway {
-            authorizer: Authorizer::new(issuer, audience, clock.clone(), client.clone()),
+            authorizer: Authorizer::new(issuer, audience, clock.clone(), client),
             cors: Cors::new(allowed_origins),
             throttles: throttled.then(Throttles::new),
-            invoker: Invoker { backend, clock: clock.clone(), random: random.clone(), client },
+            invoker: Invoker { backend, clock: clock.clone(), random: random.clone() },
             clock,
             random,
             log,

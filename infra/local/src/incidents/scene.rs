@@ -20,6 +20,7 @@ use super::PlayError;
 use crate::circle_simulator::{CircleSimulator, Fault, Knobs, UserChange};
 use crate::handlers::handlers;
 use crate::http_api::{Backend, HttpApi, HttpApiOptions};
+use crate::invocation;
 use crate::issuer::AUDIENCE;
 use crate::log::Line;
 use crate::sources::Sources;
@@ -282,10 +283,8 @@ impl Functions {
     }
 
     fn context(&self, scene: &Scene) -> Context {
-        let deadline = scene.sources.clock.now() + Duration::from_secs(30);
-        let mut context = Context::default();
+        let mut context = invocation::context(scene.sources.clock.now() + Duration::from_secs(30));
         context.request_id = self.platform.random.uuid().to_string();
-        context.deadline = u64::try_from(deadline.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         context
     }
 }

@@ -112,7 +112,7 @@ impl Lambda {
     }
 
     fn backend(&self) -> Backend {
-        Backend::LambdaInvokeEndpoint(self.url.clone())
+        Backend::LambdaEndpoint(LambdaEndpoint::new(self.url.clone()))
     }
 
     /// The function name and the event of the only invocation since the last call.

@@ -104,7 +104,8 @@ async fn failed_function_is_a_500() {
 #[tokio::test]
 async fn unreachable_functions_are_a_503() {
     let unused = listener().await.local_addr().unwrap();
-    let fixture = Fixture::new(Backend::LambdaInvokeEndpoint(format!("http://{unused}"))).await;
+    let fixture =
+        Fixture::new(Backend::LambdaEndpoint(LambdaEndpoint::new(format!("http://{unused}")))).await;
     let response = fixture.signed_in("POST", "/session-tokens").send().await.unwrap();
     assert_eq!(parts_of(response).await, gateway_error(503, &[], "Service Unavailable"));
 }
