@@ -164,7 +164,12 @@ async fn stack_can_be_deleted_despite_any_failure() {
 
     let left_behind = r#""metric":"subscription_left_behind""#;
     assert_eq!(stack.log.count(&[left_behind]), 9, "{}", stack.log.text());
-    assert_eq!(stack.log.count(&[left_behind, &id, "invocation-1"]), 9, "{}", stack.log.text());
+    assert_eq!(
+        stack.log.count(&[left_behind, &id, r#""invocation_id":"invocation-1""#]),
+        9,
+        "{}",
+        stack.log.text()
+    );
 }
 
 #[tokio::test]

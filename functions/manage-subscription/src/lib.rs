@@ -116,7 +116,7 @@ enum WorkError {
 /// If the response cannot be delivered. Lambda then retries the event, and the retry finds the work done.
 pub async fn handle(function: &ManageSubscription, event: LambdaEvent<Event>) -> Result<Output, Error> {
     let (event, context) = event.into_parts();
-    let span = tracing::info_span!("request", request_id = context.request_id);
+    let span = telemetry::invocation(&context);
     match event {
         Event::Change(change) => {
             let responded = telemetry::run(span, respond(function, *change, &context)).await;
