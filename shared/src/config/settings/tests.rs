@@ -1,5 +1,7 @@
 //! The defaults and ranges of the settings, and what an invalid value says.
 
+use std::fmt::Debug;
+
 use tracing::level_filters::LevelFilter;
 
 use super::*;
@@ -103,94 +105,92 @@ fn the_environment_is_test_or_live() {
     }
 }
 
-#[test]
-fn retention_is_at_least_two_weeks() {
-    let read = |days| {
-        let environment = Environment::from([("CHALLENGE_RETENTION_DAYS", days)]);
-        challenge_retention(&environment)
-    };
-    assert_eq!(read("14").unwrap(), DAY * 14);
-    for bad in ["13", "-1", "3651", "ninety", "14.5"] {
-        assert_eq!(
-            read(bad).unwrap_err().to_string(),
-            "CHALLENGE_RETENTION_DAYS must be a whole number of days from 14 to 3650"
-        );
+/// Checks that a setting takes the good values, and says of the bad ones that it must be a whole number like this.
+fn check<T: Debug + PartialEq, const N: usize>(
+    name: &'static str,
+    read: fn(&Environment) -> Result<T, SettingError>,
+    good: [(&str, T); N],
+    bad: &[&str],
+    number: &str,
+) {
+    let read = |value| read(&Environment::from([(name, value)]));
+    for (value, expected) in good {
+        assert_eq!(read(value).unwrap(), expected, "{name}={value}");
+    }
+    for value in bad {
+        let error = read(value).unwrap_err().to_string();
+        assert_eq!(error, format!("{name} must be a whole {number}"), "{value}");
     }
 }
 
 #[test]
-fn a_user_may_create_at_least_one_challenge_an_hour() {
-    let read = |limit| challenges_per_hour(&Environment::from([("CHALLENGES_PER_HOUR", limit)]));
-    assert_eq!((read("1").unwrap(), read("1000").unwrap()), (1, 1000));
-    for bad in ["0", "-1", "1001", "ten", "1.5"] {
-        assert_eq!(
-            read(bad).unwrap_err().to_string(),
-            "CHALLENGES_PER_HOUR must be a whole number from 1 to 1000"
-        );
-    }
-}
-
-#[test]
-fn the_limits_of_calls_are_within_their_ranges() {
-    let burst = |value| call_burst(&Environment::from([("CALL_BURST", value)]));
-    assert_eq!((burst("5").unwrap(), burst("1000").unwrap()), (5, 1000));
-    assert_eq!(burst("4").unwrap_err().to_string(), "CALL_BURST must be a whole number from 5 to 1000");
-    let interval = |value| call_interval(&Environment::from([("CALL_INTERVAL_SECONDS", value)]));
-    assert_eq!(interval("60").unwrap(), Duration::from_secs(60));
-    assert_eq!(
-        interval("0").unwrap_err().to_string(),
-        "CALL_INTERVAL_SECONDS must be a whole number of seconds from 1 to 60"
+fn numbers_are_within_their_ranges() {
+    check(
+        "CHALLENGE_RETENTION_DAYS",
+        challenge_retention,
+        [("14", DAY * 14), ("3650", DAY * 3650)],
+        &["13", "-1", "3651", "ninety", "14.5"],
+        "number of days from 14 to 3650",
+    );
+    check(
+        "CHALLENGES_PER_HOUR",
+        challenges_per_hour,
+        [("1", 1), ("1000", 1000)],
+        &["0", "-1", "1001", "ten", "1.5"],
+        "number from 1 to 1000",
+    );
+    check("CALL_BURST", call_burst, [("5", 5), ("1000", 1000)], &["4", "1001"], "number from 5 to 1000");
+    check(
+        "CALL_INTERVAL_SECONDS",
+        call_interval,
+        [("1", Duration::from_secs(1)), ("60", Duration::from_secs(60))],
+        &["0", "61"],
+        "number of seconds from 1 to 60",
+    );
+    check(
+        "CIRCLE_CALLS_PER_SECOND",
+        circle_calls_per_second,
+        [("1", 1), ("50", 50)],
+        &["0", "51", "-5", "2.5", "many"],
+        "number of calls from 1 to 50",
+    );
+    check(
+        "ABANDON_AFTER_DAYS",
+        abandon_after,
+        [("1", DAY), ("13", DAY * 13)],
+        &["0", "14", "1.5", "week"],
+        "number of days from 1 to 13",
+    );
+    check(
+        "REQUEST_TIMEOUT_SECONDS",
+        request_timeout,
+        [("3", Duration::from_secs(3)), ("9", Duration::from_secs(9))],
+        &["2", "10", "2.5", "eight"],
+        "number of seconds from 3 to 9",
+    );
+    check(
+        "RESTORE_MAX_SIGN_IN_AGE_MINUTES",
+        restore_max_sign_in_age,
+        [("0", None), ("1", Some(DAY / 1440)), ("1440", Some(DAY))],
+        &["1441", "-1", "1.5", "off"],
+        "number of minutes from 0 to 1440",
     );
 }
 
 #[test]
-fn a_run_makes_at_least_one_call_a_second() {
-    let calls = |calls| circle_calls_per_second(&Environment::from([("CIRCLE_CALLS_PER_SECOND", calls)]));
-    assert_eq!((calls("1").unwrap(), calls("50").unwrap()), (1, 50));
-    for bad in ["0", "51", "-5", "2.5", "many"] {
-        assert_eq!(
-            calls(bad).unwrap_err().to_string(),
-            "CIRCLE_CALLS_PER_SECOND must be a whole number of calls from 1 to 50"
-        );
-    }
-}
-
-#[test]
-fn a_challenge_is_abandoned_before_its_record_expires() {
-    let days = |days| abandon_after(&Environment::from([("ABANDON_AFTER_DAYS", days)]));
-    assert_eq!((days("1").unwrap(), days("13").unwrap()), (DAY, DAY * 13));
-    for bad in ["0", "14", "1.5", "week"] {
-        assert_eq!(
-            days(bad).unwrap_err().to_string(),
-            "ABANDON_AFTER_DAYS must be a whole number of days from 1 to 13"
-        );
-    }
-}
-
-#[test]
-fn the_request_timeout_is_shorter_than_the_functions() {
-    let read = |seconds| request_timeout(&Environment::from([("REQUEST_TIMEOUT_SECONDS", seconds)]));
-    assert_eq!((read("3").unwrap().as_secs(), read("9").unwrap().as_secs()), (3, 9));
-    for bad in ["2", "10", "2.5", "eight"] {
-        assert_eq!(
-            read(bad).unwrap_err().to_string(),
-            "REQUEST_TIMEOUT_SECONDS must be a whole number of seconds from 3 to 9"
-        );
-    }
-}
-
-#[test]
-fn the_age_of_a_sign_in_is_at_most_a_day() {
-    let read =
-        |minutes| restore_max_sign_in_age(&Environment::from([("RESTORE_MAX_SIGN_IN_AGE_MINUTES", minutes)]));
-    assert_eq!(read("0").unwrap(), None);
-    assert_eq!((read("1").unwrap(), read("1440").unwrap()), (Some(DAY / 1440), Some(DAY)));
-    for bad in ["1441", "-1", "1.5", "off"] {
-        assert_eq!(
-            read(bad).unwrap_err().to_string(),
-            "RESTORE_MAX_SIGN_IN_AGE_MINUTES must be a whole number of minutes from 0 to 1440"
-        );
-    }
+fn users_are_named_by_a_hash_unless_told_otherwise() {
+    let key = "not the key of any stack, and long";
+    let names = |names: &str, key: &str| {
+        user_names(&Environment::from([("LOG_USER_IDS", names), ("USER_HASH_KEY", key)]))
+    };
+    assert!(matches!(names("", key), Ok(UserNames::Hashed(_))));
+    assert!(matches!(names("hashed", key), Ok(UserNames::Hashed(_))));
+    assert!(matches!(names("plain", ""), Ok(UserNames::Plain)));
+    let error = names("none", key).unwrap_err().to_string();
+    assert_eq!(error, "LOG_USER_IDS must be hashed or plain: how log lines name users");
+    let error = names("", &key[..31]).unwrap_err().to_string();
+    assert!(error.starts_with("USER_HASH_KEY must be a secret text of at least 32 characters"), "{error}");
+    assert!(!error.contains(&key[..31]), "{error}");
 }
 
 #[test]
