@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use shared::clock::{SystemClock, timeout};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -14,6 +16,13 @@ use tokio::task::JoinHandle;
 
 /// How long requests in progress may take when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A file for a browser, which never keeps it, with its content security policy.
+pub(crate) fn file(content_type: &str, policy: &str, content: impl IntoResponse) -> Response {
+    let headers =
+        [(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, policy), (CACHE_CONTROL, "no-store")];
+    (headers, content).into_response()
+}
 
 /// A server that runs until it is stopped or dropped.
 #[derive(Debug)]

@@ -83,6 +83,7 @@ impl CircleSimulator {
                 ));
             }
             let fails = state.knobs.wrong_pin_fails_challenge;
+            let (wrong, locked) = entry_errors(challenge_type);
             let user = user_of(state, id)?;
             let correct = match (entry.correct, &entry.pin, &user.pin_value) {
                 (Some(correct), None, _) => correct,
@@ -99,8 +100,8 @@ impl CircleSimulator {
                     user.pin_value = entry.new_pin.or(user.pin_value.take());
                     Some(Status::Complete)
                 }
-                Verdict::Wrong => fails.then(|| Status::failed(155_112, PIN_WRONG)),
-                Verdict::Locked => Some(Status::failed(155_119, PIN_LOCKED)),
+                Verdict::Wrong => fails.then(|| Status::failed(wrong.0, wrong.1)),
+                Verdict::Locked => Some(Status::failed(locked.0, locked.1)),
             })
         })
     }
@@ -128,6 +129,7 @@ impl CircleSimulator {
                 ));
             }
             let fails = state.knobs.wrong_answers_fail_challenge;
+            let (wrong, locked) = entry_errors(challenge_type);
             let user = user_of(state, id)?;
             Ok(match user.security_questions.enter(correct, now) {
                 Verdict::Right => {
@@ -135,8 +137,8 @@ impl CircleSimulator {
                     user.pin_value = new_pin.or(user.pin_value.take());
                     Some(Status::Complete)
                 }
-                Verdict::Wrong => fails.then(|| Status::failed(155_115, ANSWERS_WRONG)),
-                Verdict::Locked => Some(Status::failed(155_120, SECURITY_QUESTIONS_LOCKED)),
+                Verdict::Wrong => fails.then(|| Status::failed(wrong.0, wrong.1)),
+                Verdict::Locked => Some(Status::failed(locked.0, locked.1)),
             })
         })
     }
@@ -208,6 +210,14 @@ impl CircleSimulator {
         open_challenge(state, id)?.status = status;
         self.announce_challenge(state, id);
         Ok(())
+    }
+}
+
+/// Circle's codes and texts: for a wrong entry, and for a factor that is locked.
+pub(super) fn entry_errors(challenge_type: ChallengeType) -> ((i32, &'static str), (i32, &'static str)) {
+    match challenge_type {
+        ChallengeType::ChangePin => ((155_112, PIN_WRONG), (155_119, PIN_LOCKED)),
+        ChallengeType::RestorePin => ((155_115, ANSWERS_WRONG), (155_120, SECURITY_QUESTIONS_LOCKED)),
     }
 }
 

@@ -9,20 +9,20 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::CACHE_CONTROL;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::CircleSimulator;
-use super::api_error::{ANSWERS_WRONG, ApiError, PIN_LOCKED, PIN_WRONG, SECURITY_QUESTIONS_LOCKED};
+use super::api_error::ApiError;
 use super::challenges::{Challenge, ChallengeType, Status};
 use super::dates::date;
-use super::device::user_of;
+use super::device::{entry_errors, user_of};
 use super::state::State as Simulated;
 use super::users::{Factor, SECURITY_QUESTIONS, Verdict};
-use crate::server::Server;
+use crate::server::{self, Server};
 
 const HTML: &str = include_str!("../../web/pin-page/index.html");
 const SCRIPT: &str = include_str!("../../web/pin-page/pin-page.js");
@@ -72,12 +72,7 @@ impl CircleSimulator {
     /// Serves the page on `listener`. Needs a tokio runtime. The server stops when it is dropped.
     pub(crate) fn serve_pin_page(&self, listener: TcpListener) -> io::Result<Server> {
         let file = |content_type: &'static str, content: &'static str| {
-            let headers = [
-                (CONTENT_TYPE, content_type),
-                (CONTENT_SECURITY_POLICY, POLICY),
-                (CACHE_CONTROL, "no-store"),
-            ];
-            get(move || async move { (headers, content) })
+            get(move || async move { server::file(content_type, POLICY, content) })
         };
         let router = Router::new()
             .route("/", file("text/html; charset=utf-8", HTML))
@@ -123,7 +118,7 @@ impl CircleSimulator {
         let mut rejection = None;
         let opened = self.act_on(id, |state, challenge_type| {
             let factor = factor(state, id, challenge_type)?;
-            let (_, locked) = texts(challenge_type);
+            let (_, locked) = entry_errors(challenge_type);
             rejection = factor.locked_until(now).map(|until| Rejection {
                 locked_until: Some(date(until)),
                 ..Rejection::new(locked.0, locked.1)
@@ -160,7 +155,7 @@ impl CircleSimulator {
             };
             let factor = factor(state, id, challenge_type)?;
             let verdict = factor.enter(is_right, now);
-            let (wrong, locked) = texts(challenge_type);
+            let (wrong, locked) = entry_errors(challenge_type);
             let (code, message) = if verdict == Verdict::Locked { locked } else { wrong };
             if verdict != Verdict::Right {
                 rejection = Some(Rejection {
@@ -225,14 +220,6 @@ fn factor(
         ChallengeType::ChangePin => &mut user.pin,
         ChallengeType::RestorePin => &mut user.security_questions,
     })
-}
-
-/// The error of a wrong entry, and that of a lock.
-fn texts(challenge_type: ChallengeType) -> ((i32, &'static str), (i32, &'static str)) {
-    match challenge_type {
-        ChallengeType::ChangePin => ((155_112, PIN_WRONG), (155_119, PIN_LOCKED)),
-        ChallengeType::RestorePin => ((155_115, ANSWERS_WRONG), (155_120, SECURITY_QUESTIONS_LOCKED)),
-    }
 }
 
 /// Circle's rule for a new PIN: six digits, neither all the same nor consecutive.

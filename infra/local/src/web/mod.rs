@@ -19,7 +19,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use futures_util::stream;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -29,7 +29,7 @@ use uuid::Uuid;
 use self::bundle::{Bundle, Bundler};
 use crate::activity::Activity;
 use crate::incidents::Incident;
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::sources::Sources;
 use crate::story;
 
@@ -95,14 +95,7 @@ async fn file(State(web): State<Web>, Path(name): Path<String>) -> Response {
     let Some(content_type) = content_type(&name) else { return StatusCode::NOT_FOUND.into_response() };
     match web.bundler.bundle() {
         Bundle::Ready(folder) => match tokio::fs::read(folder.join(&name)).await {
-            Ok(content) => {
-                let headers = [
-                    (CONTENT_TYPE, content_type.to_owned()),
-                    (CONTENT_SECURITY_POLICY, policy(&web.sources)),
-                    (CACHE_CONTROL, "no-store".to_owned()),
-                ];
-                (headers, content).into_response()
-            }
+            Ok(content) => server::file(content_type, &policy(&web.sources), content),
             Err(_) => StatusCode::NOT_FOUND.into_response(),
         },
         Bundle::Building(step) => notice(step, true),

@@ -6,8 +6,8 @@ mod page;
 
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::Response;
+use http::header::ACCEPT;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,7 @@ use super::device::{Expiry, PinEntry};
 use super::notifications::CustomWebhook;
 use super::outbox::ReleaseOrder;
 use super::responses::{json_response, response};
+use crate::server;
 
 /// The page loads nothing from elsewhere, and no other page may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
@@ -43,7 +44,7 @@ pub(super) fn respond(
     if method == Method::GET && segments.is_empty() {
         let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if accept.contains("text/html") {
-            return file("text/html; charset=utf-8", page::HTML);
+            return server::file("text/html; charset=utf-8", POLICY, page::HTML);
         }
         return response(200, "text/plain; charset=utf-8", page::text(simulator));
     }
@@ -51,18 +52,12 @@ pub(super) fn respond(
         && let ["assets", name] = segments.as_slice()
         && let Some((content_type, content)) = page::asset(name)
     {
-        return file(content_type, content);
+        return server::file(content_type, POLICY, content);
     }
     match operate(simulator, method, &segments, body) {
         Ok(result) => json_response(200, &result),
         Err(error) => error_response(&error),
     }
-}
-
-fn file(content_type: &'static str, content: &'static str) -> Response {
-    let headers =
-        [(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-store")];
-    (headers, content).into_response()
 }
 
 fn error_response(error: &ControlError) -> Response {
