@@ -7,6 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::random::Random;
 
+/// The content type of version 1.1 of the protocol, which EventBridge and Secrets Manager use.
+pub(crate) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+
 /// An error in AWS's form.
 #[derive(Debug)]
 pub(crate) struct AwsError {

@@ -183,19 +183,16 @@ impl Received {
 }
 
 async fn handle(State(state): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let (result, version) = match aws_json::operation(&headers) {
-        Ok("AWSEvents.PutEvents") => {
-            let put = aws_json::request(&body).and_then(|request| put_events(&state, request));
-            (put, "application/x-amz-json-1.1")
+    let mut content_type = aws_json::CONTENT_TYPE;
+    let result = aws_json::operation(&headers).and_then(|operation| match operation {
+        "AWSEvents.PutEvents" => aws_json::request(&body).and_then(|request| put_events(&state, request)),
+        "AmazonSQS.SendMessage" => {
+            content_type = "application/x-amz-json-1.0";
+            aws_json::request(&body).and_then(|request| send_message(&state, request))
         }
-        Ok("AmazonSQS.SendMessage") => {
-            let sent = aws_json::request(&body).and_then(|request| send_message(&state, request));
-            (sent, "application/x-amz-json-1.0")
-        }
-        Ok(_) => (Err(aws_json::unknown_operation()), "application/x-amz-json-1.1"),
-        Err(error) => (Err(error), "application/x-amz-json-1.1"),
-    };
-    aws_json::response(result, version, &state.random)
+        _ => Err(aws_json::unknown_operation()),
+    });
+    aws_json::response(result, content_type, &state.random)
 }
 
 #[derive(Deserialize)]

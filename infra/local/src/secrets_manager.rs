@@ -102,7 +102,7 @@ impl std::fmt::Debug for Content {
 }
 
 async fn handle(State(store): State<Arc<Store>>, headers: HeaderMap, body: Bytes) -> Response {
-    aws_json::response(perform(&store, &headers, &body).await, "application/x-amz-json-1.1", &store.random)
+    aws_json::response(perform(&store, &headers, &body).await, aws_json::CONTENT_TYPE, &store.random)
 }
 
 async fn perform(store: &Store, headers: &HeaderMap, body: &[u8]) -> Result<Value, AwsError> {

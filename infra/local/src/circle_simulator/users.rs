@@ -181,7 +181,9 @@ impl User {
         if let Some(status) = change.security_question_status {
             self.security_questions.set_status(status, now);
         }
-        self.security_answers = change.security_answers.unwrap_or_else(|| self.security_answers.clone());
+        if let Some(answers) = change.security_answers {
+            self.security_answers = answers;
+        }
     }
 }
 
