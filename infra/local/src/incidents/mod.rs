@@ -36,14 +36,6 @@ pub struct Incident {
     play: Play,
 }
 
-/// The metric with its dimensions, such as `Logged metric=timeout`.
-impl fmt::Display for Raised {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.metric)?;
-        self.dimensions.iter().try_for_each(|(name, value)| write!(formatter, " {name}={value}"))
-    }
-}
-
 /// Provokes the incident.
 type Play = for<'a> fn(&'a Scene) -> BoxFuture<'a, Result<(), PlayError>>;
 
@@ -104,6 +96,14 @@ impl Incident {
             all.push(found.map_err(|_| format!("the functions did not count {raised}"))?);
         }
         Ok(all)
+    }
+}
+
+/// The metric with its dimensions, such as `Logged metric=timeout`.
+impl fmt::Display for Raised {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.metric)?;
+        self.dimensions.iter().try_for_each(|(name, value)| write!(formatter, " {name}={value}"))
     }
 }
 
