@@ -133,7 +133,8 @@ impl Work<'_> {
     }
 }
 
-/// Retries an attempt until it succeeds, a retry cannot help, or the deadline has come.
+/// Retries an attempt until it succeeds, a retry cannot help, or the deadline has come. If the deadline cuts an attempt
+/// short, the error is that of the attempt before it, because it says more.
 pub(crate) async fn retry<T>(
     clock: &dyn Clock,
     random: &Random,
@@ -141,16 +142,21 @@ pub(crate) async fn retry<T>(
     attempt: impl AsyncFn() -> Result<T, CircleError>,
 ) -> Result<T, CircleError> {
     let mut retries = Retries::until_deadline(clock, random, deadline, BACKOFF, MAX_BACKOFF);
+    let mut earlier = None;
     loop {
         let error = match attempt().await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
+        if matches!(error, CircleError::TimedOut { .. }) && deadline.remaining(clock).is_zero() {
+            return Err(earlier.unwrap_or(error));
+        }
         if !is_worth_retrying(&error) {
             return Err(error);
         }
         let Some(wait) = retries.next_wait(error.retry_after()) else { return Err(error) };
         tracing::info!(%error, "retrying the work at Circle");
+        earlier = Some(error);
         clock.sleep(wait).await;
     }
 }
@@ -199,7 +205,36 @@ fn is_worth_retrying(error: &CircleError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use shared::clock::AdjustableClock;
+
     use super::*;
+
+    #[tokio::test]
+    async fn attempt_that_the_deadline_cuts_short_does_not_hide_the_error_before_it() {
+        let clock = AdjustableClock::running();
+        let deadline = Deadline::after(&clock, 10 * BACKOFF);
+        let (call, attempts) = ("GET /v1/w3s/users/{userId}", Cell::new(0));
+        let attempt = async || -> Result<(), CircleError> {
+            attempts.set(attempts.get() + 1);
+            if attempts.get() == 1 {
+                return Err(CircleError::Unreadable {
+                    call,
+                    status: 200,
+                    problem: "is odd".to_owned(),
+                    request_id: "first".to_owned(),
+                });
+            }
+            clock.advance(10 * BACKOFF);
+            Err(CircleError::TimedOut { call, request_id: "second".to_owned() })
+        };
+        let random = Random::from_seed(1);
+        let (result, ()) =
+            tokio::join!(retry(&clock, &random, deadline, attempt), async { clock.advance(BACKOFF) });
+        assert_eq!(attempts.get(), 2);
+        assert!(matches!(result, Err(CircleError::Unreadable { .. })), "{result:?}");
+    }
 
     #[test]
     fn only_a_webhook_of_this_service_in_the_same_region_is_own() {
