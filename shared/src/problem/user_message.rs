@@ -2,7 +2,7 @@
 
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 use super::Code;
 
@@ -88,7 +88,9 @@ fn format_utc(instant: OffsetDateTime, now: OffsetDateTime) -> String {
     const TIME_AND_DATE: &[BorrowedFormatItem<'_>] =
         format_description!("[hour]:[minute] UTC on [day padding:none] [month repr:long] [year]");
     let minute = instant.truncate_to_minute();
-    let minute = if minute < instant { minute.saturating_add(Duration::MINUTE) } else { minute }.to_utc();
+    let minute = if minute < instant { minute.saturating_add(Duration::MINUTE) } else { minute };
+    // In UTC, Circle's time may be after the last year that a date can hold.
+    let minute = minute.checked_to_offset(UtcOffset::UTC).unwrap_or(PrimitiveDateTime::MAX.assume_utc());
     let format = if minute.date() == now.to_utc().date() { TIME } else { TIME_AND_DATE };
     minute.format(format).expect("a time and a date can be formatted")
 }
@@ -107,6 +109,7 @@ mod tests {
             (datetime!(2026-01-02 00:45 +1), "23:45 UTC"),
             (datetime!(2026-01-01 23:59:59 UTC), "00:00 UTC on 2 January 2026"),
             (datetime!(9999-12-31 23:59:59 UTC), "23:59 UTC on 31 December 9999"),
+            (datetime!(9999-12-31 23:59:59 -0:01), "23:59 UTC on 31 December 9999"),
         ] {
             assert_eq!(format_utc(instant, now), text);
         }
