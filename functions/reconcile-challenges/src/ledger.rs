@@ -273,17 +273,6 @@ mod tests {
     }
 
     #[test]
-    fn user_has_twenty_checks_in_a_run_and_leaves_the_rest_to_others() {
-        let mut ledger = ledger();
-        for _ in 0..20 {
-            assert!(check(&mut ledger, "alice", Ok(Found::Open)));
-        }
-        assert!(!check(&mut ledger, "alice", Ok(Found::Open)));
-        assert_eq!(ledger.summary().stopped, None);
-        assert!(check(&mut ledger, "bobby", Ok(Found::Open)));
-    }
-
-    #[test]
     fn user_without_a_usable_session_has_no_more_checks() {
         let mut ledger = ledger();
         let permit = ledger.begin_check(&user("alice")).unwrap();

@@ -11,6 +11,8 @@
 mod error;
 mod ledger;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod quiet;
 mod resume;
 mod run;

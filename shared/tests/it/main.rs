@@ -11,8 +11,12 @@ mod clock_skew;
 mod connections;
 /// Lambda's events, ordinary and odd.
 mod events;
+/// Forged webhooks, against a second implementation of the signature check.
+mod forgery;
 /// The layers of the crate's modules.
 mod layers;
+/// Properties that hold for any input.
+mod properties;
 /// The cache of public keys, and the signature check.
 mod public_keys;
 /// The limits per user, on an embedded DynamoDB.

@@ -89,18 +89,6 @@ async fn concurrent_calls_share_the_burst() {
 }
 
 #[tokio::test]
-async fn a_time_from_a_clock_that_was_ahead_is_reset() {
-    let table = Table::start().await;
-    for ahead in [time::Duration::hours(2), time::Duration::minutes(10)] {
-        table.clock.jump_wall_clock(ahead);
-        assert_eq!(table.burst("alice", 25).await, 20);
-        table.clock.jump_wall_clock(-ahead);
-        assert_eq!(table.burst("alice", 25).await, 20);
-        table.clock.advance(SECOND * 3600);
-    }
-}
-
-#[tokio::test]
 async fn an_item_remembers_the_last_session_and_no_user_id() {
     let table = Table::start().await;
     assert_eq!(table.limits.last_session(&alice()).await.unwrap(), None);
