@@ -36,7 +36,7 @@ impl ChallengeType {
 }
 
 /// The status of a challenge, under Circle's names. An unknown name is kept as it is.
-#[derive(Debug, Clone, PartialEq, Eq, strum::EnumString, strum::AsRefStr, strum::EnumIter)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumString, strum::AsRefStr, strum::EnumIter)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// Created; the user has not started.
@@ -83,6 +83,11 @@ impl Status {
         }
     }
 
+    /// Whether a report of this status changes a record of the status `recorded`; `None` if there is no record.
+    pub fn replaces(&self, recorded: Option<&Self>) -> bool {
+        recorded.is_none_or(|recorded| self.rank() > recorded.rank())
+    }
+
     /// Whether Circle has settled the challenge.
     pub fn is_final(&self) -> bool {
         self.rank() >= FINAL_RANK
@@ -103,6 +108,28 @@ pub const FINAL_RANK: u8 = 2;
 
 /// The rank of COMPLETE, which nothing replaces.
 pub const COMPLETE_RANK: u8 = 3;
+
+/// What the creation of a challenge does to its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// The challenge is open. Its record says that it is requested, and reconciliation checks it.
+    Open,
+    /// A webhook settled the challenge before its creation was recorded. Its record now says that it is requested.
+    Settled,
+    /// Nothing: the creation was recorded before, and the challenge is settled.
+    Unchanged,
+}
+
+impl Creation {
+    /// What a creation does to a record of the status `recorded`; `None` if there is no record.
+    pub fn on(recorded: Option<&Status>, is_requested: bool) -> Self {
+        match recorded {
+            Some(status) if status.is_final() && is_requested => Self::Unchanged,
+            Some(status) if status.is_final() => Self::Settled,
+            _ => Self::Open,
+        }
+    }
+}
 
 /// How this service learned what Circle says about a challenge.
 #[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]

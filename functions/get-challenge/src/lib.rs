@@ -167,7 +167,7 @@ async fn ask_circle(
     let source = ReportSource::Poll { request_id: request_id.to_owned() };
     let report = function.api.circle.challenge(record, token, source, deadline).await?;
     let report = report.ok_or_else(|| Problem::new(Cause::CircleUnreadable))?;
-    let newer = if report.status.rank() > record.status.rank() {
+    let newer = if report.status.replaces(Some(&record.status)) {
         function.challenges.apply(&report).await?.record
     } else {
         function.challenges.confirm(record.id).await?

@@ -271,7 +271,7 @@ impl Run<'_> {
         let source = ReportSource::Reconcile { request_id: self.invocation_id.to_owned() };
         let report = circle.challenge(challenge, token, source, deadline).await?;
         let report = report.ok_or(CheckError::NoStatus)?;
-        if report.status.rank() > challenge.status.rank() {
+        if report.status.replaces(Some(&challenge.status)) {
             // A stale report is fine: the record is as far along as Circle says, or further.
             self.function.challenges.apply(&report).await?;
         } else {

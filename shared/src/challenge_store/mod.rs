@@ -29,7 +29,7 @@ pub use self::item::requested_in_image;
 pub use self::open::{AbandonReason, Check, DueChallenge, DuePage, PageKey, ResumeOutcome};
 
 use self::item::challenge;
-use crate::challenge::{Challenge, ChallengeType, FINAL_RANK, Report, ReportSource, Status};
+use crate::challenge::{Challenge, ChallengeType, Creation, FINAL_RANK, Report, ReportSource, Status};
 use crate::clock::Clock;
 use crate::dynamodb::{
     Item, StoreError, Update, Written, milliseconds, number, text, timestamp, unavailable,
@@ -233,7 +233,7 @@ impl ChallengeStore {
         if is_ours(&item) {
             metric::challenge_created(challenge_id, challenge_type.as_str());
         }
-        if is_requested {
+        if Creation::on(Some(&record.status), is_requested) != Creation::Settled {
             return Ok(record);
         }
         let create_on_final = self

@@ -27,3 +27,5 @@ mod subscriptions;
 mod support;
 /// Every text that callers and their users read, in one snapshot.
 mod texts;
+/// The rules of a record against the conditions of its writes.
+mod transitions;

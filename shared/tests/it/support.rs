@@ -3,7 +3,8 @@ use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType,
 };
 use axum::body::Bytes;
 use axum::extract::State;
@@ -150,13 +151,39 @@ pub(crate) fn deadline(clock: &AdjustableClock) -> Deadline {
     Deadline::after(clock, std::time::Duration::from_secs(8))
 }
 
+/// A table of challenges in an embedded DynamoDB, with the index of open challenges, and a platform that reaches it.
+pub(crate) async fn challenges_table(clock: &AdjustableClock) -> Platform {
+    let (platform, client) = database(clock).await;
+    let attribute = |name: &str, of: ScalarAttributeType| {
+        AttributeDefinition::builder().attribute_name(name).attribute_type(of).build().unwrap()
+    };
+    let key = |name: &str, of: KeyType| {
+        KeySchemaElement::builder().attribute_name(name).key_type(of).build().unwrap()
+    };
+    let projection = Projection::builder().projection_type(ProjectionType::All).build();
+    let index = GlobalSecondaryIndex::builder()
+        .index_name("open-challenges")
+        .key_schema(key("openShard", KeyType::Hash))
+        .key_schema(key("nextCheckAt", KeyType::Range))
+        .projection(projection);
+    client
+        .create_table()
+        .table_name("challenges")
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(key("challengeId", KeyType::Hash))
+        .attribute_definitions(attribute("challengeId", ScalarAttributeType::S))
+        .attribute_definitions(attribute("openShard", ScalarAttributeType::N))
+        .attribute_definitions(attribute("nextCheckAt", ScalarAttributeType::N))
+        .global_secondary_indexes(index.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    platform
+}
+
 /// A new table in an embedded DynamoDB, with a partition key of text, and a platform that reaches it.
 pub(crate) async fn table(name: &str, key: &str, clock: &AdjustableClock) -> (Platform, Client) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
-    let platform = platform(&url, clock.clone());
-    let client = platform.dynamodb.clone();
+    let (platform, client) = database(clock).await;
     let attribute = AttributeDefinition::builder().attribute_name(key).attribute_type(ScalarAttributeType::S);
     let key = KeySchemaElement::builder().attribute_name(key).key_type(KeyType::Hash);
     client
@@ -168,5 +195,15 @@ pub(crate) async fn table(name: &str, key: &str, clock: &AdjustableClock) -> (Pl
         .send()
         .await
         .unwrap();
+    (platform, client)
+}
+
+/// An embedded DynamoDB without tables.
+async fn database(clock: &AdjustableClock) -> (Platform, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(dynoxide::server::serve_on(listener, Database::memory().unwrap()));
+    let platform = platform(&url, clock.clone());
+    let client = platform.dynamodb.clone();
     (platform, client)
 }
