@@ -24,15 +24,17 @@ const VERSION: u8 = 1;
 /// An event. It is smaller than 1 KB: its texts are ids, times, names of this service, and a user id of at most 50
 /// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) challenge_id: Uuid,
-    pub(crate) detail_type: &'static str,
+pub struct Event {
+    /// The challenge.
+    pub challenge_id: Uuid,
+    /// One of [`DETAIL_TYPES`].
+    pub detail_type: &'static str,
     /// When the record changed. `None` if an operator wants to publish the event again.
-    pub(crate) changed_at: Option<OffsetDateTime>,
+    pub changed_at: Option<OffsetDateTime>,
     /// A JSON object.
-    pub(crate) detail: String,
+    pub detail: String,
     /// The trace that the event is part of, if its record names one.
-    pub(crate) traceparent: Option<String>,
+    pub traceparent: Option<String>,
 }
 
 /// The detail of an event. Every member is always present.
@@ -80,7 +82,7 @@ impl Change<'_> {
 ///
 /// # Errors
 /// If the record causes an event but names no user.
-pub(crate) fn events(old: Option<&Challenge>, new: &Challenge) -> Result<Vec<Event>, StoreError> {
+pub fn events(old: Option<&Challenge>, new: &Challenge) -> Result<Vec<Event>, StoreError> {
     let Some(requested_at) = new.requested_at else { return Ok(Vec::new()) };
     let old_rank = old.filter(|old| old.requested_at.is_some()).map(|old| old.status.rank());
     let requested = old_rank.is_none().then_some(Change::Requested { requested_at });

@@ -35,7 +35,7 @@ use shared::request;
 use shared::telemetry::{self, Chain};
 
 use self::bus::Bus;
-pub use self::event::DETAIL_TYPES;
+pub use self::event::{DETAIL_TYPES, Event, events};
 use self::queue::UnreadableRecords;
 use self::record::RecordError;
 pub use self::republish::Republished;

@@ -19,7 +19,7 @@ pub(crate) enum CheckError {
 
 /// What an error says about other checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorKind {
+pub enum ErrorKind {
     /// No check can succeed for now.
     Fatal(StopReason),
     /// Circle may be down. A single broken challenge can look the same.

@@ -26,6 +26,8 @@ use serde_json::Value;
 use shared::lambda::challenge_ids;
 use shared::{request, telemetry};
 
+pub use self::error::ErrorKind;
+pub use self::policy::Policy;
 pub use self::resume::Resumed;
 pub use self::run::{ReconcileChallenges, RunError, count_due, reconcile};
 pub use self::summary::{StopReason, Summary};

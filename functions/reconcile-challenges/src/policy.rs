@@ -36,9 +36,9 @@ const NOT_FOUND_PERIOD: Duration = DAY;
 
 /// The rules, with their setting.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Policy {
+pub struct Policy {
     /// The age at which an open challenge is abandoned.
-    pub(crate) abandon_after: Duration,
+    pub abandon_after: Duration,
 }
 
 impl Policy {
@@ -68,7 +68,7 @@ impl Policy {
     /// Whether a check is rescheduled after an error. Otherwise the next check stays due when the claim said. An old
     /// challenge is not rescheduled after an outage, so that one that Circle cannot return is checked less often, unless
     /// the run has stopped: then the outage is probably not about the challenge.
-    pub(crate) fn reschedules(&self, error: ErrorKind, run_has_stopped: bool, age: Duration) -> bool {
+    pub fn reschedules(&self, error: ErrorKind, run_has_stopped: bool, age: Duration) -> bool {
         match error {
             ErrorKind::Fatal(_) | ErrorKind::TableUnavailable | ErrorKind::UnreadableItem => true,
             ErrorKind::Outage => run_has_stopped || age < self.abandon_after + GRACE,
@@ -77,13 +77,13 @@ impl Policy {
     }
 
     /// Whether to abandon a challenge that Circle has just called open.
-    pub(crate) fn abandon_open(&self, age: Duration) -> Option<AbandonReason> {
+    pub fn abandon_open(&self, age: Duration) -> Option<AbandonReason> {
         (age >= self.abandon_after).then_some(AbandonReason::StillOpen)
     }
 
     /// Whether to abandon a challenge whose check has failed. `since_checked` is the time since Circle last said which
     /// status the challenge has.
-    pub(crate) fn abandon_failed(
+    pub fn abandon_failed(
         &self,
         error: ErrorKind,
         age: Duration,
@@ -96,7 +96,7 @@ impl Policy {
     }
 
     /// Whether to abandon a challenge that Circle does not know. `times` are when Circle has said so.
-    pub(crate) fn abandon_not_found(&self, times: &[OffsetDateTime], age: Duration) -> Option<AbandonReason> {
+    pub fn abandon_not_found(&self, times: &[OffsetDateTime], age: Duration) -> Option<AbandonReason> {
         let period = times.iter().max().zip(times.iter().min()).map(|(last, first)| *last - *first);
         let is_lost =
             times.len() >= NOT_FOUND_TIMES && period.is_some_and(|period| period >= NOT_FOUND_PERIOD);
