@@ -27,7 +27,7 @@ const LONGEST_DEFERRAL: Duration = Duration::from_secs(65 * 60);
 /// Extra time before abandoning a challenge whose checks keep failing.
 const GRACE: Duration = DAY;
 
-/// No challenge is abandoned unless Circle has responded to a check of it within this time.
+/// No challenge is abandoned unless Circle has said something about it within this time.
 const CHECK_LIFETIME: Duration = DAY;
 
 /// How often Circle has to say that it does not know a challenge, and over how long, before the challenge is abandoned.
