@@ -40,6 +40,9 @@ const WEBHOOKS: Service =
 /// Days of checks, and an operator.
 const RECONCILIATION: Service = Service { requests: 1, polls: 0, checks_at_once: 1, resumes: 1, ..ARRIVAL };
 
+/// A user who begins, and polls, and never ends.
+const WALKED_AWAY: Service = Service { statuses: &[Status::InProgress], polls: 1, ..RECONCILIATION };
+
 /// A check that a later one overtakes.
 const OVERTAKEN: Service =
     Service { statuses: &[Status::Complete], checks_at_once: 2, faults: 1, resumes: 0, ..RECONCILIATION };
@@ -84,6 +87,7 @@ fn every_order_of_steps_keeps_the_invariants() {
         ("arrival", ARRIVAL),
         ("webhooks", WEBHOOKS),
         ("reconciliation", RECONCILIATION),
+        ("walked away", WALKED_AWAY),
         ("overtaken checks", OVERTAKEN),
     ]);
 }
