@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{App, GET_CHALLENGE, HOUR, KEY, MINUTE, SECOND, challenge_id, in_time, noon, with};
 
 /// The key of alice's item.
-const ALICE: &str = "f20cb8b01b0b387f52f7d39d576f9b46412e5938218ca7ea4b054c3192f155a1";
+const ALICE: &str = "f786ac4a65ff28248bcc3fb8d27c868ba921d1339551d6fe4aa9ffdd3175a1b4";
 
 #[tokio::test]
 async fn blocked_user_is_rejected_without_a_call_to_circle_until_unblocked() {

@@ -136,14 +136,14 @@ async fn rate_limit_item_holds_no_user_id() {
         items,
         [
             json!({
-                "limitKey": "f20cb8b01b0b387f52f7d39d576f9b46412e5938218ca7ea4b054c3192f155a1",
+                "limitKey": "f786ac4a65ff28248bcc3fb8d27c868ba921d1339551d6fe4aa9ffdd3175a1b4",
                 "callsTat": now + 5_000,
                 "callsId": items[0]["callsId"],
                 "sessionAt": now,
                 "expiresAt": now / 1000 + 4 * 3600,
             }),
             json!({
-                "limitKey": "9f8cf425ab4ac976f134dd3247bb31426a27b0b2a5bf066ae2a3ba72000c31cd",
+                "limitKey": "333c81826f16ef7ebcf85fd5b58b328a7b83fee338cf713baeaf1a46f7bb7522",
                 "keys": [key],
                 "challenges": [format!("{}={id}", key.as_uuid())],
                 "expiresAt": NOON.unix_timestamp() + 3 * 3600,

@@ -9,7 +9,7 @@ use crate::event_bus::EVENT_BUS;
 pub const API_KEY_SECRET: &str = "circle-api-key";
 
 /// The key of the hashes that stand for user ids.
-pub const USER_HASH_KEY: &str = "not a secret: hashes users on this machine";
+pub const USER_HASH_KEY: &str = "not-a-secret-it-hashes-users-on-this-machine";
 
 // The ports of the other parts, counted from that of the HTTP API.
 pub(crate) const CIRCLE_PORT: u16 = 1;
