@@ -55,7 +55,7 @@ impl Collector {
         self.exports.lock().unwrap().concat()
     }
 
-    /// The spans that were received, with the name of the service that sent them.
+    /// The spans that were received. Each export names the service that sent it.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let exports = self.exports.lock().unwrap();
         let requests = exports.iter().map(|body| ExportTraceServiceRequest::decode(body.clone()).unwrap());

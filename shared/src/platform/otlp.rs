@@ -17,7 +17,7 @@ use super::Platform;
 use crate::clock::{SystemClock, timeout};
 use crate::config::{self, SettingError};
 use crate::http_client::HttpClient;
-use crate::telemetry::trace;
+use crate::telemetry::{Chain, trace};
 
 /// How long an invocation waits for the collector before its response. It is a part of the time that every invocation
 /// reserves for its response.
@@ -44,7 +44,10 @@ pub fn start_traces(platform: &Platform, service: &str) -> Result<(), SettingErr
         let exported = async {
             match sent.await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the collector did not take the traces"),
+                Ok(Err(error)) => {
+                    let error = error.without_url();
+                    tracing::warn!(error = %Chain(&error), "the collector did not take the traces");
+                }
                 Err(error) => tracing::warn!(%error, "the collector did not take the traces in time"),
             }
         };

@@ -34,7 +34,8 @@ use tracing_subscriber::registry::LookupSpan;
 const TARGET: &str = "trace";
 
 /// The fields that a span keeps when it leaves the process, and their names there. There is none for a user, an address, a
-/// token, or a text that a caller or Circle chose.
+/// token, or a text that a caller chose. The only text of Circle's is the id of its request, which `circle` keeps only if it
+/// looks like an id.
 const ATTRIBUTES: [(&str, &str); 13] = [
     ("request_id", "request_id"),
     ("invocation_id", "faas.invocation_id"),
