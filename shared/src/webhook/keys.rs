@@ -100,8 +100,8 @@ pub enum KeyError {
     /// Too many keys have been fetched from Circle within a short time.
     #[error("too many unknown keys at once")]
     RateLimited,
-    /// Circle returned a key that is not ECDSA_SHA_256 on P-256.
-    #[error("the key is not ECDSA_SHA_256 on P-256")]
+    /// Circle returned a key that is not ECDSA_SHA_256 on P-256, or that has another encoding than Circle's keys.
+    #[error("the key is not ECDSA_SHA_256 on P-256, or has another encoding than Circle's keys")]
     Unsupported,
 }
 

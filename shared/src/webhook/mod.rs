@@ -68,7 +68,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The beginning of a public key on P-256 in DER: the name of the curve, and that the point is not compressed. Its two
-/// coordinates follow, of 32 bytes each.
+/// coordinates follow, of 32 bytes each. The key in Circle's guide begins like this
+/// (`https://developers.circle.com/api-reference/verify-webhook-signatures`).
 const P256_KEY: [u8; 27] = *b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04";
 
 /// The one kind of key that is accepted: `ECDSA_SHA_256` on P-256, in the encoding that Circle uses.
@@ -77,7 +78,7 @@ fn parse_key(key: &crate::circle::PublicKey) -> Option<ParsedPublicKey> {
         return None;
     }
     let der = STANDARD.decode(&key.public_key).ok()?;
-    // AWS-LC also reads points without DER, curves that the key itself describes, and keys with bytes after them.
+    // AWS-LC also reads points without DER, the parameters of P-256 instead of its name, and keys with bytes after them.
     if !der.starts_with(&P256_KEY) || der.len() != P256_KEY.len() + 64 {
         return None;
     }
