@@ -89,7 +89,7 @@ fn format_utc(instant: OffsetDateTime, now: OffsetDateTime) -> String {
         format_description!("[hour]:[minute] UTC on [day padding:none] [month repr:long] [year]");
     let minute = instant.truncate_to_minute();
     let minute = if minute < instant { minute.saturating_add(Duration::MINUTE) } else { minute };
-    // In UTC, Circle's time may be after the last year that a date can hold.
+    // An instant at the end of the calendar may not exist in UTC. `LockDetails` already leaves out such a time of Circle's.
     let minute = minute.checked_to_offset(UtcOffset::UTC).unwrap_or(PrimitiveDateTime::MAX.assume_utc());
     let format = if minute.date() == now.to_utc().date() { TIME } else { TIME_AND_DATE };
     minute.format(format).expect("a time and a date can be formatted")
