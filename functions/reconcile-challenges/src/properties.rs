@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Tries a property on `cases` inputs, the same ones in every run unless `PROPTEST_RNG_SEED` has another seed.
 fn check<S: Strategy>(cases: u32, inputs: &S, property: impl Fn(S::Value) -> TestCaseResult) {
-    // It reads the variables; 256 cases are its default.
+    // Reads proptest's variables. Without them, it has 256 cases and a random seed.
     let asked = ProptestConfig::default();
     let cases = if asked.cases == 256 { cases } else { asked.cases };
     let rng_seed = if asked.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { asked.rng_seed };

@@ -18,7 +18,7 @@ use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 
 /// Tries a property on `cases` inputs, the same ones in every run.
 fn check<S: Strategy<Value: Debug>>(cases: u32, inputs: &S, property: impl Fn(S::Value) -> TestCaseResult) {
-    // It reads the variables; 256 cases are its default.
+    // Reads proptest's variables. Without them, it has 256 cases and a random seed.
     let asked = ProptestConfig::default();
     let cases = if asked.cases == 256 { cases } else { asked.cases };
     let rng_seed = if asked.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { asked.rng_seed };
