@@ -207,7 +207,7 @@ impl Service {
                     }
                     Step::Resume => {
                         state.resumes_left -= 1;
-                        state.see(Seen::CheckOfResumedChallenge);
+                        state.see(Seen::Resume);
                         let is_due = (self.bug != Some(Bug::ResumeWithoutIndex)).then_some(true);
                         let not_found = Vec::new();
                         state.write(Record { is_due, claim, abandoned: None, not_found, ..record });

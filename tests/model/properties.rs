@@ -107,7 +107,7 @@ fn sometimes() -> Vec<Property<Service>> {
         sometimes("a challenge is abandoned and then settled", |_, state| {
             saw(state, Seen::SettledAfterAbandonment)
         }),
-        sometimes("an abandoned challenge is resumed", |_, state| saw(state, Seen::CheckOfResumedChallenge)),
+        sometimes("an abandoned challenge is resumed", |_, state| saw(state, Seen::Resume)),
         sometimes("an old check writes after a newer claim", |_, state| {
             saw(state, Seen::LateWriteOfOldCheck)
         }),

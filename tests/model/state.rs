@@ -200,7 +200,7 @@ pub(crate) enum Seen {
     SettledByPoll,
     SettledByCheck,
     SettledAfterAbandonment,
-    CheckOfResumedChallenge,
+    Resume,
     LateWriteOfOldCheck,
     CreationOfSettledChallenge,
 }

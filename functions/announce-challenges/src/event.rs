@@ -26,15 +26,15 @@ const VERSION: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The challenge.
-    pub challenge_id: Uuid,
+    pub(crate) challenge_id: Uuid,
     /// One of [`DETAIL_TYPES`].
-    pub detail_type: &'static str,
+    pub(crate) detail_type: &'static str,
     /// When the record changed. `None` if an operator wants to publish the event again.
-    pub changed_at: Option<OffsetDateTime>,
+    pub(crate) changed_at: Option<OffsetDateTime>,
     /// A JSON object.
     pub detail: String,
     /// The trace that the event is part of, if its record names one.
-    pub traceparent: Option<String>,
+    pub(crate) traceparent: Option<String>,
 }
 
 /// The detail of an event. Every member is always present.
