@@ -3,7 +3,7 @@
 use shared::challenge::Status;
 use stateright::{Model, Property};
 
-use crate::state::{Abandoned, Broken, Event, Record, Seen, State};
+use crate::state::{Abandoned, Broken, Event, Seen, State};
 use crate::steps::{Service, Step};
 
 impl Model for Service {
@@ -67,14 +67,15 @@ fn always() -> Vec<Property<Service>> {
             state.sent.iter().all(|(event, _)| is_true(event))
         }),
         always("without more faults, everything comes to its end", |model, state| {
-            model.checks_at_once == 0 || model.comes_to_rest(state)
+            model.checks_at_once == 0 || model.end(state).is_some()
         }),
-        always("in the end, what Circle settled is recorded or its challenge is abandoned", |_, state| {
+        always("without more faults, what Circle settled is recorded", |model, state| {
             let is_settled = state.circle.last().is_some_and(Status::is_final);
-            let is_recorded = |record: &Record| record.status.is_final() || record.abandoned.is_some();
-            let is_requested = is_requested(state);
-            !(state.is_at_rest() && is_settled && is_requested)
-                || state.record.as_ref().is_some_and(is_recorded)
+            let is_listed = state.record.as_ref().is_some_and(|record| record.is_due.is_some());
+            if model.checks_at_once == 0 || !is_settled || !is_listed || !state.checks.is_empty() {
+                return true;
+            }
+            model.end(state).is_some_and(|end| end.status().is_some_and(Status::is_final))
         }),
         always("in the end, a request and its ending are announced, the newest last", |_, state| {
             if !state.is_at_rest() || !is_requested(state) {

@@ -234,20 +234,20 @@ impl Service {
         }
     }
 
-    /// Whether everything that is under way ends if no more faults happen and nobody begins anything. Days pass only if
-    /// nothing else is left to do.
-    pub(crate) fn comes_to_rest(&self, state: &State) -> bool {
+    /// How everything that is under way ends if no more faults happen and nobody begins anything; `None` if it does not
+    /// end. Days pass only if nothing else is left to do.
+    pub(crate) fn end(&self, state: &State) -> Option<State> {
         let mut state = state.clone();
         let mut steps = Vec::new();
         for _ in 0..STEPS_TO_REST {
             if state.is_at_rest() {
-                return true;
+                return Some(state);
             }
             steps.clear();
             self.steps(&state, &mut steps);
-            let Some(step) = steps.drain(..).find(Step::is_due) else { return false };
+            let step = steps.drain(..).find(Step::is_due)?;
             self.take(&mut state, step);
         }
-        false
+        None
     }
 }

@@ -112,6 +112,17 @@ async fn is_rate_limited(keys: &PublicKeys, id: Uuid) {
     assert!(matches!(keys.get(id).await, Err(KeyError::RateLimited)));
 }
 
+/// The key in Circle's guide (`https://developers.circle.com/api-reference/verify-webhook-signatures`).
+#[tokio::test]
+async fn key_in_circles_guide_is_accepted() {
+    const KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESl76SZPBJemW0mJNN4KTvYkLT8bOT4UGhFhzNk3fJqf6iuPlLQLq533FelXwczJbjg2U1PHTvQTK7qOQnDL2Tg==";
+    let (server, keys, _) = start().await;
+    let id = Uuid::from_u128(1);
+    let key = json!({ "id": id, "algorithm": "ECDSA_SHA_256", "publicKey": KEY });
+    server.replies([Json(200, json!({ "data": key }))]);
+    assert!(keys.get(id).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn signature_of_circles_is_valid_and_its_key_is_fetched_once() {
     let (server, keys, _) = start().await;

@@ -19,7 +19,7 @@ use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shared::clock::{Clock, SystemClock};
-use shared::webhook::verify;
+use shared::webhook::{KeyError, VerifyError, verify};
 use uuid::Uuid;
 
 use self::changes::{CHANGES, Forgery};
@@ -78,6 +78,9 @@ async fn no_forged_webhook_is_accepted_and_a_second_implementation_agrees() {
         let expected = is_genuine(&server, &headers, &forgery.body);
         let result = verify(&keys, &headers, &forgery.body).await;
         let replay = || format!("{name}, attempt {attempt} of seed {seed}: {headers:?} {forgery:?}");
+        let is_fetched =
+            !matches!(result, Err(VerifyError::Key(KeyError::Circle(_) | KeyError::RateLimited)));
+        assert!(is_fetched, "the key was not fetched: {}", replay());
         assert_eq!(result.is_ok(), expected, "the two disagree ({result:?}): {}", replay());
         assert!(!expected || forgery.means_the_same(), "something else is accepted: {}", replay());
         assert!(rule != Accepted::All || expected, "rejected: {}", replay());

