@@ -33,7 +33,7 @@ def test_logs_are_json_without_secrets(aws, circle, issuer, service):
         json.loads(message)
     text = "\n".join(messages)
     assert created["challengeId"] in text
-    assert "there is no user [redacted]" in text
+    assert "there is no user [user id]" in text
     secrets = [circle.api_key, circle.api_key.rpartition(":")[2], user.token, "918273"]
     secrets.append(user_hash_key(aws, service))
     for session in (created["session"], again):
