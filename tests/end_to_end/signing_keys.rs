@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use local::circle_simulator::{CircleOptions, CircleSimulator};
+use local::circle_simulator::{CircleOptions, CircleSimulator, UserTokenKey};
 use local::dynamodb::RATE_LIMITS_TABLE;
 use local::stack::StackOptions;
 use receive_webhook::{ReceiveWebhook, handle};
@@ -184,6 +184,7 @@ async fn start_forger(app: &App) -> CircleSimulator {
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         clock: app.clock.clone(),
         random: Arc::new(Random::from_system()),
+        user_token_key: UserTokenKey::generate_in_background(),
         on_api_key_change: None,
     })
     .await

@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use local::circle_simulator::{CircleOptions, CircleSimulator};
+use local::circle_simulator::{CircleOptions, CircleSimulator, UserTokenKey};
 use serde_json::json;
 use shared::clock::AdjustableClock;
 use shared::random::Random;
@@ -20,6 +20,7 @@ async fn main() -> std::io::Result<()> {
         listener: TcpListener::bind("127.0.0.1:0").await?,
         clock: AdjustableClock::running(),
         random: Arc::new(Random::from_system()),
+        user_token_key: UserTokenKey::generate_in_background(),
         on_api_key_change: None,
     })
     .await;

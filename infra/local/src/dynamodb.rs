@@ -80,14 +80,13 @@ pub async fn start(
 ) -> Result<DynamoDb, DynamoDbError> {
     let address = listener.local_addr().map_err(DynamoDbError::Listener)?;
     let database = match data {
-        None => Database::memory_with_clock(Arc::new(DatabaseClock(clock.clone())))
-            .map_err(DynamoDbError::Tables)?,
+        None => in_memory(clock.clone())?,
         Some(path) => {
             let text = path.to_str().ok_or_else(|| DynamoDbError::Path(path.to_owned()))?;
-            Database::new(text).map_err(|source| DynamoDbError::Open { path: path.to_owned(), source })?
+            let open = |source| DynamoDbError::Open { path: path.to_owned(), source };
+            with_tables(Database::new(text).map_err(open)?)?
         }
     };
-    create_tables(&database).map_err(DynamoDbError::Tables)?;
     let removal = tokio::spawn(remove_expired_items(database.clone(), Interval::new(clock, REMOVAL_PERIOD)));
     let served = database.clone();
     let server = Server::spawn(address, |stopped| async move {
@@ -137,7 +136,21 @@ pub(crate) fn table_definitions() -> [Value; 2] {
     serde_json::from_str(include_str!("tables.json")).expect("the definitions are two JSON objects")
 }
 
-/// Creates the tables that do not exist yet.
+/// A database in memory with the tables, on this clock.
+///
+/// # Errors
+/// If the tables cannot be created.
+pub fn in_memory(clock: AdjustableClock) -> Result<Database, DynamoDbError> {
+    let database = Database::memory_with_clock(Arc::new(DatabaseClock(clock)));
+    with_tables(database.map_err(DynamoDbError::Tables)?)
+}
+
+/// The database with the tables. Those are created that do not exist yet.
+fn with_tables(database: Database) -> Result<Database, DynamoDbError> {
+    create_tables(&database).map_err(DynamoDbError::Tables)?;
+    Ok(database)
+}
+
 fn create_tables(database: &Database) -> dynoxide::Result<()> {
     for mut table in table_definitions() {
         let time_to_live = json!({

@@ -54,7 +54,10 @@ impl EventBus {
     /// Serves an empty bus and an empty queue on `listener`. Needs a tokio runtime.
     ///
     /// Before they are read, they send a request to `catch_up`. The reader of the stream fulfils it once it is up to date.
-    pub(crate) fn start(
+    ///
+    /// # Errors
+    /// If the listener has no address.
+    pub fn start(
         listener: TcpListener,
         clock: AdjustableClock,
         random: Arc<Random>,
@@ -95,7 +98,7 @@ impl EventBus {
     }
 
     /// A handle that reads what the bus has received, without waiting for anything.
-    pub(crate) fn reader(&self) -> EventReader {
+    pub fn reader(&self) -> EventReader {
         EventReader(Arc::clone(&self.state))
     }
 
@@ -128,11 +131,11 @@ impl EventBus {
 
 /// Reads the events that a bus has received.
 #[derive(Debug, Clone)]
-pub(crate) struct EventReader(Arc<Received>);
+pub struct EventReader(Arc<Received>);
 
 impl EventReader {
     /// The events after the first `count`, each with the time of its arrival, because its own time has whole seconds.
-    pub(crate) fn after(&self, count: usize) -> Vec<(OffsetDateTime, Value)> {
+    pub fn after(&self, count: usize) -> Vec<(OffsetDateTime, Value)> {
         self.0.content().events.iter().skip(count).cloned().collect()
     }
 }

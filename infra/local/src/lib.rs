@@ -31,7 +31,7 @@ mod server;
 mod sources;
 pub mod stack;
 pub mod story;
-mod stream;
+pub mod stream;
 mod token_bucket;
 mod web;
 

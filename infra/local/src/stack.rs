@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::activity::Activity;
-use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange};
+use crate::circle_simulator::{CircleOptions, CircleSimulator, UserChange, UserTokenKey};
 use crate::dynamodb::{self, DynamoDb, DynamoDbError};
 use crate::environment::{
     API_KEY_SECRET, CIRCLE_PORT, DYNAMODB_PORT, EVENT_BUS_PORT, ISSUER_PORT, PIN_PAGE_PORT,
@@ -195,6 +195,7 @@ impl Stack {
                 listener: circle_listener,
                 clock: clock.clone(),
                 random: random.clone(),
+                user_token_key: UserTokenKey::generate_in_background(),
                 on_api_key_change: Some(Arc::new(move |key| {
                     if let Some(secrets_manager) = secret_store.upgrade() {
                         secrets_manager.put(API_KEY_SECRET, key);

@@ -38,7 +38,7 @@ pub(crate) enum Announcer {
 }
 
 /// The changes of a table, in their order.
-pub(crate) struct Stream {
+pub struct Stream {
     database: Database,
     arn: String,
     shard: String,
@@ -46,9 +46,20 @@ pub(crate) struct Stream {
     iterator: String,
 }
 
+/// Records that follow each other in a stream.
+#[derive(Debug)]
+pub struct Batch {
+    /// The records, as Lambda passes them to a function.
+    pub records: Vec<Value>,
+    next: Option<String>,
+}
+
 impl Stream {
     /// A stream that begins with the next change of the table.
-    pub(crate) fn of(database: Database, table: &str) -> dynoxide::Result<Self> {
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn of(database: Database, table: &str) -> dynoxide::Result<Self> {
         let request =
             ListStreamsRequest { table_name: Some(table.to_owned()), ..ListStreamsRequest::default() };
         let streams = database.list_streams(request)?.streams;
@@ -72,21 +83,44 @@ impl Stream {
 
     /// Reads the next records, and moves on.
     pub(crate) fn take(&mut self) -> dynoxide::Result<Vec<Value>> {
-        let (records, next) = self.read()?;
-        self.iterator = next.unwrap_or_default();
-        Ok(records)
+        let batch = self.read(BATCH_SIZE)?;
+        self.iterator = batch.next.unwrap_or_default();
+        Ok(batch.records)
     }
 
-    /// Reads the next records. Also returns where the unread ones begin after them.
-    fn read(&self) -> dynoxide::Result<(Vec<Value>, Option<String>)> {
-        let read = self.database.get_records(GetRecordsRequest {
-            shard_iterator: self.iterator.clone(),
-            limit: Some(BATCH_SIZE),
-        })?;
+    /// Reads the next records, at most `limit`.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn read(&self, limit: usize) -> dynoxide::Result<Batch> {
+        let read = self
+            .database
+            .get_records(GetRecordsRequest { shard_iterator: self.iterator.clone(), limit: Some(limit) })?;
         let records = read.records.iter().map(|record| json!(record)).collect();
-        Ok((records, read.next_shard_iterator))
+        Ok(Batch { records, next: read.next_shard_iterator })
+    }
+
+    /// Moves on after an invocation with this batch: to the first record that failed, or past all of them. Returns whether
+    /// none failed.
+    ///
+    /// # Errors
+    /// If the response is not one of a function that reports batch item failures.
+    pub fn respond(&mut self, batch: Batch, response: &Value) -> Result<bool, BoxError> {
+        match first_failure(response)? {
+            None => {
+                self.iterator = batch.next.ok_or("the stream has ended")?;
+                Ok(true)
+            }
+            Some(failed) => {
+                self.go_to("AT_SEQUENCE_NUMBER", Some(failed))?;
+                Ok(false)
+            }
+        }
     }
 }
+
+/// Why a stream cannot go on.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Reads the stream and invokes the function, until the future is dropped. A request to catch up is fulfilled once
 /// everything is done that was in the stream when it came.
@@ -124,18 +158,14 @@ async fn announce_next(
     stream: &mut Stream,
     announcer: &Announcer,
     clock: &AdjustableClock,
-) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    let (records, next) = stream.read()?;
-    if records.is_empty() {
+) -> Result<bool, BoxError> {
+    let batch = stream.read(BATCH_SIZE)?;
+    if batch.records.is_empty() {
         return Ok(false);
     }
-    let failed = first_failure(&announcer.invoke(json!({ "Records": records }), clock).await?)?;
-    match failed {
-        None => stream.iterator = next.ok_or("the stream has ended")?,
-        Some(failed) => {
-            stream.go_to("AT_SEQUENCE_NUMBER", Some(failed))?;
-            SystemClock.sleep(WAIT).await;
-        }
+    let response = announcer.invoke(json!({ "Records": batch.records }), clock).await?;
+    if !stream.respond(batch, &response)? {
+        SystemClock.sleep(WAIT).await;
     }
     Ok(true)
 }
@@ -150,11 +180,7 @@ fn first_failure(response: &Value) -> Result<Option<String>, &'static str> {
 }
 
 impl Announcer {
-    async fn invoke(
-        &self,
-        event: Value,
-        clock: &AdjustableClock,
-    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+    async fn invoke(&self, event: Value, clock: &AdjustableClock) -> Result<Value, BoxError> {
         match self {
             Self::InProcess(function) => {
                 let context = invocation::context(clock.now() + FUNCTION_LIMIT);

@@ -66,10 +66,10 @@ pub use faults::Fault;
 pub use knobs::{Access, ConnectionEnd, Knobs, StatusField};
 pub use outbox::{Delivery, ReleaseOrder};
 pub use rate_limits::RateLimits;
+pub use user_tokens::UserTokenKey;
 pub use users::{AuthMode, FactorStatus, UserChange, UserStatus};
 
 use state::State;
-use user_tokens::UserTokenKey;
 
 /// Called with a new API key.
 pub type OnApiKeyChange = Arc<dyn Fn(&str) + Send + Sync>;
@@ -82,6 +82,8 @@ pub struct CircleOptions {
     pub clock: AdjustableClock,
     /// The source of ids, API keys and encryption keys. None of them protects anything real.
     pub random: Arc<Random>,
+    /// The key of user tokens. A process that starts many simulators can give all of them the same.
+    pub user_token_key: UserTokenKey,
     /// Called with the new API key after a rotation, when the old key no longer works.
     pub on_api_key_change: Option<OnApiKeyChange>,
 }
@@ -131,7 +133,7 @@ impl CircleSimulator {
         let core = Arc::new(Core {
             url: format!("http://{address}"),
             state: Mutex::new(State::new(&options.random, now)),
-            user_token_key: UserTokenKey::new(),
+            user_token_key: options.user_token_key,
             clock: options.clock,
             random: options.random,
             on_api_key_change: options.on_api_key_change,

@@ -25,13 +25,19 @@ pub(super) struct VerifiedToken {
     exp: i64,
 }
 
-/// Signs user tokens and verifies their signatures.
-pub(super) struct UserTokenKey(Rs256Key);
+/// Signs user tokens and verifies their signatures. Clones share the key, which is generated when it is first needed.
+#[derive(Clone, Default)]
+pub struct UserTokenKey(Rs256Key);
 
 impl UserTokenKey {
-    /// Generates the key in the background. Needs a tokio runtime.
-    pub(super) fn new() -> Self {
+    /// Generates the key in the background, because that takes some time. Needs a tokio runtime.
+    pub fn generate_in_background() -> Self {
         Self(Rs256Key::generate_in_background())
+    }
+
+    /// Waits until the key exists.
+    pub async fn ready(&self) {
+        self.0.ready().await;
     }
 
     pub(super) async fn sign(&self, claims: &Value) -> String {

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{CircleOptions, CircleSimulator, UserChange};
+use super::{CircleOptions, CircleSimulator, UserChange, UserTokenKey};
 
 const NOON: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
 const USER: &str = "user-1";
@@ -54,6 +54,7 @@ impl Stage {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             clock: AdjustableClock::frozen(NOON),
             random: Arc::new(Random::from_system()),
+            user_token_key: UserTokenKey::generate_in_background(),
             on_api_key_change: None,
         };
         Self {

@@ -36,6 +36,7 @@ async fn rotation_ends_the_old_api_key_at_once_and_reports_the_new_one() {
         listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
         clock: AdjustableClock::running(),
         random: Arc::new(Random::from_system()),
+        user_token_key: UserTokenKey::generate_in_background(),
         on_api_key_change: Some(Arc::new(move |key: &str| sink.lock().unwrap().push(key.to_owned()))),
     })
     .await;

@@ -1,0 +1,283 @@
+//! What people do: they use the app, enter PINs on their devices, and some try to do harm.
+
+use local::circle_simulator::{ChallengeType, ChallengeView, Expiry, PinEntry};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::sandbox::Function;
+use crate::world::{Purpose, Request, World};
+
+/// A user of the app, with one or more devices.
+#[derive(Debug)]
+pub(crate) struct Person {
+    pub(crate) id: String,
+    /// The last user token that the app received.
+    pub(crate) token: Option<String>,
+    /// The last idempotency key of the app, and the type that it was for.
+    last_key: Option<(&'static str, Uuid)>,
+    /// Each key with the challenge that it returned.
+    pub(crate) keys: Vec<(&'static str, Uuid, Uuid)>,
+}
+
+impl Person {
+    pub(crate) fn new(id: String) -> Self {
+        Self { id, token: None, last_key: None, keys: Vec::new() }
+    }
+}
+
+impl World {
+    /// A person's app sends a request.
+    pub(crate) async fn person_acts(&mut self) {
+        let person = self.choices.below(self.people.len());
+        let has_known = u32::from(!self.known.is_empty());
+        match self.choices.weighted(&[60, 15, 50 * has_known, 8, 8]) {
+            0 => self.ask_for_challenge(person).await,
+            1 => self.request(person, Request::Token, None).await,
+            2 => {
+                let (id, owner) = self.known[self.choices.below(self.known.len())];
+                // Sometimes a stranger has got hold of the id.
+                let caller = if self.choices.chance(10) { person } else { owner };
+                let token = self.people[caller].token.clone().filter(|_| self.choices.chance(60));
+                self.request(caller, Request::Get { id }, token).await;
+            }
+            3 => self.request(person, Request::List, None).await,
+            _ => self.request(person, Request::Pin, None).await,
+        }
+    }
+
+    async fn ask_for_challenge(&mut self, person: usize) {
+        let kind = if self.choices.chance(30) { "RESTORE_PIN" } else { "CHANGE_PIN" };
+        let (kind, key) = match (self.choices.weighted(&[50, 15, 35]), self.people[person].last_key) {
+            (2, Some((kind, key))) => (kind, Some(key)),
+            (1, _) => (kind, None),
+            _ => (kind, Some(self.random.uuid())),
+        };
+        if let Some(key) = key {
+            self.people[person].last_key = Some((kind, key));
+        }
+        let token = self.people[person].token.clone().filter(|_| self.choices.chance(40));
+        let is_stale_sign_in = self.choices.chance(10);
+        self.request(person, Request::Challenge { kind, key, is_stale_sign_in }, token).await;
+    }
+
+    /// Many requests of one person, one after the other, without any pause.
+    pub(crate) async fn flood(&mut self) {
+        let person = self.choices.below(self.people.len());
+        self.log(format!("{} floods the API", self.people[person].id));
+        for _ in 0..24 {
+            self.request(person, Request::Token, None).await;
+            while self.invocations.iter().any(|invocation| {
+                matches!(invocation.purpose, Purpose::Person { request: Request::Token, .. })
+            }) {
+                self.progress().await;
+                self.settle().await;
+            }
+        }
+    }
+
+    async fn request(&mut self, person: usize, request: Request, token: Option<String>) {
+        let (function, method, route, path, body) = match &request {
+            Request::Token => {
+                (Function::CreateToken, "POST", "/session-tokens", "/session-tokens".to_owned(), None)
+            }
+            Request::Challenge { kind, .. } => {
+                let body = json!({ "type": kind }).to_string();
+                (Function::CreateChallenge, "POST", "/challenges", "/challenges".to_owned(), Some(body))
+            }
+            Request::Get { id } => (
+                Function::GetChallenge,
+                "GET",
+                "/challenges/{challengeId}",
+                format!("/challenges/{id}"),
+                None,
+            ),
+            Request::List => (Function::GetChallenge, "GET", "/challenges", "/challenges".to_owned(), None),
+            Request::Pin => (Function::GetPin, "GET", "/pin", "/pin".to_owned(), None),
+        };
+        let now = self.time.now().unix_timestamp();
+        let signed_in_at = if matches!(request, Request::Challenge { is_stale_sign_in: true, .. }) {
+            now - 3600
+        } else {
+            now - 60
+        };
+        let mut headers = json!({ "content-type": "application/json" });
+        if let Request::Challenge { key: Some(key), .. } = &request {
+            headers["idempotency-key"] = json!(key);
+        }
+        if let Some(token) = &token {
+            headers["x-user-token"] = json!(token);
+        }
+        let mut event = json!({
+            "version": "2.0",
+            "routeKey": format!("{method} {route}"),
+            "rawPath": path,
+            "rawQueryString": "",
+            "headers": headers,
+            "requestContext": {
+                "requestId": self.random.uuid(),
+                "routeKey": format!("{method} {route}"),
+                "http": { "method": method, "path": path, "sourceIp": "192.0.2.1" },
+                "authorizer": { "jwt": { "claims": { "sub": self.people[person].id, "auth_time": signed_in_at }, "scopes": null } },
+            },
+            "isBase64Encoded": false,
+        });
+        if let Some(body) = body {
+            event["body"] = json!(body);
+        }
+        if let Request::Get { id } = &request {
+            event["pathParameters"] = json!({ "challengeId": id });
+        }
+        let with = if token.is_some() { " with a user token" } else { "" };
+        self.log(format!("{} requests {method} {path}{with}: {request:?}", self.people[person].id));
+        self.invoke(function, event, Purpose::Person { person, request }).await;
+    }
+
+    /// A person got a response.
+    pub(crate) fn person_got(&mut self, person: usize, request: &Request, status: u16, body: &Value) {
+        let id = self.people[person].id.clone();
+        self.log(format!("{id} gets {status} {}", brief(body)));
+        let session = if body["userToken"].is_string() { body } else { &body["session"] };
+        if let Some(token) = session["userToken"].as_str() {
+            self.people[person].token = Some(token.to_owned());
+        }
+        match request {
+            Request::Challenge { kind, key, is_stale_sign_in } => {
+                if *is_stale_sign_in && *kind == "RESTORE_PIN" && status < 400 {
+                    self.violation(format!("{id} restored a PIN with an old sign-in"));
+                }
+                if status == 200 || status == 201 {
+                    self.created(person, kind, *key, body);
+                }
+            }
+            Request::Get { id: challenge } => {
+                let is_own = self.known.contains(&(*challenge, person));
+                if is_own != (status == 200) && status < 500 {
+                    self.violation(format!("{id} got {status} for challenge {challenge}, own: {is_own}"));
+                }
+            }
+            Request::List => {
+                let listed = body["challenges"].as_array().cloned().unwrap_or_default();
+                for challenge in listed {
+                    let challenge: Uuid = challenge["challengeId"]
+                        .as_str()
+                        .and_then(|id| id.parse().ok())
+                        .expect("it has an id");
+                    let owner = self.circle.challenge(challenge).map(|challenge| challenge.user_id);
+                    if owner.ok().as_ref() != Some(&id) {
+                        self.violation(format!("{id} was shown challenge {challenge} of somebody else"));
+                    }
+                }
+            }
+            Request::Token | Request::Pin => {}
+        }
+    }
+
+    /// A person was told of a challenge.
+    fn created(&mut self, person: usize, kind: &'static str, key: Option<Uuid>, body: &Value) {
+        let user = self.people[person].id.clone();
+        let challenge: Uuid =
+            body["challengeId"].as_str().and_then(|id| id.parse().ok()).expect("it has an id");
+        let at_circle = self.circle.challenge(challenge).ok();
+        if at_circle
+            .is_none_or(|challenge| challenge.user_id != user || json!(challenge.challenge_type) != kind)
+        {
+            self.violation(format!("{user} was told of challenge {challenge}, which is not theirs"));
+        }
+        if let Some(key) = key {
+            let before = self.people[person].keys.iter().find(|(of, used, _)| (*of, *used) == (kind, key));
+            if let Some((_, _, before)) = before.filter(|(_, _, before)| *before != challenge) {
+                let before = *before;
+                self.violation(format!("key {key} of {user} returned {before} and then {challenge}"));
+            }
+            self.people[person].keys.push((kind, key, challenge));
+        }
+        if !self.known.contains(&(challenge, person)) {
+            self.known.push((challenge, person));
+        }
+    }
+
+    /// A user acts on a device.
+    pub(crate) fn device_acts(&mut self) {
+        let open = self.open_at_circle();
+        let challenge = &open[self.choices.below(open.len())];
+        let action = self.choices.weighted(&[40, 20, 25, 6, 6, 3]);
+        self.act_on_device(challenge, action);
+    }
+
+    pub(crate) fn act_on_device(&mut self, challenge: &ChallengeView, action: usize) {
+        let (id, circle) = (challenge.id, &self.circle);
+        let enter = |is_right: bool| match challenge.challenge_type {
+            ChallengeType::ChangePin => {
+                circle.enter_pin(id, if is_right { PinEntry::right() } else { PinEntry::wrong() })
+            }
+            ChallengeType::RestorePin => circle.answer_security_questions(id, is_right, None),
+        };
+        let (what, result) = match action {
+            0 => ("a right entry", enter(true)),
+            1 => ("the challenge opened", circle.start_challenge(id)),
+            2 => ("a wrong entry", enter(false)),
+            3 => ("the challenge cancelled", circle.cancel_challenge(id)),
+            4 => ("the challenge expired", circle.expire_challenge(id, Expiry::Expired)),
+            _ => ("the challenge expired, called failed", circle.expire_challenge(id, Expiry::Failed)),
+        };
+        if result.is_ok() && action < 3 {
+            // An entry opens the challenge first.
+            self.history.entry(id).or_default().insert("IN_PROGRESS");
+        }
+        let status = result.map_or("no effect", |view| view.status);
+        self.log(format!("device of {}: {what} ({id}): {status}", challenge.user_id));
+    }
+
+    /// Somebody posts a webhook that Circle did not send.
+    pub(crate) async fn forge(&mut self) {
+        let target =
+            self.open_at_circle().first().map_or_else(|| self.random.uuid(), |challenge| challenge.id);
+        let body = json!({
+            "subscriptionId": Uuid::nil(),
+            "notificationId": self.random.uuid(),
+            "notificationType": "challenges.changePin",
+            "notification": { "id": target, "userId": "user-1", "type": "CHANGE_PIN", "status": "COMPLETE", "errorCode": 0 },
+            "version": 2,
+        })
+        .to_string();
+        let (key, signature) = match self.choices.below(3) {
+            // Circle's signature of another message.
+            0 => self.circle.sign(b"{}"),
+            1 => (self.circle.sign(b"{}").0, "MEUCIQ==".to_owned()),
+            _ => (self.random.uuid(), self.circle.sign(body.as_bytes()).1),
+        };
+        self.log(format!("a forged webhook says COMPLETE of {target}"));
+        let headers = json!({ "x-circle-key-id": key, "x-circle-signature": signature, "content-type": "application/json" });
+        let event = webhook_event(&headers, &body, self.random.uuid());
+        self.invoke(Function::ReceiveWebhook, event, Purpose::Forgery).await;
+    }
+}
+
+/// API Gateway's event of a webhook.
+pub(crate) fn webhook_event(headers: &Value, body: &str, request_id: Uuid) -> Value {
+    json!({
+        "version": "2.0",
+        "routeKey": "POST /webhooks/circle",
+        "rawPath": "/webhooks/circle",
+        "rawQueryString": "",
+        "headers": headers,
+        "requestContext": {
+            "requestId": request_id,
+            "routeKey": "POST /webhooks/circle",
+            "http": { "method": "POST", "path": "/webhooks/circle", "sourceIp": "127.0.0.1" },
+        },
+        "body": body,
+        "isBase64Encoded": false,
+    })
+}
+
+/// What of a response is the same in each run: no tokens and keys, which are random.
+fn brief(body: &Value) -> String {
+    let mut kept = serde_json::Map::new();
+    for name in ["challengeId", "status", "code", "circleCode", "reason", "checkError"] {
+        if let Some(value) = body.get(name) {
+            kept.insert(name.to_owned(), value.clone());
+        }
+    }
+    Value::Object(kept).to_string()
+}

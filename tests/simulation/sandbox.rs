@@ -1,0 +1,161 @@
+//! Sandboxes: processes that run one function, one invocation at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use announce_challenges::AnnounceChallenges;
+use create_challenge::CreateChallenge;
+use get_challenge::GetChallenge;
+use lambda_http::{Body, Context, LambdaEvent, Response};
+use local::environment::function_environment_on;
+use receive_webhook::ReceiveWebhook;
+use reconcile_challenges::ReconcileChallenges;
+use serde_json::{Value, json};
+use shared::api::Api;
+use shared::clock::Clock;
+use shared::lambda;
+use shared::platform::Platform;
+use shared::random::Random;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub(crate) enum Function {
+    CreateToken,
+    CreateChallenge,
+    GetChallenge,
+    GetPin,
+    ReceiveWebhook,
+    ReconcileChallenges,
+    AnnounceChallenges,
+}
+
+impl Function {
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Lambda's time limit.
+    pub(crate) fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::ReconcileChallenges => 60,
+            Self::AnnounceChallenges => 30,
+            _ => 10,
+        })
+    }
+}
+
+/// What an invocation ended with.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// An HTTP response: its status and its JSON.
+    Response(u16, Value),
+    /// The output of a function that is not behind HTTP, or its error.
+    Output(Result<Value, String>),
+}
+
+/// A process of a function.
+pub(crate) struct Sandbox {
+    pub(crate) function: Function,
+    code: Arc<Code>,
+    /// Until when it does not run; `None` if it runs.
+    pub(crate) frozen_until: Option<Duration>,
+    /// Whether an invocation is running.
+    pub(crate) is_busy: bool,
+    /// The port for its calls.
+    _server: JoinSet<()>,
+}
+
+enum Code {
+    CreateToken(Api),
+    CreateChallenge(CreateChallenge),
+    GetChallenge(GetChallenge),
+    GetPin(Api),
+    ReceiveWebhook(ReceiveWebhook),
+    ReconcileChallenges(ReconcileChallenges),
+    AnnounceChallenges(AnnounceChallenges),
+}
+
+impl Sandbox {
+    /// A process that has just started. All its calls go to `url`.
+    pub(crate) fn start(
+        function: Function,
+        url: &str,
+        server: JoinSet<()>,
+        clock: Arc<dyn Clock>,
+        random: Random,
+    ) -> Self {
+        let mut settings = function_environment_on(0);
+        for name in [
+            "AWS_ENDPOINT_URL_DYNAMODB",
+            "AWS_ENDPOINT_URL_EVENTBRIDGE",
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+            "AWS_ENDPOINT_URL_SQS",
+            "CIRCLE_BASE_URL",
+        ] {
+            settings.insert(name.to_owned(), url.to_owned());
+        }
+        for (name, value) in [("ABANDON_AFTER_DAYS", "1"), ("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "15")] {
+            settings.insert(name.to_owned(), value.to_owned());
+        }
+        let platform = Platform::new(settings.into_iter().collect(), clock, Arc::new(random))
+            .expect("the settings are valid");
+        let code = match function {
+            Function::CreateToken => Api::new(&platform).map(Code::CreateToken),
+            Function::CreateChallenge => CreateChallenge::new(&platform).map(Code::CreateChallenge),
+            Function::GetChallenge => GetChallenge::new(&platform).map(Code::GetChallenge),
+            Function::GetPin => Api::new(&platform).map(Code::GetPin),
+            Function::ReceiveWebhook => ReceiveWebhook::new(&platform).map(Code::ReceiveWebhook),
+            Function::ReconcileChallenges => {
+                ReconcileChallenges::new(&platform).map(Code::ReconcileChallenges)
+            }
+            Function::AnnounceChallenges => AnnounceChallenges::new(&platform).map(Code::AnnounceChallenges),
+        };
+        let code = Arc::new(code.expect("the settings are valid"));
+        Self { function, code, frozen_until: None, is_busy: false, _server: server }
+    }
+
+    /// Starts an invocation with this event.
+    pub(crate) fn invoke(&self, event: Value, context: Context) -> JoinHandle<Outcome> {
+        let code = Arc::clone(&self.code);
+        tokio::spawn(async move {
+            let output = |result: Result<Value, lambda_http::Error>| {
+                Outcome::Output(result.map_err(|error| error.to_string()))
+            };
+            match &*code {
+                Code::ReconcileChallenges(function) => {
+                    let response =
+                        reconcile_challenges::handle(function, LambdaEvent::new(event, context)).await;
+                    output(response.map(|response| json!(response)))
+                }
+                Code::AnnounceChallenges(function) => {
+                    let response =
+                        announce_challenges::handle(function, LambdaEvent::new(event, context)).await;
+                    output(response.map(|response| json!(response)))
+                }
+                code => {
+                    let request = lambda::request(&event, context);
+                    let Ok(response) = match code {
+                        Code::CreateToken(api) => create_token::handle(api, request).await,
+                        Code::CreateChallenge(function) => create_challenge::handle(function, request).await,
+                        Code::GetChallenge(function) => get_challenge::handle(function, request).await,
+                        Code::GetPin(api) => get_pin::handle(api, request).await,
+                        Code::ReceiveWebhook(function) => receive_webhook::handle(function, request).await,
+                        Code::ReconcileChallenges(_) | Code::AnnounceChallenges(_) => {
+                            unreachable!("handled above")
+                        }
+                    };
+                    http_outcome(&response)
+                }
+            }
+        })
+    }
+}
+
+fn http_outcome(response: &Response<Body>) -> Outcome {
+    let body: &[u8] = response.body();
+    let body =
+        if body.is_empty() { Value::Null } else { serde_json::from_slice(body).expect("the body is JSON") };
+    Outcome::Response(response.status().as_u16(), body)
+}

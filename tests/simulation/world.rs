@@ -1,0 +1,471 @@
+//! The world of a run: Circle, the tables, the bus, the sandboxes, and everything that is under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use dynoxide::Database;
+use dynoxide::actions::scan::ScanRequest;
+use http::{Method, Response};
+use http_body_util::Full;
+use local::circle_simulator::{ChallengeView, CircleOptions, CircleSimulator, UserChange, UserTokenKey};
+use local::dynamodb::{self, CHALLENGES_TABLE};
+use local::environment::API_KEY_SECRET;
+use local::event_bus::{EventBus, EventReader};
+use local::invocation;
+use local::secrets_manager::SecretsManager;
+use local::stream::{Batch, Stream};
+use serde_json::{Value, json};
+use shared::clock::AdjustableClock;
+use shared::random::Random;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
+
+use crate::choices::Choices;
+use crate::network::{Call, Network, Sender, Service, response};
+use crate::people::Person;
+use crate::plan::Plan;
+use crate::sandbox::{Function, Outcome, Sandbox};
+use crate::time::{START, Time};
+
+/// How often reconciliation runs.
+const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
+
+/// To generate an RSA key takes longer than a run.
+static USER_TOKEN_KEY: LazyLock<UserTokenKey> = LazyLock::new(UserTokenKey::default);
+
+pub(crate) struct World {
+    pub(crate) choices: Choices,
+    pub(crate) plan: Plan,
+    pub(crate) time: Time,
+    /// The clock of Circle and of DynamoDB.
+    clock: AdjustableClock,
+    pub(crate) circle: CircleSimulator,
+    pub(crate) database: Database,
+    secrets: Arc<SecretsManager>,
+    pub(crate) bus: EventBus,
+    pub(crate) events: EventReader,
+    dynamodb_url: String,
+    pub(crate) http: reqwest::Client,
+    network: Network,
+    /// Of the ids and keys of the run.
+    pub(crate) random: Arc<Random>,
+    seed: u64,
+    /// By number. `None` if the process has ended.
+    pub(crate) sandboxes: Vec<Option<Sandbox>>,
+    pub(crate) held: Vec<Held>,
+    next_call: u64,
+    pub(crate) invocations: Vec<Invocation>,
+    next_invocation: u64,
+    pub(crate) people: Vec<Person>,
+    /// The challenges that callers were told of, with the person.
+    pub(crate) known: Vec<(Uuid, usize)>,
+    /// What `announce-challenges` reads.
+    pub(crate) stream: Stream,
+    /// What the checks read.
+    pub(crate) changes: Stream,
+    next_reconcile: Duration,
+    /// Until when failures need no further explanation, because a key was replaced.
+    pub(crate) unsettled_until: Duration,
+    /// Every status that Circle's challenges have had.
+    pub(crate) history: BTreeMap<Uuid, BTreeSet<&'static str>>,
+    /// When a user's requests reached Circle for a session, without those of reconciliation.
+    pub(crate) sessions: BTreeMap<String, Vec<Duration>>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pub(crate) trace: Vec<String>,
+    pub(crate) violations: Vec<String>,
+    _servers: JoinSet<()>,
+}
+
+/// A call that has not got its response yet.
+pub(crate) struct Held {
+    pub(crate) number: u64,
+    pub(crate) call: Call,
+}
+
+/// An invocation that has not ended yet.
+pub(crate) struct Invocation {
+    pub(crate) number: u64,
+    pub(crate) sandbox: usize,
+    pub(crate) purpose: Purpose,
+    task: JoinHandle<Outcome>,
+    pub(crate) ends_at: Duration,
+    /// Whether something went wrong that explains a failure.
+    pub(crate) is_disturbed: bool,
+}
+
+/// Why a function was invoked.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// A person's request.
+    Person {
+        person: usize,
+        request: Request,
+    },
+    /// Circle sent a webhook. It waits for the response, unless this is a copy.
+    Webhook {
+        call: Option<Box<Call>>,
+        body: Vec<u8>,
+    },
+    /// Somebody else sent a webhook.
+    Forgery,
+    Reconcile,
+    Resume,
+    Announce(Batch),
+}
+
+/// What a person asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Token,
+    Challenge { kind: &'static str, key: Option<Uuid>, is_stale_sign_in: bool },
+    Get { id: Uuid },
+    List,
+    Pin,
+}
+
+impl World {
+    /// A world in which nothing has happened yet.
+    pub(crate) async fn start(seed: u64, mut choices: Choices) -> Self {
+        let plan = Plan::choose(&mut choices);
+        USER_TOKEN_KEY.ready().await;
+        let clock = AdjustableClock::frozen(START);
+        let random = Arc::new(Random::from_seed(seed));
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let secrets =
+            Arc::new(SecretsManager::start(listen().await, Arc::clone(&random)).expect("the port is open"));
+        let secret_store = Arc::clone(&secrets);
+        let circle = CircleSimulator::start(CircleOptions {
+            listener: listen().await,
+            clock: clock.clone(),
+            random: Arc::clone(&random),
+            user_token_key: USER_TOKEN_KEY.clone(),
+            on_api_key_change: Some(Arc::new(move |key| secret_store.put(API_KEY_SECRET, key))),
+        })
+        .await;
+        secrets.put(API_KEY_SECRET, &circle.api_key());
+        let (catch_up, _) = mpsc::unbounded_channel();
+        let bus = EventBus::start(listen().await, clock.clone(), Arc::clone(&random), catch_up)
+            .expect("the port is open");
+        let database = dynamodb::in_memory(clock.clone()).expect("there is memory");
+        let listener = listen().await;
+        let dynamodb_url = format!("http://{}", listener.local_addr().expect("the port is open"));
+        let network = Network::default();
+        let (api_url, mut servers) = network.listen(Sender::Circle).await.expect("loopback has a free port");
+        let served = database.clone();
+        servers.spawn(async move {
+            dynoxide::server::serve_on(listener, served).await;
+        });
+        let people: Vec<Person> =
+            (1..=plan.people).map(|number| Person::new(format!("user-{number}"))).collect();
+        for person in &people {
+            circle.put_user(&person.id, UserChange::ready()).expect("the user is valid");
+        }
+        circle.set_knobs(|knobs| plan.set(knobs));
+        let stream = || Stream::of(database.clone(), CHALLENGES_TABLE).expect("the table has a stream");
+        let mut world = Self {
+            events: bus.reader(),
+            stream: stream(),
+            changes: stream(),
+            choices,
+            plan,
+            time: Time::default(),
+            clock,
+            circle,
+            database,
+            secrets,
+            bus,
+            dynamodb_url,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .tls_certs_only([])
+                .build()
+                .expect("a client can be built"),
+            network,
+            random,
+            seed,
+            sandboxes: Vec::new(),
+            held: Vec::new(),
+            next_call: 0,
+            invocations: Vec::new(),
+            next_invocation: 0,
+            people,
+            known: Vec::new(),
+            next_reconcile: RECONCILE_PERIOD,
+            unsettled_until: Duration::ZERO,
+            history: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            trace: Vec::new(),
+            violations: Vec::new(),
+            _servers: servers,
+        };
+        world.subscribe(format!("{api_url}/webhooks/circle")).await;
+        world
+    }
+
+    /// Subscribes the webhook route, as the deployment does. Its two requests get a response at once.
+    async fn subscribe(&mut self, endpoint: String) {
+        let circle = self.circle.clone();
+        let mut subscribed =
+            tokio::spawn(async move { circle.subscribe(&endpoint, &["*"]).await.map(|_| ()) });
+        for _ in ["HEAD", "test message"] {
+            for call in self.network.settle().await {
+                call.respond_with(200, "application/json", "");
+            }
+        }
+        self.network.settle().await;
+        (&mut subscribed).await.expect("the task ends").expect("the endpoint responds");
+    }
+
+    /// Adds a line to the trace.
+    pub(crate) fn log(&mut self, line: impl AsRef<str>) {
+        let at = self.time.elapsed();
+        self.trace.push(format!("{:>9}.{:03} {}", at.as_secs(), at.subsec_millis(), line.as_ref()));
+    }
+
+    /// Counts something that happened.
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Notes that something is wrong.
+    pub(crate) fn violation(&mut self, text: String) {
+        self.log(format!("VIOLATION: {text}"));
+        self.violations.push(text);
+    }
+
+    /// Waits until everything waits. Handles what has ended.
+    pub(crate) async fn settle(&mut self) {
+        for call in self.network.settle().await {
+            let number = self.next_call;
+            self.next_call += 1;
+            let sender = match call.sender {
+                Sender::Circle => "Circle".to_owned(),
+                Sender::Sandbox(sandbox) => self.name_of(sandbox),
+            };
+            self.log(format!("{sender} calls {} (call {number})", call.name()));
+            self.held.push(Held { number, call });
+        }
+        for view in self.circle.challenges() {
+            self.history.entry(view.id).or_default().insert(view.status);
+        }
+        while let Some(position) =
+            self.invocations.iter().position(|invocation| invocation.task.is_finished())
+        {
+            let mut invocation = self.invocations.remove(position);
+            if let Some(sandbox) = &mut self.sandboxes[invocation.sandbox] {
+                sandbox.is_busy = false;
+            }
+            match (&mut invocation.task).await {
+                Ok(outcome) => self.ended(invocation, outcome).await,
+                Err(error) => self.violation(format!("invocation {} panicked: {error}", invocation.number)),
+            }
+        }
+        self.check_changes();
+    }
+
+    pub(crate) fn name_of(&self, sandbox: usize) -> String {
+        let function = self.sandboxes[sandbox].as_ref().map_or("ended", |sandbox| sandbox.function.name());
+        format!("{function}#{sandbox}")
+    }
+
+    /// Whether a sandbox runs: it has not ended and is not frozen.
+    pub(crate) fn runs(&self, sandbox: usize) -> bool {
+        self.sandboxes[sandbox].as_ref().is_some_and(|sandbox| sandbox.frozen_until.is_none())
+    }
+
+    /// Invokes a function, in a process that waits or in a new one.
+    pub(crate) async fn invoke(&mut self, function: Function, event: Value, purpose: Purpose) {
+        let is_idle = |sandbox: &Option<Sandbox>| {
+            let sandbox = sandbox.as_ref();
+            sandbox.is_some_and(|sandbox| {
+                sandbox.function == function && !sandbox.is_busy && sandbox.frozen_until.is_none()
+            })
+        };
+        let idle = self.sandboxes.iter().position(is_idle);
+        let number = match idle {
+            Some(number) if !self.choices.chance(5) => number,
+            _ => self.start_sandbox(function).await,
+        };
+        let mut context = invocation::context(self.time.now() + function.limit());
+        context.request_id = self.random.uuid().to_string();
+        let sandbox = self.sandboxes[number].as_mut().expect("it runs");
+        sandbox.is_busy = true;
+        let task = sandbox.invoke(event, context);
+        let invocation = self.next_invocation;
+        self.next_invocation += 1;
+        self.log(format!("invocation {invocation} of {} begins", self.name_of(number)));
+        let is_disturbed = self.time.elapsed() < self.unsettled_until || self.time.has_wrong_clock(number);
+        let ends_at = self.time.elapsed() + function.limit();
+        self.invocations.push(Invocation {
+            number: invocation,
+            sandbox: number,
+            purpose,
+            task,
+            ends_at,
+            is_disturbed,
+        });
+    }
+
+    async fn start_sandbox(&mut self, function: Function) -> usize {
+        let number = self.sandboxes.len();
+        let (url, server) =
+            self.network.listen(Sender::Sandbox(number)).await.expect("loopback has a free port");
+        let random = Random::from_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
+        let clock = self.time.of_sandbox(number);
+        self.sandboxes.push(Some(Sandbox::start(function, &url, server, clock, random)));
+        number
+    }
+
+    /// Ends an invocation and its process.
+    pub(crate) fn kill(&mut self, position: usize) {
+        let invocation = self.invocations.remove(position);
+        self.log(format!(
+            "invocation {} of {} is killed",
+            invocation.number,
+            self.name_of(invocation.sandbox)
+        ));
+        invocation.task.abort();
+        self.sandboxes[invocation.sandbox] = None;
+        if let Purpose::Webhook { call: Some(call), .. } = invocation.purpose {
+            call.respond_with(500, "application/json", r#"{"message":"Internal Server Error"}"#);
+        }
+    }
+
+    /// Explains what goes wrong from now on in the invocation of this sandbox.
+    pub(crate) fn disturb(&mut self, sender: Sender) {
+        for invocation in &mut self.invocations {
+            if Sender::Sandbox(invocation.sandbox) == sender {
+                invocation.is_disturbed = true;
+            }
+        }
+    }
+
+    /// Lets time pass. Lambda ends what has run for too long.
+    pub(crate) fn pass(&mut self, by: Duration) {
+        self.time.pass(by);
+        self.clock.advance(by);
+        let now = self.time.elapsed();
+        for number in 0..self.sandboxes.len() {
+            let thaws = self.sandboxes[number]
+                .as_mut()
+                .filter(|sandbox| sandbox.frozen_until.is_some_and(|until| until <= now));
+            if let Some(sandbox) = thaws {
+                sandbox.frozen_until = None;
+                self.log(format!("{} runs again", self.name_of(number)));
+            }
+        }
+        while let Some(late) = self
+            .invocations
+            .iter()
+            .position(|invocation| invocation.ends_at < now && self.runs(invocation.sandbox))
+        {
+            let invocation = &self.invocations[late];
+            if !invocation.is_disturbed {
+                self.violation(format!("invocation {} ran into Lambda's time limit", invocation.number));
+            }
+            self.count("invocation at Lambda's limit");
+            self.kill(late);
+        }
+    }
+
+    /// Whether a run of reconciliation is due by its schedule. Missed runs count as one.
+    pub(crate) fn take_reconcile_due(&mut self) -> bool {
+        let is_due = self.next_reconcile <= self.time.elapsed();
+        if is_due {
+            self.next_reconcile = self.time.elapsed() + RECONCILE_PERIOD;
+        }
+        is_due
+    }
+
+    /// Passes a call on to its service. The call takes effect.
+    pub(crate) async fn perform(&mut self, call: &Call) -> Response<Full<bytes::Bytes>> {
+        let url = match call.service() {
+            Service::Circle => self.circle.url(),
+            Service::DynamoDb => self.dynamodb_url.clone(),
+            Service::SecretsManager => self.secrets.url().to_owned(),
+            Service::EventBus => self.bus.url().to_owned(),
+        };
+        self.note_session(call);
+        let path = call.head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut headers = call.head.headers.clone();
+        headers.remove(http::header::HOST);
+        let request = self.http.request(call.head.method.clone(), format!("{url}{path}")).headers(headers);
+        let performed = request.body(call.body.clone()).send().await.expect("the service responds");
+        let (status, headers) = (performed.status(), performed.headers().clone());
+        response(status, headers, performed.bytes().await.expect("the response is complete"))
+    }
+
+    /// Notes when a user's request reached Circle for a session.
+    fn note_session(&mut self, call: &Call) {
+        let Sender::Sandbox(sandbox) = call.sender else { return };
+        let function = self.sandboxes[sandbox].as_ref().map(|sandbox| sandbox.function);
+        if call.name() == "POST /v1/w3s/users/token" && function != Some(Function::ReconcileChallenges) {
+            let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+            let user = body["userId"].as_str().unwrap_or_default().to_owned();
+            self.sessions.entry(user).or_default().push(self.time.elapsed());
+        }
+    }
+
+    /// Another app on the same Circle account creates a challenge.
+    pub(crate) async fn create_elsewhere(&mut self, person: usize) {
+        let user = self.people[person].id.clone();
+        let (key, call) = (self.random.uuid(), self.random.uuid());
+        let api_key = format!("Bearer {}", self.circle.api_key());
+        let post = |method: Method, path: &str, body: Value| {
+            let request = self.http.request(method, format!("{}{path}", self.circle.url()));
+            request
+                .header("Authorization", &api_key)
+                .header("X-Request-Id", call.to_string())
+                .header("Content-Type", "application/json")
+                .body(body.to_string())
+        };
+        let session = post(Method::POST, "/v1/w3s/users/token", json!({ "userId": user })).send().await;
+        let session: Value =
+            serde_json::from_slice(&session.expect("Circle responds").bytes().await.expect("it is complete"))
+                .unwrap_or_default();
+        let token = session["data"]["userToken"].as_str().unwrap_or_default();
+        let created = post(Method::PUT, "/v1/w3s/user/pin", json!({ "idempotencyKey": key }))
+            .header("X-User-Token", token)
+            .send()
+            .await;
+        let status = created.expect("Circle responds").status();
+        self.log(format!("another app asks for a challenge of {user}: {status}"));
+    }
+
+    /// The challenges that are open at Circle.
+    pub(crate) fn open_at_circle(&self) -> Vec<ChallengeView> {
+        let mut open = self.circle.challenges();
+        open.retain(|challenge| matches!(challenge.status, "PENDING" | "IN_PROGRESS"));
+        open
+    }
+
+    /// All records, by id.
+    pub(crate) fn records(&self) -> BTreeMap<Uuid, Value> {
+        let request = ScanRequest { table_name: CHALLENGES_TABLE.to_owned(), ..ScanRequest::default() };
+        let items = self.database.scan(request).expect("the table exists").items.unwrap_or_default();
+        let records = items.into_iter().map(|item| {
+            let record = plain(&json!({ "M": item }));
+            (record["challengeId"].as_str().and_then(|id| id.parse().ok()).expect("the id is a UUID"), record)
+        });
+        records.collect()
+    }
+}
+
+/// A value of DynamoDB without its types.
+pub(crate) fn plain(value: &Value) -> Value {
+    let Some((kind, content)) = value.as_object().and_then(|object| object.iter().next()) else {
+        return Value::Null;
+    };
+    match (kind.as_str(), content) {
+        ("N", Value::String(number)) => serde_json::from_str(number).expect("it is a number"),
+        ("L", Value::Array(list)) => list.iter().map(plain).collect(),
+        ("M", Value::Object(members)) => {
+            members.iter().map(|(name, member)| (name.clone(), plain(member))).collect()
+        }
+        (_, content) => content.clone(),
+    }
+}
