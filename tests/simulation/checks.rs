@@ -77,6 +77,11 @@ impl World {
                 self.violation(format!("record {id} is of {}", new["userId"]));
             }
         }
+        let is_abandoned = new.get("abandonedAt").is_some();
+        self.has_abandoned |= is_abandoned;
+        if is_abandoned && old.get("abandonedAt").is_none() && rank(&from) >= 2 {
+            self.violation(format!("record {id} was abandoned although it was settled"));
+        }
         if rank(&to) >= 2 && new.get("openShard").is_some() {
             self.violation(format!("record {id} is settled and on the index of open challenges"));
         }
@@ -101,6 +106,7 @@ impl World {
             }
             return;
         }
+        self.delivered.insert((id, rank(said)));
         let records = self.records();
         let stored = records.get(&id).and_then(|record| record["status"].as_str());
         if stored.is_none_or(|stored| rank(stored) < rank(said)) {
@@ -140,8 +146,9 @@ impl World {
             return;
         }
         if rank(truth.status) >= 2 {
-            // Nothing asks again about a challenge that was abandoned. Its webhook still settles it.
-            let is_given_up = record.get("abandonedAt").is_some() && !self.was_delivered(id, truth.status);
+            // Nothing asks again about a challenge that was abandoned. A webhook that arrives still settles it.
+            let is_given_up =
+                record.get("abandonedAt").is_some() && !self.delivered.contains(&(id, rank(truth.status)));
             let is_same_ending = rank(stored) == rank(truth.status);
             if !is_same_ending && !is_given_up {
                 self.violation(format!("Circle says {} of {id}, and the record says {stored}", truth.status));
@@ -159,16 +166,6 @@ impl World {
         if last != expected {
             self.violation(format!("the last event about {id} says {last:?}, and the record says {stored}"));
         }
-    }
-
-    /// Whether a webhook that reports this status got 2xx.
-    fn was_delivered(&self, id: Uuid, status: &str) -> bool {
-        self.circle.deliveries().iter().any(|delivery| {
-            let body: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
-            let is_same = body["notification"]["id"] == id.to_string()
-                && body["notification"]["status"].as_str().is_some_and(|said| rank(said) == rank(status));
-            is_same && delivery.status.is_some_and(|status| status < 300)
-        })
     }
 
     /// Checks that no user had more requests at Circle than the limit allows.

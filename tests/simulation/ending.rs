@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use crate::world::World;
 
-/// How often reconciliation may run at most until nothing is open.
+/// After so many runs of reconciliation, nothing has to be open any more.
 const MAX_RUNS: usize = 120;
+
+/// How often Circle tries to deliver a webhook, and how long that takes at most, in hours.
+const CIRCLE_ATTEMPTS: usize = 12;
+const MAX_HOURS: u32 = 40;
 
 impl World {
     /// Lets everything come to its end, and checks it.
@@ -14,6 +18,7 @@ impl World {
         self.log("nothing goes wrong any more");
         self.plan.troubles = 0;
         self.plan.requests = 0;
+        self.circle.set_knobs(|knobs| knobs.lose_webhooks = 0);
         self.finish().await;
         for challenge in self.open_at_circle() {
             // Some users walk away.
@@ -24,19 +29,33 @@ impl World {
             self.finish().await;
         }
         self.deliver_all().await;
-        for _ in 0..MAX_RUNS {
-            let next = self
-                .records()
-                .values()
-                .filter(|record| record.get("openShard").is_some())
-                .filter_map(|record| record["nextCheckAt"].as_i64())
-                .min();
-            let Some(next) = next else { break };
+        self.reconcile_until_nothing_is_open().await;
+        if self.has_abandoned && self.choices.chance(50) {
+            // Users come back, and an operator lets their challenges be checked again.
+            for challenge in self.open_at_circle() {
+                self.act_on_device(&challenge, 0);
+            }
+            self.resume().await;
+            self.reconcile_until_nothing_is_open().await;
+        }
+        self.check_end();
+    }
+
+    async fn reconcile_until_nothing_is_open(&mut self) {
+        self.finish().await;
+        let mut runs = 0;
+        while let Some(next) = self.next_check() {
+            runs += 1;
+            if runs > MAX_RUNS {
+                self.violation(format!(
+                    "after {MAX_RUNS} runs of reconciliation, challenges are still checked"
+                ));
+                break;
+            }
             let wait = next - self.time.now().unix_timestamp();
             self.pass(Duration::from_secs(u64::try_from(wait).unwrap_or(0) + 301));
             self.finish().await;
         }
-        self.check_end();
     }
 
     /// Everything that is under way ends.
@@ -51,22 +70,23 @@ impl World {
 
     /// Time passes until Circle has delivered each webhook, or has given up.
     async fn deliver_all(&mut self) {
-        for _ in 0..40 {
-            let is_waiting = {
-                let mut last = BTreeMap::new();
-                for delivery in self.circle.deliveries() {
-                    last.insert(
-                        delivery.notification_id,
-                        delivery.status.is_some_and(|status| status < 300) || delivery.attempt >= 12,
-                    );
-                }
-                last.values().any(|is_done| !is_done)
-            };
-            if !is_waiting {
+        for _ in 0..MAX_HOURS {
+            if self.circle_has_delivered() {
                 return;
             }
             self.pass(Duration::from_secs(3600));
             self.finish().await;
         }
+    }
+
+    fn circle_has_delivered(&self) -> bool {
+        let mut latest = BTreeMap::new();
+        for delivery in self.circle.deliveries() {
+            // The attempt 0 stands for a webhook that the simulator loses.
+            let is_over = delivery.attempt == 0 || delivery.attempt >= CIRCLE_ATTEMPTS;
+            let is_delivered = delivery.status.is_some_and(|status| status < 300);
+            latest.insert(delivery.notification_id, is_over || is_delivered);
+        }
+        latest.into_values().all(|is_done| is_done)
     }
 }

@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
     pub(crate) async fn webhook_fails(&mut self, number: u64, call: Call) {
-        match self.choices.below(4) {
+        match self.choices.below(5) {
             0 => {
                 self.trouble("webhook lost");
                 self.log(format!("webhook {number} is lost"));
@@ -32,6 +32,13 @@ impl World {
                 self.log(format!("webhook {number} arrives, and its response is lost"));
                 self.invoke(Function::ReceiveWebhook, event, Purpose::Webhook { call: None, body }).await;
                 call.reset();
+            }
+            3 => {
+                self.trouble("webhook lost for ever");
+                self.log(format!("webhook {number} is lost for ever, and so is the next one"));
+                // Circle believes that it was delivered.
+                call.respond_with(200, "application/json", "{}");
+                self.circle.set_knobs(|knobs| knobs.lose_webhooks += 1);
             }
             _ => {
                 self.trouble("webhook late");

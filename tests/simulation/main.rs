@@ -40,7 +40,7 @@ const ENOUGH: u64 = 200;
 const STACK: usize = 16 << 20;
 
 /// Everything that can go wrong.
-const TROUBLES: [&str; 29] = [
+const TROUBLES: [&str; 30] = [
     "API flooded",
     "API key replaced",
     "Circle: 429",
@@ -69,6 +69,7 @@ const TROUBLES: [&str; 29] = [
     "webhook forged",
     "webhook late",
     "webhook lost",
+    "webhook lost for ever",
     "webhook repeated",
 ];
 

@@ -47,9 +47,14 @@ impl World {
 
     async fn ask_for_challenge(&mut self, person: usize) {
         let kind = if self.choices.chance(30) { "RESTORE_PIN" } else { "CHANGE_PIN" };
-        let (kind, key) = match (self.choices.weighted(&[50, 15, 35]), self.people[person].last_key) {
-            (2, Some((kind, key))) => (kind, Some(key)),
+        let keys: Vec<(&'static str, Uuid)> =
+            self.people.iter().filter_map(|person| person.last_key).collect();
+        let (kind, key) = match (self.choices.weighted(&[50, 15, 30, 5]), self.people[person].last_key) {
             (1, _) => (kind, None),
+            // The app tries again.
+            (2, Some((kind, key))) => (kind, Some(key)),
+            // Apps whose keys are not unique: another user's key, or the same key for something else.
+            (3, _) if !keys.is_empty() => (kind, Some(keys[self.choices.below(keys.len())].1)),
             _ => (kind, Some(self.random.uuid())),
         };
         if let Some(key) = key {
@@ -225,6 +230,7 @@ impl World {
             self.history.entry(id).or_default().insert("IN_PROGRESS");
         }
         let status = result.map_or("no effect", |view| view.status);
+        self.look();
         self.log(format!("device of {}: {what} ({id}): {status}", challenge.user_id));
     }
 

@@ -151,7 +151,7 @@ impl World {
             Step::TimePasses => when(is_idle, 12),
             Step::Reconcile => when(self.invocations.len() < MAX_AT_ONCE, 2),
             Step::Forgery | Step::Elsewhere => when(may(Trouble::Attacks), 3),
-            Step::Resume => when(is_idle, 1),
+            Step::Resume => when(is_idle && self.has_abandoned, 8),
             Step::Flood => when(may(Trouble::Attacks) && is_idle, 1),
         }
     }
@@ -296,7 +296,7 @@ impl World {
     }
 
     /// An operator resumes what was abandoned.
-    async fn resume(&mut self) {
+    pub(crate) async fn resume(&mut self) {
         let records = self.records();
         let abandoned: Vec<Uuid> = records
             .iter()

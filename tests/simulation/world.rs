@@ -71,6 +71,10 @@ pub(crate) struct World {
     pub(crate) unsettled_until: Duration,
     /// Every status that Circle's challenges have had.
     pub(crate) history: BTreeMap<Uuid, BTreeSet<&'static str>>,
+    /// The challenges about which a webhook got 200, with the rank of its status.
+    pub(crate) delivered: BTreeSet<(Uuid, u8)>,
+    /// Whether a challenge was ever abandoned.
+    pub(crate) has_abandoned: bool,
     /// When a user's requests reached Circle for a session, without those of reconciliation.
     pub(crate) sessions: BTreeMap<String, Vec<Duration>>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -196,6 +200,8 @@ impl World {
             next_reconcile: RECONCILE_PERIOD,
             unsettled_until: Duration::ZERO,
             history: BTreeMap::new(),
+            delivered: BTreeSet::new(),
+            has_abandoned: false,
             sessions: BTreeMap::new(),
             counts: BTreeMap::new(),
             trace: Vec::new(),
@@ -249,9 +255,6 @@ impl World {
             self.log(format!("{sender} calls {} (call {number})", call.name()));
             self.held.push(Held { number, call });
         }
-        for view in self.circle.challenges() {
-            self.history.entry(view.id).or_default().insert(view.status);
-        }
         while let Some(position) =
             self.invocations.iter().position(|invocation| invocation.task.is_finished())
         {
@@ -264,7 +267,6 @@ impl World {
                 Err(error) => self.violation(format!("invocation {} panicked: {error}", invocation.number)),
             }
         }
-        self.check_changes();
     }
 
     pub(crate) fn name_of(&self, sandbox: usize) -> String {
@@ -372,13 +374,22 @@ impl World {
         }
     }
 
-    /// Whether a run of reconciliation is due by its schedule. Missed runs count as one.
+    /// Whether a run of reconciliation is due by its schedule. Missed runs count as one. A run that would find nothing is
+    /// left out, because it takes long.
     pub(crate) fn take_reconcile_due(&mut self) -> bool {
-        let is_due = self.next_reconcile <= self.time.elapsed();
-        if is_due {
-            self.next_reconcile = self.time.elapsed() + RECONCILE_PERIOD;
+        if self.next_reconcile > self.time.elapsed() {
+            return false;
         }
-        is_due
+        self.next_reconcile = self.time.elapsed() + RECONCILE_PERIOD;
+        let now = self.time.now().unix_timestamp();
+        self.next_check().is_some_and(|due| due <= now)
+    }
+
+    /// When the next check of a challenge is due, in seconds since the epoch.
+    pub(crate) fn next_check(&self) -> Option<i64> {
+        let records = self.records();
+        let open = records.values().filter(|record| record.get("openShard").is_some());
+        open.filter_map(|record| record["nextCheckAt"].as_i64()).min()
     }
 
     /// Passes a call on to its service. The call takes effect.
@@ -396,7 +407,19 @@ impl World {
         let request = self.http.request(call.head.method.clone(), format!("{url}{path}")).headers(headers);
         let performed = request.body(call.body.clone()).send().await.expect("the service responds");
         let (status, headers) = (performed.status(), performed.headers().clone());
-        response(status, headers, performed.bytes().await.expect("the response is complete"))
+        let body = performed.bytes().await.expect("the response is complete");
+        self.look();
+        if call.service() == Service::DynamoDb {
+            self.check_changes();
+        }
+        response(status, headers, body)
+    }
+
+    /// Notes what statuses Circle's challenges have now.
+    pub(crate) fn look(&mut self) {
+        for view in self.circle.challenges() {
+            self.history.entry(view.id).or_default().insert(view.status);
+        }
     }
 
     /// Notes when a user's request reached Circle for a session.
@@ -433,6 +456,7 @@ impl World {
             .send()
             .await;
         let status = created.expect("Circle responds").status();
+        self.look();
         self.log(format!("another app asks for a challenge of {user}: {status}"));
     }
 
