@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::sandbox::Function;
-use crate::world::{Purpose, Request, World};
+use crate::world::{Invocation, Purpose, Request, World};
 
 /// A user of the app, with one or more devices.
 #[derive(Debug)]
@@ -71,9 +71,11 @@ impl World {
         self.log(format!("{} floods the API", self.people[person].id));
         for _ in 0..24 {
             self.request(person, Request::Token, None).await;
-            while self.invocations.iter().any(|invocation| {
+            let is_flood = |invocation: &Invocation| {
                 matches!(invocation.purpose, Purpose::Person { request: Request::Token, .. })
-            }) {
+            };
+            self.settle().await;
+            while self.invocations.iter().any(is_flood) {
                 self.progress().await;
                 self.settle().await;
             }

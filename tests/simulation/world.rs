@@ -245,19 +245,12 @@ impl World {
 
     /// Waits until everything waits. Handles what has ended.
     pub(crate) async fn settle(&mut self) {
-        for call in self.network.settle().await {
-            let number = self.next_call;
-            self.next_call += 1;
-            let sender = match call.sender {
-                Sender::Circle => "Circle".to_owned(),
-                Sender::Sandbox(sandbox) => self.name_of(sandbox),
-            };
-            self.log(format!("{sender} calls {} (call {number})", call.name()));
-            self.held.push(Held { number, call });
-        }
-        while let Some(position) =
-            self.invocations.iter().position(|invocation| invocation.task.is_finished())
-        {
+        loop {
+            for call in self.network.settle().await {
+                self.hold(call);
+            }
+            let is_finished = |invocation: &Invocation| invocation.task.is_finished();
+            let Some(position) = self.invocations.iter().position(is_finished) else { return };
             let mut invocation = self.invocations.remove(position);
             if let Some(sandbox) = &mut self.sandboxes[invocation.sandbox] {
                 sandbox.is_busy = false;
@@ -267,6 +260,17 @@ impl World {
                 Err(error) => self.violation(format!("invocation {} panicked: {error}", invocation.number)),
             }
         }
+    }
+
+    fn hold(&mut self, call: Call) {
+        let number = self.next_call;
+        self.next_call += 1;
+        let sender = match call.sender {
+            Sender::Circle => "Circle".to_owned(),
+            Sender::Sandbox(sandbox) => self.name_of(sandbox),
+        };
+        self.log(format!("{sender} calls {} (call {number})", call.name()));
+        self.held.push(Held { number, call });
     }
 
     pub(crate) fn name_of(&self, sandbox: usize) -> String {
