@@ -161,6 +161,13 @@ impl World {
                 if is_own != (status == 200) && status < 500 {
                     self.violation(format!("{id} got {status} for challenge {challenge}, own: {is_own}"));
                 }
+                let shown = body["status"].as_str().filter(|_| status == 200);
+                let said = self.history.get(challenge);
+                if shown.is_some_and(|shown| said.is_none_or(|said| !said.contains(shown))) {
+                    self.violation(format!(
+                        "{id} was shown {shown:?} of {challenge}, and Circle said {said:?}"
+                    ));
+                }
             }
             Request::List => {
                 let listed = body["challenges"].as_array().cloned().unwrap_or_default();
