@@ -135,7 +135,6 @@ impl World {
     }
 
     fn check_record(&mut self, id: Uuid, record: &Value, events: &[Value]) {
-        let Ok(truth) = self.circle.challenge(id) else { return };
         let stored = record["status"].as_str().unwrap_or_default();
         let about: Vec<&Value> =
             events.iter().filter(|event| event["detail"]["challengeId"] == id.to_string()).collect();
@@ -145,6 +144,9 @@ impl World {
             }
             return;
         }
+        let Ok(truth) = self.circle.challenge(id) else {
+            return self.violation(format!("{id} was requested, and Circle does not know it"));
+        };
         if rank(truth.status) >= 2 {
             // Nothing asks again about a challenge that was abandoned. A webhook that arrives still settles it.
             let is_given_up =

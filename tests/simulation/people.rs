@@ -245,16 +245,9 @@ impl World {
 
     /// Somebody posts a webhook that Circle did not send.
     pub(crate) async fn forge(&mut self) {
-        let target =
-            self.open_at_circle().first().map_or_else(|| self.random.uuid(), |challenge| challenge.id);
-        let body = json!({
-            "subscriptionId": Uuid::nil(),
-            "notificationId": self.random.uuid(),
-            "notificationType": "challenges.changePin",
-            "notification": { "id": target, "userId": "user-1", "type": "CHANGE_PIN", "status": "COMPLETE", "errorCode": 0 },
-            "version": 2,
-        })
-        .to_string();
+        let open = self.open_at_circle();
+        let target = open.first().map_or_else(|| self.random.uuid(), |challenge| challenge.id);
+        let body = self.complete_message(target);
         let (key, signature) = match self.choices.below(3) {
             // Circle's signature of another message.
             0 => self.circle.sign(b"{}"),
@@ -262,9 +255,40 @@ impl World {
             _ => (self.random.uuid(), self.circle.sign(body.as_bytes()).1),
         };
         self.log(format!("a forged webhook says COMPLETE of {target}"));
-        let headers = json!({ "x-circle-key-id": key, "x-circle-signature": signature, "content-type": "application/json" });
-        let event = webhook_event(&headers, &body, self.random.uuid());
-        self.invoke(Function::ReceiveWebhook, event, Purpose::Forgery).await;
+        self.post_webhook(key, &signature, &body, Purpose::Forgery).await;
+    }
+
+    /// Another Circle account has subscribed our endpoint, too. Its webhooks are Circle's.
+    pub(crate) async fn send_from_another_account(&mut self) {
+        let target = self.random.uuid();
+        let body = self.complete_message(target);
+        let (key, signature) = self.circle.sign(body.as_bytes());
+        self.history.entry(target).or_default().insert("COMPLETE");
+        self.log(format!("a webhook of another Circle account says COMPLETE of {target}"));
+        let purpose = Purpose::Webhook { call: None, body: body.clone().into_bytes() };
+        self.post_webhook(key, &signature, &body, purpose).await;
+    }
+
+    fn complete_message(&self, challenge: Uuid) -> String {
+        let notification = json!({
+            "id": challenge, "userId": "user-1", "type": "CHANGE_PIN", "status": "COMPLETE", "errorCode": 0,
+        });
+        let message = json!({
+            "subscriptionId": Uuid::nil(),
+            "notificationId": self.random.uuid(),
+            "notificationType": "challenges.changePin",
+            "notification": notification,
+            "version": 2,
+        });
+        message.to_string()
+    }
+
+    async fn post_webhook(&mut self, key: Uuid, signature: &str, body: &str, purpose: Purpose) {
+        let headers = json!({
+            "x-circle-key-id": key, "x-circle-signature": signature, "content-type": "application/json",
+        });
+        let event = webhook_event(&headers, body, self.random.uuid());
+        self.invoke(Function::ReceiveWebhook, event, purpose).await;
     }
 }
 

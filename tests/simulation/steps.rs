@@ -35,6 +35,7 @@ enum Step {
     Reconcile,
     Forgery,
     Elsewhere,
+    AnotherAccount,
     Resume,
     Flood,
 }
@@ -114,6 +115,10 @@ impl World {
                 let person = self.choices.below(self.people.len());
                 self.create_elsewhere(person).await;
             }
+            Step::AnotherAccount => {
+                self.trouble("webhook of another Circle account");
+                self.send_from_another_account().await;
+            }
             Step::Resume => self.resume().await,
             Step::Flood => {
                 self.trouble("API flooded");
@@ -150,7 +155,7 @@ impl World {
             Step::ApiKeyRotated | Step::SigningKeyRotated => when(may(Trouble::Rotations), 2),
             Step::TimePasses => when(is_idle, 12),
             Step::Reconcile => when(self.invocations.len() < MAX_AT_ONCE, 2),
-            Step::Forgery | Step::Elsewhere => when(may(Trouble::Attacks), 3),
+            Step::Forgery | Step::Elsewhere | Step::AnotherAccount => when(may(Trouble::Attacks), 3),
             Step::Resume => when(is_idle && self.has_abandoned, 8),
             Step::Flood => when(may(Trouble::Attacks) && is_idle, 1),
         }
