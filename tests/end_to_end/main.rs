@@ -43,6 +43,7 @@ mod subscription_check; // the check every hour whether the subscription is enab
 mod subscription_failures; // deployments that fail, and stacks that are deleted despite failures
 mod subscriptions; // the webhook subscription, created and deleted with the stack
 mod table_calls; // how often each request calls DynamoDB
+mod unsafe_code; // no package may use unsafe code
 mod webhooks; // what each webhook does to its record
 
 mod support;
