@@ -10,6 +10,7 @@ use std::time::Duration;
 use dynoxide::actions::create_table::CreateTableRequest;
 use dynoxide::actions::update_time_to_live::UpdateTimeToLiveRequest;
 use dynoxide::{Database, DynoxideError};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use shared::clock::{AdjustableClock, Clock};
 use tokio::net::TcpListener;
@@ -31,6 +32,11 @@ pub const RATE_LIMITS_TABLE: &str = "rate-limits";
 /// How often expired items are removed. In the cloud, DynamoDB removes an item within a few days of its
 /// expiry.
 const REMOVAL_PERIOD: Duration = Duration::from_secs(60);
+
+/// `dynoxide` 3.2 searches all records of a stream at each write, so writes become slower and slower. With this index, it
+/// finds the latest record at once.
+const STREAM_INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_records_by_number \
+                            ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
 
 /// A running DynamoDB.
 pub struct DynamoDb {
@@ -56,6 +62,15 @@ pub enum DynamoDbError {
         /// The error of the database.
         #[source]
         source: DynoxideError,
+    },
+    /// The stream in the data file cannot be indexed.
+    #[error("cannot index the stream in the data file {}", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// The error of SQLite.
+        #[source]
+        source: rusqlite::Error,
     },
     /// The tables cannot be created.
     #[error("cannot create the tables")]
@@ -84,7 +99,11 @@ pub async fn start(
         Some(path) => {
             let text = path.to_str().ok_or_else(|| DynamoDbError::Path(path.to_owned()))?;
             let open = |source| DynamoDbError::Open { path: path.to_owned(), source };
-            with_tables(Database::new(text).map_err(open)?)?
+            let database = Database::new(text).map_err(open)?;
+            Connection::open(path)
+                .and_then(|connection| connection.execute_batch(STREAM_INDEX))
+                .map_err(|source| DynamoDbError::Index { path: path.to_owned(), source })?;
+            with_tables(database)?
         }
     };
     let removal = tokio::spawn(remove_expired_items(database.clone(), Interval::new(clock, REMOVAL_PERIOD)));

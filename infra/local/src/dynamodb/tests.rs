@@ -199,10 +199,18 @@ async fn removed(client: &Client, id: &str) {
 }
 
 #[tokio::test]
-async fn file_keeps_its_tables_and_items() {
+async fn file_keeps_its_tables_and_items_and_indexes_the_stream() {
     let path = std::env::temp_dir().join(format!("{}.db", uuid::Uuid::from_u128(fresh())));
     let (first, client) = database(Some(&path), clock()).await;
     put(&client, "kept", &[]).await;
+    // What `dynoxide` asks at each write.
+    let latest =
+        "SELECT MAX(CAST(sequence_number AS INTEGER)) FROM _stream_records WHERE table_name = 'challenges'";
+    let connection = Connection::open(&path).unwrap();
+    let plan = format!("EXPLAIN QUERY PLAN {latest}");
+    let plan: String = connection.query_row(&plan, [], |row| row.get("detail")).unwrap();
+    assert_eq!(plan, "SEARCH _stream_records USING INDEX stream_records_by_number (table_name=?)");
+    drop(connection);
     first.stop().await;
     let (second, client) = database(Some(&path), clock()).await;
     assert!(exists(&client, "kept").await);

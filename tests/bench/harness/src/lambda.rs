@@ -103,6 +103,16 @@ impl Sandbox {
     /// Sends an event, and waits until the function polls for the next one. Returns the time from the event to the
     /// response, which has to have this status, if the operation has one.
     pub(crate) async fn invoke(&mut self, event: String, status: Option<u16>) -> Result<Duration> {
+        let (body, took) = self.call(event).await?;
+        let response: Value = serde_json::from_slice(&body)?;
+        let is_expected = status.is_none_or(|status| response["statusCode"] == status);
+        ensure!(is_expected, "an unexpected response: {response}\n{}", tail(&self.log));
+        Ok(took)
+    }
+
+    /// Sends an event, and waits until the function polls for the next one. Returns the response, and the time from the
+    /// event to it.
+    pub(crate) async fn call(&mut self, event: String) -> Result<(Bytes, Duration)> {
         let sent = Instant::now();
         let (next_waiting, unused) = oneshot::channel();
         drop(unused);
@@ -118,11 +128,8 @@ impl Sandbox {
         if !post.is_response {
             bail!("the function failed: {}", String::from_utf8_lossy(&post.body));
         }
-        let response: Value = serde_json::from_slice(&post.body)?;
-        let is_expected = status.is_none_or(|status| response["statusCode"] == status);
-        ensure!(is_expected, "an unexpected response: {response}\n{}", tail(&self.log));
         self.waiting = poll.event;
-        Ok(post.at - sent)
+        Ok((post.body, post.at - sent))
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -7,6 +7,7 @@ mod floor;
 mod growth;
 mod instructions;
 mod lambda;
+mod load;
 mod measure;
 mod operations;
 #[cfg(feature = "growth")]
@@ -43,6 +44,9 @@ enum Command {
     /// Counts the instructions of the hot paths, and compares them with the baseline
     #[command(override_usage = "tests/bench/instructions [OPTIONS]")]
     Instructions(Instructions),
+    /// Lets many users reset their PINs at once, and checks that nothing is lost and nothing grows
+    #[command(override_usage = "tests/bench/load [OPTIONS]")]
+    Load(load::Load),
     /// Measures the functions while the table of challenges grows, prints a table, and writes JSON
     #[cfg(feature = "growth")]
     #[command(override_usage = "tests/bench/growth [OPTIONS]")]
@@ -124,6 +128,7 @@ async fn main() -> Result<()> {
             let (folder, baseline) = (&options.folder, &options.baseline);
             instructions::check(&places, &upstreams, &signer, folder, baseline, options.update).await
         }
+        Command::Load(options) => load::run(&options).await,
         #[cfg(feature = "growth")]
         Command::Growth(options) => growth::measure(&options, &signer).await,
     }
