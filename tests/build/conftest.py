@@ -22,7 +22,7 @@ def built(request):
 
 class Project:
     """A project with two functions, and with stand-ins for cargo and the other tools. `cargo` gives every function the
-    bootstrap `self.bootstrap`, and writes its arguments to the file `arguments`."""
+    bootstrap `self.bootstrap`, and writes its arguments and the flags for the compiler to files."""
 
     def __init__(self, folder):
         self.root = folder / "project"
@@ -52,18 +52,22 @@ class Project:
         machine = {"arm64": b"\xb7\0", "x86_64": b"\x3e\0"}[architecture]
         self.bootstrap.write_bytes(b"\x7fELF\2\1\1" + bytes(9) + b"\3\0" + machine + content)
 
-    def build(self, *arguments):
+    def build(self, *arguments, **environment):
         """The result of infra/build, which finds no tool except the stand-ins."""
         command = [sys.executable, self.root / "infra" / "build", *arguments]
-        return subprocess.run(command, env={"PATH": str(self.bin)}, capture_output=True, text=True)
+        return subprocess.run(command, env={"PATH": str(self.bin), **environment}, capture_output=True, text=True)
 
     def arguments(self):
         return (self.root / "arguments").read_text().split()
 
+    def flags(self):
+        return (self.root / "flags").read_text().split("\x1f")
+
 
 CARGO = """\
 #!{python}
-import pathlib, shutil, sys
+import os, pathlib, shutil, sys
+pathlib.Path("{root}/flags").write_text(os.environ["CARGO_ENCODED_RUSTFLAGS"])
 arguments = sys.argv[1:]
 pathlib.Path("{root}/arguments").write_text(" ".join(arguments))
 folder = pathlib.Path(arguments[arguments.index("--lambda-dir") + 1])

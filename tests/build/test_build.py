@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pathlib
 import re
 import shutil
 import struct
@@ -132,6 +133,44 @@ def test_the_template_or_the_option_names_the_architecture(project, named, optio
     assert f"Architectures: [{architecture}]" in (folder / "template.yaml").read_text()
     listed = re.findall(r"^(one|two) +(\w+) ", result.stdout, re.MULTILINE)
     assert listed == [("one", architecture), ("two", architecture)]
+
+
+@pytest.mark.parametrize("architecture,processor", [("arm64", "neoverse-n1"), ("x86_64", "haswell")])
+def test_the_flags_for_the_compiler_are_the_same_on_each_machine(project, architecture, processor):
+    project.boot(architecture)
+    caller = {"CARGO_HOME": "/a home/of cargo", "RUSTFLAGS": "-Copt-level=0", "CARGO_ENCODED_RUSTFLAGS": "-Copt-level=0"}
+    assert project.build("--architecture", architecture, **caller).returncode == 0
+    assert project.flags() == [f"-Ctarget-cpu={processor}", "--remap-path-prefix=/a home/of cargo=/cargo"]
+    assert project.build("--architecture", architecture, HOME="/home/alice").returncode == 0
+    assert project.flags()[1] == "--remap-path-prefix=/home/alice/.cargo=/cargo"
+
+
+def test_another_machine_builds_the_same(tmp_path):
+    """Another folder and another home of cargo. One function is enough: all of them are built in the same way."""
+    function, architecture = "get-pin", "x86_64"
+    checkout, home, tools = tmp_path / "checkout", tmp_path / "cargo", tmp_path / "bin"
+    for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).rstrip("\0").split("\0"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    # What cargo has downloaded. It unpacks the sources of the dependencies again.
+    registry = pathlib.Path(os.environ.get("CARGO_HOME") or pathlib.Path.home() / ".cargo", "registry")
+    for name in ("cache", "index"):
+        shutil.copytree(registry / name, home / "registry" / name)
+    tools.mkdir()
+    cargo = f'#!/bin/sh\n[ "$1" != lambda ] || set -- "$@" --bin {function}\nexec {shutil.which("cargo")} "$@"\n'
+    (tools / "cargo").write_text(cargo)
+    (tools / "cargo").chmod(0o755)
+    environment = {**os.environ, "CARGO_HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}"}
+    environment.pop("CARGO_TARGET_DIR", None)
+    command = [checkout / "infra" / "build", "--architecture", architecture]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # It misses the other functions.
+    path = pathlib.Path("target", "packages", architecture, function, "bootstrap")
+    assert (checkout / path).exists(), result.stderr
+    ours, theirs = (ROOT / path).read_bytes(), (checkout / path).read_bytes()
+    assert ours == theirs
+    for folder in (ROOT, registry.parent, checkout, home):
+        assert bytes(folder) not in ours
 
 
 def test_the_functions_are_built_with_traces_on_demand(project):
