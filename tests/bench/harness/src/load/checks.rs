@@ -14,7 +14,7 @@ use super::user::{Reset, rank};
 const EXPIRED: i64 = 155_121;
 
 /// A challenge as the simulator has it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Truth {
     id: String,
@@ -54,6 +54,105 @@ impl Findings {
     }
 }
 
+/// What is compared.
+#[derive(Clone)]
+pub(crate) struct Evidence {
+    resets: Vec<Reset>,
+    /// Circle's challenges.
+    truth: Vec<Truth>,
+    /// By the challenge's id.
+    records: HashMap<String, Value>,
+    /// The statuses that each webhook got, by the notification's id.
+    webhooks: HashMap<String, Vec<u16>>,
+    /// How many webhooks Circle has lost.
+    lost: usize,
+    events: Vec<Value>,
+}
+
+impl Evidence {
+    /// Reads everything.
+    pub(crate) async fn read(
+        stack: &Stack,
+        sandboxes: &Sandboxes,
+        resets: Vec<Reset>,
+        lost: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            resets,
+            truth: truth(stack).await?,
+            records: records(stack).await?,
+            webhooks: sandboxes.webhooks(),
+            lost,
+            events: stack.events().await?,
+        })
+    }
+
+    /// Compares everything.
+    pub(crate) fn check(&self) -> Findings {
+        let mut findings = Findings::default();
+        check_challenges(&mut findings, &self.truth, &self.resets);
+        check_records(&mut findings, &self.truth, &self.records);
+        check_webhooks(&mut findings, &self.truth, &self.webhooks, self.lost);
+        check_events(&mut findings, &self.records, &self.events);
+        findings
+    }
+
+    /// The mistakes that the checks do not find if they are planted.
+    pub(crate) fn missed_mistakes(&self) -> Vec<&'static str> {
+        let found = self.check().broken.len();
+        let is_missed = |&(_, plant): &(&str, fn(&mut Self) -> Option<()>)| {
+            let mut planted = self.clone();
+            plant(&mut planted).is_none() || planted.check().broken.len() <= found
+        };
+        MISTAKES.iter().filter(|mistake| is_missed(mistake)).map(|(name, _)| *name).collect()
+    }
+}
+
+/// Mistakes to plant. `None` if there is nothing to spoil.
+pub(crate) const MISTAKES: [(&str, fn(&mut Evidence) -> Option<()>); 10] = [
+    ("a record is lost", |all| {
+        let id = all.truth.first()?.id.clone();
+        all.records.remove(&id).map(drop)
+    }),
+    ("a PIN that was changed is recorded as unchanged", |all| {
+        let record = all.records.values_mut().find(|record| text(record, "status") == "COMPLETE")?;
+        record["status"]["S"] = "FAILED".into();
+        Some(())
+    }),
+    ("an ending is not recorded", |all| {
+        let record = all.records.values_mut().find(|record| rank(text(record, "status")) >= 2)?;
+        record["status"]["S"] = "IN_PROGRESS".into();
+        Some(())
+    }),
+    ("a record has the user of another", |all| {
+        all.records.values_mut().next()?["userId"]["S"] = "load-another".into();
+        Some(())
+    }),
+    ("a settled challenge is still on the index", |all| {
+        let record = all.records.values_mut().find(|record| rank(text(record, "status")) >= 2)?;
+        record["nextCheckAt"] = json!({ "N": "0" });
+        Some(())
+    }),
+    ("an app saw an ending that Circle did not report", |all| {
+        let reset = all.resets.iter_mut().find(|reset| reset.seen == "COMPLETE")?;
+        reset.seen = "FAILED".to_owned();
+        Some(())
+    }),
+    ("a webhook was accepted only when Circle sent it again", |all| {
+        all.webhooks.values_mut().next()?.insert(0, 503);
+        Some(())
+    }),
+    ("a webhook did not arrive", |all| {
+        let id = all.webhooks.keys().next()?.clone();
+        all.webhooks.remove(&id).map(drop)
+    }),
+    ("an event is missing", |all| all.events.pop().map(drop)),
+    ("an event has another user", |all| {
+        all.events.first_mut()?["detail"]["userId"] = "load-another".into();
+        Some(())
+    }),
+];
+
 /// How many challenges are recorded as open although Circle has settled them.
 pub(crate) async fn unsettled(stack: &Stack) -> Result<usize> {
     let truth = truth(stack).await?;
@@ -63,23 +162,6 @@ pub(crate) async fn unsettled(stack: &Stack) -> Result<usize> {
             && records.get(&challenge.id).is_none_or(|record| rank(text(record, "status")) < 2)
     };
     Ok(truth.iter().filter(is_behind).count())
-}
-
-/// Compares everything. `lost` is how many webhooks Circle has lost.
-pub(crate) async fn check(
-    stack: &Stack,
-    sandboxes: &Sandboxes,
-    resets: &[Reset],
-    lost: usize,
-) -> Result<Findings> {
-    let mut findings = Findings::default();
-    let truth = truth(stack).await?;
-    let records = records(stack).await?;
-    check_challenges(&mut findings, &truth, resets);
-    check_records(&mut findings, &truth, &records);
-    check_webhooks(&mut findings, &truth, &sandboxes.webhooks(), lost);
-    check_events(&mut findings, &records, &stack.events().await?);
-    Ok(findings)
 }
 
 /// Each reset is one challenge, and no app saw what Circle did not say.

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use self::checks::{age_open_challenges, check, unsettled};
+use self::checks::{Evidence, MISTAKES, age_open_challenges, unsettled};
 use self::figures::Figures;
 use self::sandboxes::Sandboxes;
 use self::stack::Stack;
@@ -120,15 +120,20 @@ pub(crate) async fn run(options: &Load) -> Result<()> {
     wait_until_quiet(&sandboxes).await?;
     let checked = reconcile(&stack, &sandboxes).await?;
 
-    let found = check(&stack, &sandboxes, &resets, lost).await?;
+    let users = resets.len();
+    let evidence = Evidence::read(&stack, &sandboxes, resets, lost).await?;
+    let found = evidence.check();
     broken.extend(found.broken);
+    broken
+        .extend(evidence.missed_mistakes().into_iter().map(|name| format!("not found when planted: {name}")));
     broken.extend(sandboxes.failures()?);
     broken.extend(figures.statuses(|status| status >= 500 || status == 429));
     let (tables, grown) = figures.report();
     println!("{tables}");
-    println!("{} users in {} seconds", resets.len(), (WARM_UP + length).as_secs());
+    println!("{users} users in {} seconds", (WARM_UP + length).as_secs());
     println!("{}", found.lines.join("\n"));
     println!("the largest burst had {largest_burst} webhooks; reconciliation checked {checked} challenges");
+    println!("{} kinds of mistakes were planted into what was compared", MISTAKES.len());
     if length >= SHORTEST_COMPARED {
         broken.extend(grown);
     } else {

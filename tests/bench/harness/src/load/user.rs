@@ -51,7 +51,7 @@ impl Course {
 }
 
 /// A reset that was requested.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reset {
     pub(crate) user: String,
     pub(crate) challenge: String,
