@@ -246,7 +246,7 @@ impl Cause {
             }
             Self::CircleUnknownCode => (
                 Code::CircleError,
-                "Circle rejected the request with a code that this service does not know. It is in circleCode.",
+                "Circle rejected the request with a code that this service does not expect. It is in circleCode.",
             ),
             Self::StorageUnavailable => (
                 Code::StorageUnavailable,

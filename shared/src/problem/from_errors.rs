@@ -19,8 +19,12 @@ impl From<CircleError> for Problem {
 
 fn of_circle(error: &CircleError) -> Cause {
     match error {
-        _ if error.is_user_token_rejected() => Cause::UserTokenRejected,
-        CircleError::Response { status, code, .. } => of_response(*status, *code),
+        CircleError::Response { had_user_token: true, .. } if error.is_user_token_rejected() => {
+            Cause::UserTokenRejected
+        }
+        CircleError::Response { status, code, had_user_token, .. } => {
+            of_response(*status, *code, *had_user_token)
+        }
         CircleError::Unreachable { .. } => Cause::CircleUnreachable,
         CircleError::TimedOut { .. } => Cause::Timeout,
         CircleError::Unreadable { .. } => Cause::CircleUnreadable,
@@ -30,15 +34,16 @@ fn of_circle(error: &CircleError) -> Cause {
 }
 
 /// Circle's code decides. The HTTP status counts only if there is no known code, because Circle does not document which
-/// status many codes have.
-fn of_response(status: u16, code: Option<CircleCode>) -> Cause {
+/// status many codes have. What Circle says about the PIN counts only if the call was on behalf of the user. The other calls
+/// do not depend on the PIN, and routes that make no such call have no response for it.
+fn of_response(status: u16, code: Option<CircleCode>, had_user_token: bool) -> Cause {
     match (code, status) {
         (Some(CircleCode::USER_NOT_FOUND), _) => Cause::UserNotFound,
         (Some(CircleCode::USER_DISABLED), _) => Cause::UserDisabled,
-        (Some(CircleCode::PIN_NOT_SET), _) => Cause::PinNotSet,
-        (Some(CircleCode::SECURITY_QUESTIONS_NOT_SET), _) => Cause::SecurityQuestionsNotSet,
-        (Some(CircleCode::PIN_LOCKED), _) => Cause::PinLocked,
-        (Some(CircleCode::SECURITY_ANSWERS_LOCKED), _) => Cause::SecurityAnswersLocked,
+        (Some(CircleCode::PIN_NOT_SET), _) if had_user_token => Cause::PinNotSet,
+        (Some(CircleCode::SECURITY_QUESTIONS_NOT_SET), _) if had_user_token => Cause::SecurityQuestionsNotSet,
+        (Some(CircleCode::PIN_LOCKED), _) if had_user_token => Cause::PinLocked,
+        (Some(CircleCode::SECURITY_ANSWERS_LOCKED), _) if had_user_token => Cause::SecurityAnswersLocked,
         (Some(CircleCode::API_KEY_INVALID | CircleCode::UNAUTHORIZED), _) | (None, 401) => {
             Cause::ApiKeyRejected
         }
@@ -103,5 +108,38 @@ impl From<VerifyError> for Problem {
 impl From<Elapsed> for Problem {
     fn from(elapsed: Elapsed) -> Self {
         Self::new(Cause::Timeout).because(elapsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Code;
+
+    #[test]
+    fn what_circle_says_about_a_token_or_a_pin_needs_a_call_with_a_token() {
+        let code = |code, had_user_token| {
+            let error = CircleError::Response {
+                call: "GET /v1/w3s/user",
+                status: 403,
+                code: Some(code),
+                had_user_token,
+                message: None,
+                request_id: "request".to_owned(),
+                retry_after: None,
+            };
+            Problem::from(error).code()
+        };
+        for (circle_code, expected) in [
+            (CircleCode::USER_TOKEN_EXPIRED, Code::InvalidUserToken),
+            (CircleCode::PIN_NOT_SET, Code::PinNotSet),
+            (CircleCode::SECURITY_QUESTIONS_NOT_SET, Code::SecurityQuestionsNotSet),
+            (CircleCode::PIN_LOCKED, Code::PinLocked),
+            (CircleCode::SECURITY_ANSWERS_LOCKED, Code::SecurityAnswersLocked),
+        ] {
+            assert_eq!(code(circle_code, true), expected);
+            assert_eq!(code(circle_code, false), Code::CircleError);
+        }
+        assert_eq!(code(CircleCode::USER_DISABLED, false), Code::UserDisabled);
     }
 }
