@@ -364,6 +364,9 @@ fn redact(message: &str, key: &ApiKey, call: &Call<'_>) -> String {
     let mut message = message.to_owned();
     if let Some(token) = call.user_token {
         message = message.replace(token.expose_secret(), "[user token]");
+        if let Some(claims) = token.claims().filter(|claims| !claims.sub.is_empty()) {
+            message = message.replace(&claims.sub, "[user id]");
+        }
     }
     if let Some(user_id) = call.user_id {
         message = message.replace(user_id.as_str(), "[user id]");
@@ -405,5 +408,15 @@ mod tests {
         let call = Call::new("get_user", "GET /v1/w3s/users/{userId}").user_token(&token).user_id(&user_id);
         let message = redact("TEST_API_KEY:id:value, token-value, alice", &key, &call);
         assert_eq!(message, "[API key], [user token], [user id]");
+    }
+
+    #[test]
+    fn message_that_quotes_the_user_of_the_token_is_redacted() {
+        let key = ApiKey::from_secret("TEST_API_KEY:id:value").unwrap();
+        for (claims, redacted) in [("eyJzdWIiOiJhbGljZSJ9", "no [user id]"), ("eyJzdWIiOiIifQ", "no alice")] {
+            let token = UserToken::parse(&format!("e30.{claims}.c2ln")).unwrap();
+            let call = Call::new("get_user", "GET /v1/w3s/user").user_token(&token);
+            assert_eq!(redact("no alice", &key, &call), redacted);
+        }
     }
 }
