@@ -230,7 +230,7 @@ async fn each_circle_code_has_its_problem() {
         (302, None, Code::CircleError),
     ] {
         server.replies([Json(status, json!({ "code": code, "message": "theirs" }))]);
-        let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+        let error = circle.user_of_token(&token(), deadline(&clock)).await.unwrap_err();
         assert_eq!(error.code(), code.map(CircleCode));
         assert_eq!(Problem::from(error).code(), expected, "{status} {code:?}");
     }
