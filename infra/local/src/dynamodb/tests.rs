@@ -209,7 +209,7 @@ async fn file_keeps_its_tables_and_items_and_indexes_the_stream() {
     let connection = Connection::open(&path).unwrap();
     let plan = format!("EXPLAIN QUERY PLAN {latest}");
     let plan: String = connection.query_row(&plan, [], |row| row.get("detail")).unwrap();
-    assert_eq!(plan, "SEARCH _stream_records USING INDEX stream_records_by_number (table_name=?)");
+    assert!(plan.contains("INDEX stream_records_by_number"), "{plan}");
     drop(connection);
     first.stop().await;
     let (second, client) = database(Some(&path), clock()).await;
