@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 /// How often in a row nothing has to happen before everything counts as waiting. Each time, the runtime first runs every
 /// task that can run, and then reads every socket that can be read.
-const QUIET_ROUNDS: u32 = 24;
+const QUIET_ROUNDS: u32 = 12;
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -136,8 +136,7 @@ impl CircleSimulator {
     /// The status of the response, or why there was none.
     async fn attempt(&self, message: &Message) -> Result<u16, &'static str> {
         let request = self
-            .core
-            .http
+            .client_for(&message.endpoint)
             .post(&message.endpoint)
             .header("Content-Type", "application/json")
             .header("X-Circle-Key-Id", message.key_id.to_string())

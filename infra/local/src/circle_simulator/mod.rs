@@ -45,7 +45,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::response::Response;
@@ -104,7 +104,10 @@ struct Core {
     on_api_key_change: Option<OnApiKeyChange>,
     state: Mutex<State>,
     user_token_key: UserTokenKey,
+    /// For endpoints on this machine.
     http: reqwest::Client,
+    /// For other endpoints. To read the system's certificates takes as long as many requests.
+    https: OnceLock<reqwest::Client>,
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
     /// How many webhook attempts have been made or lost.
@@ -125,11 +128,6 @@ impl CircleSimulator {
     pub async fn start(options: CircleOptions) -> Self {
         let address = options.listener.local_addr().expect("a bound listener has an address");
         let now = options.clock.now();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .expect("an HTTP client can be built");
         let core = Arc::new(Core {
             url: format!("http://{address}"),
             state: Mutex::new(State::new(&options.random, now)),
@@ -137,7 +135,8 @@ impl CircleSimulator {
             clock: options.clock,
             random: options.random,
             on_api_key_change: options.on_api_key_change,
-            http,
+            http: client().tls_certs_only([]).build().expect("an HTTP client can be built"),
+            https: OnceLock::new(),
             runtime: Handle::current(),
             tasks: Mutex::new(JoinSet::new()),
             delivered: watch::Sender::new(0),
@@ -208,6 +207,14 @@ impl CircleSimulator {
         Builder::from_sha1_bytes(self.core.random.uuid().into_bytes()).into_uuid()
     }
 
+    /// The client that can call this URL.
+    fn client_for(&self, url: &str) -> &reqwest::Client {
+        if url.starts_with("http:") {
+            return &self.core.http;
+        }
+        self.core.https.get_or_init(|| client().build().expect("an HTTP client can be built"))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.core.state)
     }
@@ -247,6 +254,11 @@ impl Drop for Running {
         self.core.stopped.send_replace(true);
         lock(&self.core.tasks).abort_all();
     }
+}
+
+/// A client without redirects and proxies.
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

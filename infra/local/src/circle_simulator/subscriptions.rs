@@ -214,8 +214,8 @@ impl CircleSimulator {
 
     /// Checks the endpoint with the HEAD request that Circle sends.
     async fn probe(&self, endpoint: &str) -> Result<(), ApiError> {
-        let response =
-            timeout(&self.core.clock, ENDPOINT_TIMEOUT, self.core.http.head(endpoint).send()).await;
+        let request = self.client_for(endpoint).head(endpoint).send();
+        let response = timeout(&self.core.clock, ENDPOINT_TIMEOUT, request).await;
         let problem = match response {
             Ok(Ok(response)) if response.status() == 200 => return Ok(()),
             Ok(Ok(response)) => {
