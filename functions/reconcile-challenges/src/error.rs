@@ -72,7 +72,7 @@ pub(crate) mod tests {
             call: "GET /v1/w3s/user/challenges/{id}",
             status,
             code: code.into(),
-            had_user_token: false,
+            had_user_token: true,
             message: None,
             request_id: "request".to_owned(),
             retry_after,

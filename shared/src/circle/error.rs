@@ -107,27 +107,23 @@ impl CircleError {
         }
     }
 
-    /// Whether the user token has expired, so that a new one helps.
-    pub fn is_user_token_expired(&self) -> bool {
-        self.code() == Some(CircleCode::USER_TOKEN_EXPIRED)
-    }
-
-    /// Whether Circle rejects the user token: it is unknown, expired or invalid. A 401 without a code counts too if the
-    /// call carried a user token, because a caller can send any token.
+    /// Whether Circle rejects the user token that the call carried: it is unknown, expired or invalid. A 401 without a code
+    /// counts too, because a caller can send any token.
     pub fn is_user_token_rejected(&self) -> bool {
-        matches!(
-            self.code(),
-            Some(
-                CircleCode::USER_TOKEN_NOT_FOUND
-                    | CircleCode::USER_TOKEN_EXPIRED
-                    | CircleCode::USER_TOKEN_INVALID
-            )
-        ) || matches!(self, Self::Response { status: 401, code: None, had_user_token: true, .. })
+        match self {
+            Self::Response { had_user_token: true, code: None, status, .. } => *status == 401,
+            Self::Response { had_user_token: true, code: Some(code), .. } => {
+                self.is_user_token_ended() || *code == CircleCode::USER_TOKEN_INVALID
+            }
+            _ => false,
+        }
     }
 
-    /// Whether Circle says that the user token is of no use any more: it has expired, or a newer one has ended it.
+    /// Whether Circle says that the user token that the call carried is of no use any more: it has expired, or a newer one
+    /// has ended it. Then a new one helps.
     pub fn is_user_token_ended(&self) -> bool {
-        matches!(self.code(), Some(CircleCode::USER_TOKEN_NOT_FOUND | CircleCode::USER_TOKEN_EXPIRED))
+        const ENDED: [CircleCode; 2] = [CircleCode::USER_TOKEN_NOT_FOUND, CircleCode::USER_TOKEN_EXPIRED];
+        matches!(self, Self::Response { had_user_token: true, code: Some(code), .. } if ENDED.contains(code))
     }
 
     /// Whether Circle does not know the user, the challenge or another resource.

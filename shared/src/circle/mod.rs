@@ -164,7 +164,7 @@ impl Circle {
     /// The state of the user whose token this is (`GET /v1/w3s/user`).
     ///
     /// # Errors
-    /// A [`CircleError`]; [`CircleError::is_user_token_expired`] tells if a new token helps.
+    /// A [`CircleError`]; [`CircleError::is_user_token_ended`] tells if a new token helps.
     pub async fn user_of_token(&self, token: &UserToken, deadline: Deadline) -> Result<EndUser, CircleError> {
         let call = Call::new("get_user", "GET /v1/w3s/user").user_token(token);
         Ok(self.send::<EndUser>(call, deadline).await?.data.at(self.clock.now()))
@@ -184,7 +184,7 @@ impl Circle {
     /// retry.
     ///
     /// # Errors
-    /// A [`CircleError`]; [`CircleError::is_user_token_expired`] tells if a new token helps.
+    /// A [`CircleError`]; [`CircleError::is_user_token_ended`] tells if a new token helps.
     pub async fn create_challenge(
         &self,
         challenge_type: ChallengeType,

@@ -51,7 +51,7 @@ pub enum Cause {
     CircleHasResource,
     CircleRejectedUserInput,
     CircleUnknownChallenge,
-    CircleUnknownCode,
+    CircleUnexpectedCode,
     StorageUnavailable,
     RecordUnreadable,
     ApiKeyUnavailable,
@@ -81,7 +81,7 @@ impl Cause {
             | Self::CircleHasResource
             | Self::CircleRejectedUserInput
             | Self::CircleUnknownChallenge
-            | Self::CircleUnknownCode => None,
+            | Self::CircleUnexpectedCode => None,
             Self::ChallengesStopped => Some(Duration::from_secs(60)),
             // Circle sends the webhook again. By then the limit of key fetches has room.
             Self::PublicKeyUnavailable => Some(Duration::from_secs(10)),
@@ -244,7 +244,7 @@ impl Cause {
             Self::CircleUnknownChallenge => {
                 (Code::CircleError, "Circle does not know the challenge. Start again with a new one.")
             }
-            Self::CircleUnknownCode => (
+            Self::CircleUnexpectedCode => (
                 Code::CircleError,
                 "Circle rejected the request with a code that this service does not expect. It is in circleCode.",
             ),

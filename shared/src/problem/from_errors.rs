@@ -19,9 +19,7 @@ impl From<CircleError> for Problem {
 
 fn of_circle(error: &CircleError) -> Cause {
     match error {
-        CircleError::Response { had_user_token: true, .. } if error.is_user_token_rejected() => {
-            Cause::UserTokenRejected
-        }
+        _ if error.is_user_token_rejected() => Cause::UserTokenRejected,
         CircleError::Response { status, code, had_user_token, .. } => {
             of_response(*status, *code, *had_user_token)
         }
@@ -34,8 +32,7 @@ fn of_circle(error: &CircleError) -> Cause {
 }
 
 /// Circle's code decides. The HTTP status counts only if there is no known code, because Circle does not document which
-/// status many codes have. What Circle says about the PIN counts only if the call was on behalf of the user. The other calls
-/// do not depend on the PIN, and routes that make no such call have no response for it.
+/// status many codes have. Codes about the PIN count only if the call carried a user token: no other call depends on the PIN.
 fn of_response(status: u16, code: Option<CircleCode>, had_user_token: bool) -> Cause {
     match (code, status) {
         (Some(CircleCode::USER_NOT_FOUND), _) => Cause::UserNotFound,
@@ -78,7 +75,7 @@ fn of_response(status: u16, code: Option<CircleCode>, had_user_token: bool) -> C
         (_, 429) | (Some(CircleCode::RATE_LIMITED), _) => Cause::CircleRateLimited,
         (_, 500..) => Cause::CircleFailed,
         (None | Some(CircleCode::UNKNOWN_ERROR), _) => Cause::CircleRejectedWithoutReason,
-        _ => Cause::CircleUnknownCode,
+        _ => Cause::CircleUnexpectedCode,
     }
 }
 
@@ -117,7 +114,7 @@ mod tests {
     use crate::problem::Code;
 
     #[test]
-    fn what_circle_says_about_a_token_or_a_pin_needs_a_call_with_a_token() {
+    fn token_and_pin_codes_count_only_in_calls_with_a_token() {
         let code = |code, had_user_token| {
             let error = CircleError::Response {
                 call: "GET /v1/w3s/user",
