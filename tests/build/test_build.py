@@ -167,10 +167,8 @@ def test_another_machine_builds_the_same(tmp_path):
     # It misses the other functions.
     path = pathlib.Path("target", "packages", architecture, function, "bootstrap")
     assert (checkout / path).exists(), result.stderr
-    ours, theirs = (ROOT / path).read_bytes(), (checkout / path).read_bytes()
-    assert ours == theirs
-    for folder in (ROOT, registry.parent, checkout, home):
-        assert bytes(folder) not in ours
+    ours, theirs = ((root / path).read_bytes() for root in (ROOT, checkout))
+    assert hashlib.sha256(ours).hexdigest() == hashlib.sha256(theirs).hexdigest()
 
 
 def test_the_functions_are_built_with_traces_on_demand(project):
