@@ -36,6 +36,9 @@ const SEEDS: u64 = 300;
 /// From so many seeds on, everything that can go wrong has to happen.
 const ENOUGH: u64 = 1000;
 
+/// How many runs shrinking may take.
+const TRIES: u64 = 600;
+
 /// The stack of a thread that runs seeds: a call through the AWS SDK needs much of it.
 const STACK: usize = 16 << 20;
 
@@ -119,7 +122,8 @@ fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// `SEEDS` and `FIRST_SEED` say which seeds; `SEED` alone prints the run of one, and `CHOICES` replaces its choices.
+/// `SEEDS` and `FIRST_SEED` say which seeds, and `TRIES` how many runs may be made to shrink one that fails. `SEED` alone
+/// prints the run of one, and `CHOICES` replaces its choices.
 #[test]
 fn no_seed_breaks_an_invariant() {
     if let Some(seed) = number("SEED") {
@@ -192,7 +196,7 @@ fn no_seed_breaks_an_invariant() {
 /// Shrinks a failing run, and fails with what is left of it.
 fn explain(seed: u64, report: Report) {
     println!("seed {seed} breaks an invariant: {}", report.violations[0]);
-    let choices = shrink::shrink(report.choices, |choices| {
+    let choices = shrink::shrink(report.choices, number("TRIES").unwrap_or(TRIES), |choices| {
         !run(seed, Choices::given(choices.to_vec())).violations.is_empty()
     });
     let report = run(seed, Choices::given(choices));

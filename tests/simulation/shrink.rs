@@ -1,17 +1,14 @@
 //! Makes a failing run simpler: fewer choices, and smaller ones.
 
-/// How many runs shrinking may take.
-const MAX_TRIES: usize = 600;
-
-/// The simplest choices that were found for which `fails` returns true, as it does for `choices`.
+/// The simplest choices that were found in so many tries for which `fails` returns true, as it does for `choices`.
 ///
 /// Blocks of choices are left out or become 0, large blocks first. Then each choice becomes smaller. This is repeated until
 /// nothing helps.
-pub(crate) fn shrink(choices: Vec<u32>, mut fails: impl FnMut(&[u32]) -> bool) -> Vec<u32> {
+pub(crate) fn shrink(choices: Vec<u32>, max_tries: u64, mut fails: impl FnMut(&[u32]) -> bool) -> Vec<u32> {
     let (mut best, mut tries) = (choices, 0);
     let mut is_better = |candidate: &[u32]| {
         tries += 1;
-        tries <= MAX_TRIES && fails(candidate)
+        tries <= max_tries && fails(candidate)
     };
     loop {
         let before = best.clone();
@@ -56,5 +53,5 @@ fn shrinking_keeps_only_what_a_failure_needs() {
         let three = choices.iter().position(|choice| *choice == 3);
         three.is_some_and(|three| choices[three..].iter().any(|choice| *choice > 4))
     };
-    assert_eq!(shrink(choices, fails), [3, 5]);
+    assert_eq!(shrink(choices, 600, fails), [3, 5]);
 }
