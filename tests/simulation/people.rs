@@ -69,7 +69,7 @@ impl World {
     pub(crate) async fn flood(&mut self) {
         let person = self.choices.below(self.people.len());
         self.log(format!("{} floods the API", self.people[person].id));
-        for _ in 0..24 {
+        for _ in 0..30 {
             self.request(person, Request::Token, None).await;
             let is_flood = |invocation: &Invocation| {
                 matches!(invocation.purpose, Purpose::Person { request: Request::Token, .. })
