@@ -138,7 +138,7 @@ impl World {
             Step::Person => when(self.plan.requests > 0 && self.invocations.len() < MAX_AT_ONCE, 12),
             Step::Device => when(!self.open_at_circle().is_empty(), 14),
             Step::OtherCall => when(calls > 1, 20),
-            Step::CallFails => when(self.failable().is_some(), 14),
+            Step::CallFails => when(self.failable().is_some(), if self.outage > 0 { 400 } else { 14 }),
             Step::TimerFirst => when(
                 may(Trouble::Slowness)
                     && calls > 0
@@ -285,6 +285,11 @@ impl World {
 
     async fn call_fails(&mut self) {
         let Some(position) = self.failable() else { return };
+        // Some failures last until a client gives up.
+        self.outage = match self.outage {
+            0 => [0, 5][usize::from(self.choices.chance(15))],
+            left => left - 1,
+        };
         let Held { number, call } = self.held.remove(position);
         self.disturb(call.sender);
         match (call.sender, call.service()) {

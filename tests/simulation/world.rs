@@ -56,6 +56,8 @@ pub(crate) struct World {
     /// By number. `None` if the process has ended.
     pub(crate) sandboxes: Vec<Option<Sandbox>>,
     pub(crate) held: Vec<Held>,
+    /// How many of the next calls probably fail.
+    pub(crate) outage: u32,
     next_call: u64,
     pub(crate) invocations: Vec<Invocation>,
     next_invocation: u64,
@@ -192,6 +194,7 @@ impl World {
             seed,
             sandboxes: Vec::new(),
             held: Vec::new(),
+            outage: 0,
             next_call: 0,
             invocations: Vec::new(),
             next_invocation: 0,
