@@ -1,14 +1,15 @@
-//! What has to hold: after each change, and in the end.
+//! What has to hold: after each change of a record, after each response, and in the end.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::world::{World, plain};
+use crate::records::plain;
+use crate::sandbox::Outcome;
+use crate::world::{Invocation, Purpose, World};
 
 /// How many requests of one user may reach Circle at once, and how long it takes until one more may.
 const CALL_BURST: usize = 20;
@@ -16,6 +17,27 @@ const CALL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The least age at which a challenge is abandoned: a day, by clocks that may differ by hours.
 const ABANDONED_AFTER: time::Duration = time::Duration::hours(20);
+
+/// The longest wait for the next check: 6 hours with jitter, a deferral of 65 minutes, and clocks that may be wrong.
+const LONGEST_WAIT: time::Duration = time::Duration::hours(9);
+
+/// The codes of rejections that need no fault.
+const REJECTIONS: [&str; 10] = [
+    "challenge_not_found",
+    "invalid_user_token",
+    "pin_locked",
+    "pin_not_used",
+    "security_answers_locked",
+    "sign_in_required",
+    "too_many_challenges",
+    "too_many_requests",
+    "user_token_expired",
+    "user_token_mismatch",
+];
+
+/// The members of every event's detail, and of an ending's.
+const MEMBERS: [&str; 4] = ["version", "challengeId", "userId", "type"];
+const SETTLED_MEMBERS: [&str; 4] = ["status", "reason", "circleCode", "updatedAt"];
 
 /// The rank of a status.
 fn rank(status: &str) -> u8 {
@@ -27,7 +49,54 @@ fn rank(status: &str) -> u8 {
     }
 }
 
+fn text<'a>(record: &'a Value, name: &str) -> &'a str {
+    record[name].as_str().unwrap_or_default()
+}
+
+/// What went wrong in an invocation.
+fn failure_of(purpose: &Purpose, outcome: &Outcome) -> Option<String> {
+    match (purpose, outcome) {
+        (Purpose::Forgery, Outcome::Response(401, _)) => None,
+        (_, Outcome::Response(status, body)) if *status >= 400 => {
+            let code = text(body, "code");
+            let is_rejection = *status < 500 && REJECTIONS.contains(&code);
+            (!is_rejection).then(|| format!("{status} {code}"))
+        }
+        (_, Outcome::Response(_, body)) => {
+            let code = text(&body["checkError"], "code");
+            (!code.is_empty() && !REJECTIONS.contains(&code)).then(|| format!("checkError {code}"))
+        }
+        (_, Outcome::Output(Err(error))) => Some(error.clone()),
+        (Purpose::Announce(_), Outcome::Output(Ok(output))) => {
+            (output["batchItemFailures"] != json!([])).then(|| output.to_string())
+        }
+        (Purpose::Reconcile, Outcome::Output(Ok(output))) => {
+            let is_failed = output["failed"] != 0 || !matches!(text(output, "stopped"), "" | "time");
+            is_failed.then(|| output.to_string())
+        }
+        (_, Outcome::Output(Ok(output))) => {
+            let resumed = output["challenges"].as_array().into_iter().flatten();
+            resumed.into_iter().find(|resumed| resumed["error"].is_string()).map(Value::to_string)
+        }
+    }
+}
+
 impl World {
+    /// Checks that an invocation has not failed without a cause.
+    pub(crate) fn check_outcome(&mut self, invocation: &Invocation, outcome: &Outcome) {
+        let number = invocation.number;
+        if let Some(failure) = failure_of(&invocation.purpose, outcome).filter(|_| !invocation.is_disturbed) {
+            self.violation(format!("invocation {number} failed without a cause: {failure}"));
+        }
+        let Outcome::Response(status, body) = outcome else { return };
+        if matches!(invocation.purpose, Purpose::Forgery) && *status != 401 && *status < 500 {
+            self.violation(format!("a forged webhook got {status}"));
+        }
+        if body["code"] == "too_many_requests" && invocation.called_circle {
+            self.violation(format!("invocation {number} was rejected after it had called Circle"));
+        }
+    }
+
     /// Checks the changes of the records since the last call.
     pub(crate) fn check_changes(&mut self) {
         loop {
@@ -36,81 +105,85 @@ impl World {
                 return;
             }
             for record in &batch.records {
-                let image = |name: &str| {
-                    plain(
-                        &serde_json::json!({ "M": record["dynamodb"].get(name).cloned().unwrap_or_default() }),
-                    )
-                };
-                let (old, new) = (image("OldImage"), image("NewImage"));
-                self.check_change(&old, &new);
+                let image = |name: &str| plain(&json!({ "M": record["dynamodb"][name] }));
+                self.check_change(&image("OldImage"), &image("NewImage"));
             }
-            let done = serde_json::json!({ "batchItemFailures": [] });
+            let done = json!({ "batchItemFailures": [] });
             self.changes.respond(batch, &done).expect("the stream goes on");
         }
     }
 
     fn check_change(&mut self, old: &Value, new: &Value) {
-        let text = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
-        let (id, from, to) = (text(new, "challengeId"), text(old, "status"), text(new, "status"));
-        if !old.is_null() && from != to {
-            self.log(format!("record {id}: {from} becomes {to}"));
-        }
+        let (from, to) = (text(old, "status"), text(new, "status"));
+        let id: Uuid = text(new, "challengeId").parse().expect("the key is a UUID");
         if old["status"].is_string() {
-            let is_allowed = rank(&to) > rank(&from) || from == to || (rank(&from) == 1 && rank(&to) == 1);
+            if from != to {
+                self.log(format!("record {id}: {from} becomes {to}"));
+            }
+            let is_allowed = rank(to) > rank(from) || from == to || (rank(from) == 1 && rank(to) == 1);
             if !is_allowed {
                 self.violation(format!("record {id} went from {from} to {to}"));
             }
-            let is_requested = old["requestedAt"].is_string();
-            if is_requested && (new["requestedAt"] != old["requestedAt"] || new["userId"] != old["userId"]) {
+            let is_changed = |name: &str| new[name] != old[name];
+            if old["requestedAt"].is_string() && ["requestedAt", "userId", "type"].into_iter().any(is_changed)
+            {
                 self.violation(format!("record {id} changed its request"));
             }
         }
-        let known = id.parse().ok().and_then(|id: Uuid| self.history.get(&id).cloned());
-        let Some(known) = known else {
-            return self.violation(format!("record {id} is about no challenge of Circle's"));
-        };
-        if !known.contains(to.as_str()) && !self.has_now(&id, &to) {
+        if !self.circle_said(id, &new["status"]) {
             self.violation(format!("record {id} says {to}, which Circle never said"));
         }
-        if new["requestedAt"].is_string() {
-            let owner = id
-                .parse()
-                .ok()
-                .and_then(|id| self.circle.challenge(id).ok())
-                .map(|challenge| challenge.user_id);
-            if owner.as_deref() != new["userId"].as_str() {
-                self.violation(format!("record {id} is of {}", new["userId"]));
-            }
+        if rank(to) != 2 && ["reason", "circleCode", "circleMessage"].iter().any(|name| !new[*name].is_null())
+        {
+            self.violation(format!("record {id} is {to} and has the reason of a failure"));
         }
-        let is_abandoned = new.get("abandonedAt").is_some();
-        self.has_abandoned |= is_abandoned;
-        if is_abandoned && old.get("abandonedAt").is_none() {
-            if rank(&from) >= 2 {
-                self.violation(format!("record {id} was abandoned although it was settled"));
-            }
-            let created = OffsetDateTime::parse(&text(new, "createdAt"), &Rfc3339).expect("it is a time");
-            if self.time.now() - created < ABANDONED_AFTER {
-                self.violation(format!("record {id} of {created} was abandoned too early"));
-            }
+        let is_requested = new["requestedAt"].is_string();
+        let truth = self.circle.challenge(id).ok();
+        let is_same = truth.is_some_and(|truth| {
+            truth.user_id == text(new, "userId") && json!(truth.challenge_type) == new["type"]
+        });
+        if is_requested && !is_same {
+            self.violation(format!("record {id} is of {} and {}", new["userId"], new["type"]));
         }
-        if rank(&to) >= 2 && new.get("openShard").is_some() {
-            self.violation(format!("record {id} is settled and on the index of open challenges"));
+        let is_on_index = !new["openShard"].is_null();
+        let may_be_on_index = is_requested && rank(to) < 2 && new["abandonedAt"].is_null();
+        if is_on_index != may_be_on_index {
+            self.violation(format!("record {id} is {to} and on the index of open challenges: {is_on_index}"));
+        }
+        let next =
+            new["nextCheckAt"].as_i64().and_then(|next| OffsetDateTime::from_unix_timestamp(next).ok());
+        if next.is_some_and(|next| next - self.time.now() > LONGEST_WAIT) {
+            self.violation(format!("record {id} is checked only at {next:?}"));
+        }
+        if !new["abandonedAt"].is_null() && old["abandonedAt"].is_null() {
+            self.check_abandonment(id, from, new);
         }
     }
 
-    fn has_now(&self, id: &str, status: &str) -> bool {
-        id.parse()
-            .ok()
-            .and_then(|id| self.circle.challenge(id).ok())
-            .is_some_and(|challenge| challenge.status == status)
+    fn check_abandonment(&mut self, id: Uuid, from: &str, record: &Value) {
+        self.has_abandoned = true;
+        self.abandoned_at.insert(id, self.time.elapsed());
+        if rank(from) >= 2 {
+            self.violation(format!("record {id} was abandoned although it was settled"));
+        }
+        let created = OffsetDateTime::parse(text(record, "createdAt"), &Rfc3339).expect("it is a time");
+        if self.time.now() - created < ABANDONED_AFTER {
+            self.violation(format!("record {id} of {created} was abandoned too early"));
+        }
+        // Circle has just said it.
+        let is_open_at_circle = !self.settled_at.contains_key(&id);
+        if record["abandonedReason"] == "still_open" && !is_open_at_circle {
+            self.violation(format!("record {id} was abandoned as open, and Circle has settled it"));
+        }
     }
 
     /// Checks that the effect of a webhook that got this status is stored.
     pub(crate) fn check_webhook(&mut self, body: &[u8], status: u16) {
         let body: Value = serde_json::from_slice(body).expect("Circle sends JSON");
         let notification = &body["notification"];
-        let (id, said) = (notification["id"].as_str(), notification["status"].as_str());
-        let (Some(id), Some(said)) = (id.and_then(|id| id.parse::<Uuid>().ok()), said) else { return };
+        let said = notification["status"].as_str().or(notification["state"].as_str());
+        let id = notification["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+        let (Some(id), Some(said)) = (id, said) else { return };
         if status != 200 {
             if status < 500 {
                 self.violation(format!("Circle's webhook got {status}"));
@@ -119,7 +192,7 @@ impl World {
         }
         self.delivered.insert((id, rank(said)));
         let records = self.records();
-        let stored = records.get(&id).and_then(|record| record["status"].as_str());
+        let stored = records.get(&id).map(|record| text(record, "status"));
         if stored.is_none_or(|stored| rank(stored) < rank(said)) {
             self.violation(format!("the webhook {said} of {id} got 200, and the record says {stored:?}"));
         }
@@ -128,8 +201,7 @@ impl World {
     /// Checks what has to hold in the end.
     pub(crate) fn check_end(&mut self) {
         let records = self.records();
-        let known = self.known.clone();
-        for (id, person) in known {
+        for (id, person) in self.known.clone() {
             let user = &self.people[person].id;
             let record = records.get(&id);
             if record
@@ -139,38 +211,46 @@ impl World {
             }
         }
         let events: Vec<Value> = self.events.after(0).into_iter().map(|(_, event)| event).collect();
-        for (id, record) in &records {
+        for event in &events {
+            self.check_event(event);
+        }
+        for (id, record) in records.iter().filter(|(_, record)| !record["requestedAt"].is_null()) {
             self.check_record(*id, record, &events);
         }
         self.check_limits();
     }
 
-    fn check_record(&mut self, id: Uuid, record: &Value, events: &[Value]) {
-        let stored = record["status"].as_str().unwrap_or_default();
-        let about: Vec<&Value> =
-            events.iter().filter(|event| event["detail"]["challengeId"] == id.to_string()).collect();
-        if record["requestedAt"].is_null() {
-            if !about.is_empty() {
-                self.violation(format!("{} events are about {id}, which nobody requested", about.len()));
-            }
-            return;
+    fn check_event(&mut self, event: &Value) {
+        let detail = &event["detail"];
+        let id = text(detail, "challengeId").parse::<Uuid>().unwrap_or_default();
+        let is_requested = self.records().get(&id).is_some_and(|record| !record["requestedAt"].is_null());
+        if !is_requested {
+            self.violation(format!("an event is about {id}, which nobody requested"));
         }
+        let is_settled = event["detail-type"] == "PIN Challenge Settled";
+        let more: &[&str] = if is_settled { &SETTLED_MEMBERS } else { &["requestedAt"] };
+        if let Some(missing) = MEMBERS.iter().chain(more).find(|name| detail.get(**name).is_none()) {
+            self.violation(format!("an event about {id} has no {missing}"));
+        }
+        if is_settled && !self.circle_said(id, &detail["status"]) {
+            self.violation(format!("an event says {} of {id}, which Circle never said", detail["status"]));
+        }
+    }
+
+    fn check_record(&mut self, id: Uuid, record: &Value, events: &[Value]) {
         let Ok(truth) = self.circle.challenge(id) else {
             return self.violation(format!("{id} was requested, and Circle does not know it"));
         };
-        if rank(truth.status) >= 2 {
-            // Nothing asks again about a challenge that was abandoned. A webhook that arrives still settles it.
-            let is_given_up =
-                record.get("abandonedAt").is_some() && !self.delivered.contains(&(id, rank(truth.status)));
-            let is_same_ending = rank(stored) == rank(truth.status);
-            if !is_same_ending && !is_given_up {
-                self.violation(format!("Circle says {} of {id}, and the record says {stored}", truth.status));
-            }
-        } else if record.get("openShard").is_none() && record.get("abandonedAt").is_none() {
-            self.violation(format!("nothing will ask again about {id}, which is open"));
+        let is_contradicted = self.contradicted.contains(&id) && self.delivered.contains(&(id, 3));
+        let truth = if is_contradicted { "COMPLETE" } else { truth.status };
+        let stored = text(record, "status");
+        if rank(truth) >= 2 && rank(stored) != rank(truth) && !self.is_excused(id, record, truth) {
+            self.violation(format!("Circle says {truth} of {id}, and the record says {stored}"));
         }
-        let (requested, settled): (Vec<&Value>, Vec<&Value>) =
-            about.into_iter().partition(|event| event["detail-type"] != "PIN Challenge Settled");
+        let id_text = id.to_string();
+        let about = events.iter().filter(|event| event["detail"]["challengeId"] == id_text.as_str());
+        let (settled, requested): (Vec<&Value>, Vec<&Value>) =
+            about.partition(|event| event["detail-type"] == "PIN Challenge Settled");
         if requested.is_empty() {
             self.violation(format!("the request of {id} was not published"));
         }
@@ -181,30 +261,32 @@ impl World {
         }
     }
 
-    /// Checks that no user had more requests at Circle than the limit allows.
+    /// Whether a record need not say what Circle says: the challenge was abandoned before Circle settled it, or because its
+    /// checks failed, and no webhook about its ending has arrived.
+    fn is_excused(&self, id: Uuid, record: &Value, truth: &str) -> bool {
+        let is_abandoned = !record["abandonedAt"].is_null();
+        let is_earlier = self.abandoned_at.get(&id) <= self.settled_at.get(&id);
+        let is_failed = record["abandonedReason"] != "still_open";
+        is_abandoned && (is_earlier || is_failed) && !self.delivered.contains(&(id, rank(truth)))
+    }
+
+    /// Checks that no user had more requests at Circle than the limit allows. A wrong clock counts wrongly.
     fn check_limits(&mut self) {
-        if self.counts.contains_key("wall clock jumped") || self.counts.contains_key("process frozen") {
+        if self.count_of("wall clock jumped") > 0 {
             return;
         }
-        let sessions: BTreeMap<String, Vec<Duration>> = std::mem::take(&mut self.sessions);
-        // Each lets a client try again.
-        let is_cause = |what: &str| {
-            what.starts_with("Circle: ") || ["API key replaced", "call at its time limit"].contains(&what)
-        };
-        let causes = self.counts.iter().filter(|(what, _)| is_cause(what)).map(|(_, times)| *times);
-        // A session that a newer one has ended may be replaced.
-        let retries = 3 * (1 + causes.sum::<u64>() as usize);
-        for (user, times) in sessions {
+        for (person, mut times) in std::mem::take(&mut self.reached) {
+            times.sort();
             for (first, from) in times.iter().enumerate() {
                 for (count, to) in (1..).zip(&times[first..]) {
-                    let allowed = CALL_BURST
-                        + usize::try_from((*to - *from).as_secs() / CALL_INTERVAL.as_secs())
-                            .expect("a run is short")
-                        + 1;
-                    if count > allowed + retries {
+                    let lasted = *to - *from;
+                    let more =
+                        usize::try_from(lasted.as_secs() / CALL_INTERVAL.as_secs()).expect("it is short");
+                    if count > CALL_BURST + more + 1 {
+                        let user = &self.people[person].id;
                         return self.violation(format!(
                             "{user} reached Circle {count} times in {} s",
-                            (*to - *from).as_secs()
+                            lasted.as_secs()
                         ));
                     }
                 }

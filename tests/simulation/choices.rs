@@ -35,10 +35,9 @@ impl Choices {
         Self { source, taken: Vec::new() }
     }
 
-    /// One of so many options, each as likely as any other.
+    /// One of `options`, all equally likely.
     pub(crate) fn below(&mut self, options: usize) -> usize {
-        let weights = vec![1; options];
-        self.weighted(&weights)
+        self.weighted(&vec![1; options])
     }
 
     /// Whether something happens that has so many chances in a hundred.

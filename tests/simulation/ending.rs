@@ -1,4 +1,4 @@
-//! The end of a run: nothing goes wrong any more, and time passes until everything is settled or given up.
+//! The end of a run: nothing goes wrong any more, and time passes until everything is settled or abandoned.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,18 +12,26 @@ const MAX_RUNS: usize = 120;
 const CIRCLE_ATTEMPTS: usize = 12;
 const MAX_HOURS: u32 = 40;
 
+/// After so many steps, everything that is under way has to have ended.
+const MAX_STEPS_OF_ENDING: usize = 5000;
+
+/// The choice of a user who leaves a challenge open.
+const WALKS_AWAY: usize = 9;
+
 impl World {
     /// Lets everything come to its end, and checks it.
     pub(crate) async fn end(&mut self) {
         self.log("nothing goes wrong any more");
         self.plan.troubles = 0;
         self.plan.requests = 0;
+        self.is_ending = true;
         self.circle.set_knobs(|knobs| knobs.lose_webhooks = 0);
         self.finish().await;
         for challenge in self.open_at_circle() {
-            // Some users walk away.
-            let action = self.choices.weighted(&[60, 0, 15, 5, 5, 0, 15]);
-            if action < 6 {
+            let action = self.choices.weighted(&[60, 0, 10, 5, 3, 3, 3, 3, 5, 8]);
+            if action == WALKS_AWAY {
+                self.count("user walked away");
+            } else {
                 self.act_on_device(&challenge, action);
             }
             self.finish().await;
@@ -31,13 +39,16 @@ impl World {
         self.deliver_all().await;
         self.reconcile_until_nothing_is_open().await;
         if self.has_abandoned && self.choices.chance(50) {
-            // Users come back, and an operator lets their challenges be checked again.
+            self.count("users came back");
+            // An operator lets their challenges be checked again.
             for challenge in self.open_at_circle() {
                 self.act_on_device(&challenge, 0);
             }
             self.resume().await;
             self.reconcile_until_nothing_is_open().await;
         }
+        self.everybody_lists().await;
+        self.finish().await;
         self.check_end();
     }
 
@@ -60,12 +71,13 @@ impl World {
 
     /// Everything that is under way ends.
     async fn finish(&mut self) {
-        loop {
-            self.settle().await;
+        for _ in 0..MAX_STEPS_OF_ENDING {
+            self.wait_until_quiet().await;
             if !self.progress().await {
                 return;
             }
         }
+        self.violation(format!("after {MAX_STEPS_OF_ENDING} steps, something is still under way"));
     }
 
     /// Time passes until Circle has delivered each webhook, or has given up.

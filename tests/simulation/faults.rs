@@ -40,14 +40,17 @@ impl World {
                 call.respond_with(200, "application/json", "{}");
                 self.circle.set_knobs(|knobs| knobs.lose_webhooks += 1);
             }
-            _ => {
+            _ if self.invocations.is_empty() => {
                 self.trouble("webhook late");
-                self.log(format!("webhook {number} is late"));
+                let by = [20, 600, 7200][self.choices.below(3)] * SECOND;
+                self.log(format!("webhook {number} is {} s late", by.as_secs()));
                 self.held.push(Held { number, call });
-                if self.invocations.is_empty() {
-                    let by = [20, 600, 7200][self.choices.below(3)] * SECOND;
-                    self.pass(by);
-                }
+                self.pass(by);
+            }
+            _ => {
+                self.trouble("webhook overtaken");
+                self.log(format!("webhook {number} waits until others have arrived"));
+                self.held.push(Held { number, call });
             }
         }
     }
@@ -56,15 +59,11 @@ impl World {
         let may = |trouble| u32::from(self.plan.allows(trouble));
         let (errors, connections, garbage) =
             (may(Trouble::CircleErrors), may(Trouble::CircleConnections), may(Trouble::CircleGarbage));
-        match self.choices.weighted(&[
-            3 * errors,
-            2 * errors,
-            2 * errors,
-            2 * errors,
-            3 * connections,
-            3 * connections,
-            2 * garbage,
-        ]) {
+        let weights =
+            [3 * errors, 2 * errors, 2 * errors, 2 * errors, 3 * connections, 3 * connections, 2 * garbage];
+        let kind = self.choices.weighted(&weights);
+        self.disturb(call.sender, matches!(kind, 0 | 1 | 4 | 5));
+        match kind {
             0 => {
                 let status = [500, 502, 503, 504][self.choices.below(4)];
                 self.trouble("Circle: 5xx without effect");
@@ -129,6 +128,7 @@ impl World {
         const JSON: &str = "application/x-amz-json-1.0";
         const ERROR: &str = r#"{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"Internal server error"}"#;
         const THROTTLED: &str = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"Too fast"}"#;
+        self.disturb(call.sender, true);
         match self.choices.below(5) {
             0 => {
                 self.trouble("DynamoDB: throttled");
@@ -161,6 +161,7 @@ impl World {
     }
 
     pub(crate) fn secrets_fail(&mut self, number: u64, call: Call) {
+        self.disturb(call.sender, true);
         self.trouble("Secrets Manager failed");
         self.log(format!("call {number} fails"));
         match self.choices.below(3) {
@@ -177,6 +178,10 @@ impl World {
             2 => BusFault::EntriesFail(vec![0]),
             _ => BusFault::AccessDenied,
         };
+        self.disturb(call.sender, matches!(fault, BusFault::Unavailable | BusFault::ResponseLost));
+        if matches!(fault, BusFault::EntriesFail(_)) {
+            self.count("events accepted in part");
+        }
         self.trouble("event bus failed");
         self.log(format!("call {number} meets {fault:?}"));
         self.bus.fail_next([fault]);
@@ -191,9 +196,6 @@ impl World {
         let lasting = [90, 600, 5][self.choices.below(3)] * SECOND;
         let until = self.time.elapsed() + lasting;
         let stops_clock = self.choices.chance(50);
-        if stops_clock {
-            self.time.stop_monotonic(number, lasting);
-        }
         self.log(format!(
             "{} is frozen for {} s, its monotonic clock stops: {stops_clock}",
             self.name_of(number),
@@ -201,11 +203,12 @@ impl World {
         ));
         for invocation in self.invocations.iter_mut().filter(|invocation| invocation.sandbox == number) {
             invocation.is_disturbed = true;
-            // Lambda does not count the time in which it freezes a process.
+            // Lambda freezes processes between invocations. This is harsher, so its time limit does not count here.
             invocation.ends_at += lasting;
         }
         if let Some(sandbox) = &mut self.sandboxes[number] {
             sandbox.frozen_until = Some(until);
+            sandbox.stopped_for = if stops_clock { lasting } else { Duration::ZERO };
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 /// How often in a row nothing has to happen before everything counts as waiting. Each time, the runtime first runs every
 /// task that can run, and then reads every socket that can be read.
-const QUIET_ROUNDS: u32 = 12;
+const QUIET_ROUNDS: u32 = 24;
 
 /// Who sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ impl Call {
     }
 
     /// Whether nobody waits for the response any more.
-    pub(crate) fn is_given_up(&self) -> bool {
+    pub(crate) fn has_no_receiver(&self) -> bool {
         self.reply.is_closed()
     }
 
@@ -89,7 +89,7 @@ impl Call {
         self.head.headers.get("x-amz-target")?.to_str().ok()
     }
 
-    /// By what the calls that arrive together are put in order. The members of a JSON object have no order of their own.
+    /// The order of calls that arrive together. The members of a JSON object have no order of their own.
     fn order(&self) -> (Sender, String, String) {
         let body = serde_json::from_slice::<Value>(&self.body).unwrap_or_default().to_string();
         (self.sender, self.name(), body)
@@ -105,6 +105,23 @@ pub(crate) enum Service {
     EventBus,
 }
 
+/// A port for the requests of one sender. Dropping it closes the port and its connections.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) url: String,
+    /// How often idle connections have gone stale.
+    age: Arc<AtomicU64>,
+    _server: JoinSet<()>,
+}
+
+impl Port {
+    /// From now on, each connection that is open breaks when the next request arrives on it, as one does that the server
+    /// closes at that moment. The request has no effect.
+    pub(crate) fn age_connections(&self) {
+        self.age.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The listeners of a world.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
@@ -113,26 +130,32 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Opens a port for the requests of one sender. It is closed when the set is dropped.
-    pub(crate) async fn listen(&self, sender: Sender) -> io::Result<(String, JoinSet<()>)> {
+    /// Opens a port.
+    pub(crate) async fn listen(&self, sender: Sender) -> io::Result<Port> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let (arrived, activity) = (Arc::clone(&self.arrived), Arc::clone(&self.activity));
+        let age = Arc::new(AtomicU64::new(0));
+        let door = Door {
+            sender,
+            arrived: Arc::clone(&self.arrived),
+            activity: Arc::clone(&self.activity),
+            age: Arc::clone(&age),
+        };
         let mut server = JoinSet::new();
         server.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                activity.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(serve(stream, sender, Arc::clone(&arrived), Arc::clone(&activity)));
+                door.activity.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(serve(stream, door.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok((url, server))
+        Ok(Port { url, age, _server: server })
     }
 
     /// Waits until every task waits: for a response from here, or for time to pass. Returns the new requests in an order
     /// that depends on nothing but their content.
-    pub(crate) async fn settle(&self) -> Vec<Call> {
+    pub(crate) async fn wait_until_quiet(&self) -> Vec<Call> {
         let (mut quiet, mut seen) = (0, self.activity.load(Ordering::Relaxed));
         while quiet < QUIET_ROUNDS {
             tokio::task::yield_now().await;
@@ -148,20 +171,35 @@ impl Network {
     }
 }
 
-async fn serve(stream: TcpStream, sender: Sender, arrived: Arc<Mutex<Vec<Call>>>, activity: Arc<AtomicU64>) {
+/// What the connections of a port share.
+#[derive(Debug, Clone)]
+struct Door {
+    sender: Sender,
+    arrived: Arc<Mutex<Vec<Call>>>,
+    activity: Arc<AtomicU64>,
+    age: Arc<AtomicU64>,
+}
+
+async fn serve(stream: TcpStream, door: Door) {
     // With Nagle's algorithm, a small response on loopback can wait 40 ms for an acknowledgement.
     let _ = stream.set_nodelay(true);
+    let opened_at = door.age.load(Ordering::Relaxed);
     let service = service_fn(|request: http::Request<Incoming>| {
-        let (arrived, activity) = (Arc::clone(&arrived), Arc::clone(&activity));
+        let door = door.clone();
         async move {
+            let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+            if door.age.load(Ordering::Relaxed) != opened_at {
+                door.activity.fetch_add(1, Ordering::Relaxed);
+                return Err(broken());
+            }
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             let (reply, replied) = oneshot::channel();
-            arrived.lock().unwrap().push(Call { sender, head, body, reply });
-            activity.fetch_add(1, Ordering::Relaxed);
+            door.arrived.lock().unwrap().push(Call { sender: door.sender, head, body, reply });
+            door.activity.fetch_add(1, Ordering::Relaxed);
             let response = replied.await.ok().flatten();
-            activity.fetch_add(1, Ordering::Relaxed);
-            response.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset))
+            door.activity.fetch_add(1, Ordering::Relaxed);
+            response.ok_or_else(broken)
         }
     });
     // An error is a connection that broke, by intent.

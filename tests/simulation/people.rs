@@ -1,18 +1,29 @@
 //! What people do: they use the app, enter PINs on their devices, and some try to do harm.
 
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use local::circle_simulator::{ChallengeType, ChallengeView, Expiry, PinEntry};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::sandbox::Function;
+use crate::steps::MAX_STEPS;
 use crate::world::{Invocation, Purpose, Request, World};
+
+/// With fewer challenges than this, a list has one page.
+const PAGE: usize = 10;
+
+/// In this time a user's limit admits only few more requests than its burst.
+const FLOOD_LIMIT: Duration = Duration::from_secs(20);
 
 /// A user of the app, with one or more devices.
 #[derive(Debug)]
 pub(crate) struct Person {
     pub(crate) id: String,
-    /// The last user token that the app received.
-    pub(crate) token: Option<String>,
+    /// The user tokens that the devices have received, the oldest first.
+    tokens: Vec<String>,
     /// The last idempotency key of the app, and the type that it was for.
     last_key: Option<(&'static str, Uuid)>,
     /// Each key with the challenge that it returned.
@@ -21,7 +32,7 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn new(id: String) -> Self {
-        Self { id, token: None, last_key: None, keys: Vec::new() }
+        Self { id, tokens: Vec::new(), last_key: None, keys: Vec::new() }
     }
 }
 
@@ -37,12 +48,26 @@ impl World {
                 let (id, owner) = self.known[self.choices.below(self.known.len())];
                 // Sometimes a stranger has got hold of the id.
                 let caller = if self.choices.chance(10) { person } else { owner };
-                let token = self.people[caller].token.clone().filter(|_| self.choices.chance(60));
+                if caller != owner {
+                    self.count("challenge read by a stranger");
+                }
+                let token = self.token_of(caller, 60);
                 self.request(caller, Request::Get { id }, token).await;
             }
             3 => self.request(person, Request::List, None).await,
             _ => self.request(person, Request::Pin, None).await,
         }
+    }
+
+    /// A user token of one of the person's devices, with so many chances in a hundred.
+    fn token_of(&mut self, person: usize, percent: u32) -> Option<String> {
+        let count = self.people[person].tokens.len();
+        if count == 0 || !self.choices.chance(percent) {
+            return None;
+        }
+        // Mostly the newest.
+        let back = self.choices.weighted(&[70, 30]) * self.choices.below(count);
+        Some(self.people[person].tokens[count - 1 - back].clone())
     }
 
     async fn ask_for_challenge(&mut self, person: usize) {
@@ -54,14 +79,21 @@ impl World {
             // The app tries again.
             (2, Some((kind, key))) => (kind, Some(key)),
             // Apps whose keys are not unique: another user's key, or the same key for something else.
-            (3, _) if !keys.is_empty() => (kind, Some(keys[self.choices.below(keys.len())].1)),
+            (3, _) if !keys.is_empty() => {
+                self.count("key of another request");
+                (kind, Some(keys[self.choices.below(keys.len())].1))
+            }
             _ => (kind, Some(self.random.uuid())),
         };
         if let Some(key) = key {
             self.people[person].last_key = Some((kind, key));
+            self.callers_keys.insert(key.to_string());
         }
-        let token = self.people[person].token.clone().filter(|_| self.choices.chance(40));
+        let token = self.token_of(person, 40);
         let is_stale_sign_in = self.choices.chance(10);
+        if is_stale_sign_in && kind == "RESTORE_PIN" {
+            self.count("recovery with an old sign-in");
+        }
         self.request(person, Request::Challenge { kind, key, is_stale_sign_in }, token).await;
     }
 
@@ -69,16 +101,25 @@ impl World {
     pub(crate) async fn flood(&mut self) {
         let person = self.choices.below(self.people.len());
         self.log(format!("{} floods the API", self.people[person].id));
+        let (begun_at, before) = (self.time.elapsed(), self.count_of("request beyond the user's limit"));
         for _ in 0..30 {
             self.request(person, Request::Token, None).await;
             let is_flood = |invocation: &Invocation| {
                 matches!(invocation.purpose, Purpose::Person { request: Request::Token, .. })
             };
-            self.settle().await;
-            while self.invocations.iter().any(is_flood) {
+            self.wait_until_quiet().await;
+            for _ in 0..MAX_STEPS {
+                if !self.invocations.iter().any(is_flood) {
+                    break;
+                }
                 self.progress().await;
-                self.settle().await;
+                self.wait_until_quiet().await;
             }
+        }
+        let lasted = self.time.elapsed() - begun_at;
+        let is_limited = self.count_of("request beyond the user's limit") > before;
+        if !is_limited && lasted < FLOOD_LIMIT && self.count_of("wall clock jumped") == 0 {
+            self.violation("nothing limited a flood".to_owned());
         }
     }
 
@@ -124,7 +165,7 @@ impl World {
                 "requestId": self.random.uuid(),
                 "routeKey": format!("{method} {route}"),
                 "http": { "method": method, "path": path, "sourceIp": "192.0.2.1" },
-                "authorizer": { "jwt": { "claims": { "sub": self.people[person].id, "auth_time": signed_in_at }, "scopes": null } },
+                "authorizer": { "jwt": { "claims": { "sub": self.people[person].id, "auth_time": signed_in_at.to_string() }, "scopes": null } },
             },
             "isBase64Encoded": false,
         });
@@ -145,7 +186,16 @@ impl World {
         self.log(format!("{id} gets {status} {}", brief(body)));
         let session = if body["userToken"].is_string() { body } else { &body["session"] };
         if let Some(token) = session["userToken"].as_str() {
-            self.people[person].token = Some(token.to_owned());
+            if user_of_token(token).as_ref() != Some(&id) {
+                self.violation(format!("{id} got a session of somebody else"));
+            }
+            self.people[person].tokens.push(token.to_owned());
+        }
+        match body["code"].as_str() {
+            Some("too_many_requests") => self.count("request beyond the user's limit"),
+            Some("pin_locked") => self.count("PIN locked"),
+            Some("security_answers_locked") => self.count("security answers locked"),
+            _ => {}
         }
         match request {
             Request::Challenge { kind, key, is_stale_sign_in } => {
@@ -161,28 +211,48 @@ impl World {
                 if is_own != (status == 200) && status < 500 {
                     self.violation(format!("{id} got {status} for challenge {challenge}, own: {is_own}"));
                 }
-                let shown = body["status"].as_str().filter(|_| status == 200);
-                let said = self.history.get(challenge);
-                if shown.is_some_and(|shown| said.is_none_or(|said| !said.contains(shown))) {
-                    self.violation(format!(
-                        "{id} was shown {shown:?} of {challenge}, and Circle said {said:?}"
-                    ));
+                if status == 200 && !self.circle_said(*challenge, &body["status"]) {
+                    self.violation(format!("{id} was shown {} of {challenge}", body["status"]));
                 }
             }
-            Request::List => {
-                let listed = body["challenges"].as_array().cloned().unwrap_or_default();
-                for challenge in listed {
-                    let challenge: Uuid = challenge["challengeId"]
-                        .as_str()
-                        .and_then(|id| id.parse().ok())
-                        .expect("it has an id");
-                    let owner = self.circle.challenge(challenge).map(|challenge| challenge.user_id);
-                    if owner.ok().as_ref() != Some(&id) {
-                        self.violation(format!("{id} was shown challenge {challenge} of somebody else"));
-                    }
-                }
-            }
+            Request::List if status == 200 => self.check_list(person, body),
+            Request::List => {}
             Request::Token | Request::Pin => {}
+        }
+    }
+
+    /// Checks a list of challenges that a person was shown.
+    fn check_list(&mut self, person: usize, body: &Value) {
+        let id = self.people[person].id.clone();
+        let records = self.records();
+        let mut listed = Vec::new();
+        for challenge in body["challenges"].as_array().into_iter().flatten() {
+            let shown = challenge["challengeId"].as_str().and_then(|id| id.parse::<Uuid>().ok());
+            let Some(shown) = shown else { return self.violation(format!("{id} was shown {challenge}")) };
+            let record = records.get(&shown);
+            let is_own = record
+                .is_some_and(|record| record["userId"] == id.as_str() && !record["requestedAt"].is_null());
+            if !is_own || !self.circle_said(shown, &challenge["status"]) {
+                self.violation(format!("{id} was shown {challenge}, and the record is {record:?}"));
+            }
+            listed.push(shown);
+        }
+        let mut known = self.known.iter().filter(|(_, owner)| *owner == person);
+        if self.is_ending && listed.len() < PAGE && !known.all(|(known, _)| listed.contains(known)) {
+            self.violation(format!("the list of {id} is not complete: {listed:?}"));
+        }
+    }
+
+    /// Whether Circle has ever said this status of a challenge.
+    pub(crate) fn circle_said(&self, challenge: Uuid, status: &Value) -> bool {
+        let said = self.history.get(&challenge).zip(status.as_str());
+        said.is_some_and(|(said, status)| said.contains(status))
+    }
+
+    /// In the end, each person looks at the list.
+    pub(crate) async fn everybody_lists(&mut self) {
+        for person in 0..self.people.len() {
+            self.request(person, Request::List, None).await;
         }
     }
 
@@ -196,6 +266,9 @@ impl World {
             .is_none_or(|challenge| challenge.user_id != user || json!(challenge.challenge_type) != kind)
         {
             self.violation(format!("{user} was told of challenge {challenge}, which is not theirs"));
+        }
+        if !self.circle_said(challenge, &body["status"]) {
+            self.violation(format!("{user} was told that {challenge} is {}", body["status"]));
         }
         if let Some(key) = key {
             let before = self.people[person].keys.iter().find(|(of, used, _)| (*of, *used) == (kind, key));
@@ -214,7 +287,7 @@ impl World {
     pub(crate) fn device_acts(&mut self) {
         let open = self.open_at_circle();
         let challenge = &open[self.choices.below(open.len())];
-        let action = self.choices.weighted(&[40, 20, 25, 6, 6, 3]);
+        let action = self.choices.weighted(&[40, 20, 20, 6, 3, 3, 3, 3, 12]);
         self.act_on_device(challenge, action);
     }
 
@@ -231,15 +304,23 @@ impl World {
             1 => ("the challenge opened", circle.start_challenge(id)),
             2 => ("a wrong entry", enter(false)),
             3 => ("the challenge cancelled", circle.cancel_challenge(id)),
-            4 => ("the challenge expired", circle.expire_challenge(id, Expiry::Expired)),
-            _ => ("the challenge expired, called failed", circle.expire_challenge(id, Expiry::Failed)),
+            8 => ("three wrong entries", enter(false).and_then(|_| enter(false)).and_then(|_| enter(false))),
+            expiry => {
+                let kinds = [Expiry::Expired, Expiry::Failed, Expiry::Mixed, Expiry::Error];
+                ("the challenge expired", circle.expire_challenge(id, kinds[expiry - 4]))
+            }
         };
-        if result.is_ok() && action < 3 {
-            // An entry opens the challenge first.
-            self.history.entry(id).or_default().insert("IN_PROGRESS");
+        // An entry opens the challenge first. An ending can have two names.
+        let statuses: &[&str] = match action {
+            0..=2 | 8 => &["IN_PROGRESS"],
+            4..=7 => &["FAILED", "EXPIRED"],
+            _ => &[],
+        };
+        if result.is_ok() || action == 8 {
+            self.history.entry(id).or_default().extend(statuses);
         }
         let status = result.map_or("no effect", |view| view.status);
-        self.look();
+        self.note_statuses();
         self.log(format!("device of {}: {what} ({id}): {status}", challenge.user_id));
     }
 
@@ -248,9 +329,11 @@ impl World {
         let open = self.open_at_circle();
         let target = open.first().map_or_else(|| self.random.uuid(), |challenge| challenge.id);
         let body = self.complete_message(target);
-        let (key, signature) = match self.choices.below(3) {
+        let other = self.complete_message(self.random.uuid());
+        let (key, signature) = match self.choices.below(4) {
             // Circle's signature of another message.
             0 => self.circle.sign(b"{}"),
+            3 => self.circle.sign(other.as_bytes()),
             1 => (self.circle.sign(b"{}").0, "MEUCIQ==".to_owned()),
             _ => (self.random.uuid(), self.circle.sign(body.as_bytes()).1),
         };
@@ -265,6 +348,21 @@ impl World {
         let (key, signature) = self.circle.sign(body.as_bytes());
         self.history.entry(target).or_default().insert("COMPLETE");
         self.log(format!("a webhook of another Circle account says COMPLETE of {target}"));
+        let purpose = Purpose::Webhook { call: None, body: body.clone().into_bytes() };
+        self.post_webhook(key, &signature, &body, purpose).await;
+    }
+
+    /// Circle says COMPLETE of a challenge after it said that it has failed, against its own guide.
+    pub(crate) async fn contradict(&mut self) {
+        let challenges = self.circle.challenges();
+        let failed = challenges.iter().find(|challenge| matches!(challenge.status, "FAILED" | "EXPIRED"));
+        let Some(target) = failed.map(|challenge| challenge.id) else { return };
+        self.trouble("COMPLETE after a failure");
+        let body = self.complete_message(target);
+        let (key, signature) = self.circle.sign(body.as_bytes());
+        self.history.entry(target).or_default().insert("COMPLETE");
+        self.contradicted.insert(target);
+        self.log(format!("Circle says COMPLETE of {target}, which failed"));
         let purpose = Purpose::Webhook { call: None, body: body.clone().into_bytes() };
         self.post_webhook(key, &signature, &body, purpose).await;
     }
@@ -292,6 +390,13 @@ impl World {
     }
 }
 
+/// The user that a user token is for.
+fn user_of_token(token: &str) -> Option<String> {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims["sub"].as_str().map(str::to_owned)
+}
+
 /// API Gateway's event of a webhook.
 pub(crate) fn webhook_event(headers: &Value, body: &str, request_id: Uuid) -> Value {
     json!({
@@ -310,7 +415,7 @@ pub(crate) fn webhook_event(headers: &Value, body: &str, request_id: Uuid) -> Va
     })
 }
 
-/// What of a response is the same in each run: no tokens and keys, which are random.
+/// The parts of a response that are equal in each run: tokens and keys are random.
 fn brief(body: &Value) -> String {
     let mut kept = serde_json::Map::new();
     for name in ["challengeId", "status", "code", "circleCode", "reason", "checkError"] {

@@ -1,11 +1,11 @@
 //! What may happen in a run. Each run leaves some of it out, so that what is left happens more often together.
 
-use local::circle_simulator::{Knobs, RateLimits};
+use local::circle_simulator::{Knobs, RateLimits, StatusField};
 
 use crate::choices::Choices;
 
 /// What may go wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumCount, strum::VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::VariantArray)]
 pub(crate) enum Trouble {
     /// Circle responds with an error.
     CircleErrors,
@@ -48,8 +48,14 @@ pub(crate) struct Plan {
     repeated_webhooks: u32,
     keys_for_each_webhook: bool,
     wrong_entry_fails: bool,
-    new_token_ends_old: bool,
+    /// Whether a new user token ends the older ones.
+    pub(crate) new_token_ends_old: bool,
     unusual_json: bool,
+    unnamed_users: bool,
+    state_field: bool,
+    says_when_to_retry: bool,
+    /// Whether processes open their connections before the first event, as Lambda lets them.
+    pub(crate) warms_up: bool,
 }
 
 impl Plan {
@@ -71,6 +77,10 @@ impl Plan {
             wrong_entry_fails: choices.chance(20),
             new_token_ends_old: choices.chance(20),
             unusual_json: choices.chance(10),
+            unnamed_users: choices.chance(10),
+            state_field: choices.chance(10),
+            says_when_to_retry: choices.chance(50),
+            warms_up: choices.chance(30),
         }
     }
 
@@ -84,15 +94,15 @@ impl Plan {
         knobs.wrong_answers_fail_challenge = self.wrong_entry_fails;
         knobs.new_token_ends_old = self.new_token_ends_old;
         knobs.unusual_webhook_json = self.unusual_json;
+        knobs.notifications_name_user = !self.unnamed_users;
+        knobs.rate_limits_retry_after = self.says_when_to_retry;
+        if self.state_field {
+            knobs.status_field = StatusField::State;
+        }
     }
 
     /// Whether this may go wrong now.
     pub(crate) fn allows(&self, trouble: Trouble) -> bool {
         self.troubles > 0 && self.enabled.contains(&trouble)
-    }
-
-    /// Whether Circle counts calls.
-    pub(crate) fn has_circle_limits(&self) -> bool {
-        self.circle_limits != RateLimits::Off
     }
 }

@@ -1,5 +1,6 @@
 //! Sandboxes: processes that run one function, one invocation at a time.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use shared::clock::Clock;
 use shared::lambda;
 use shared::platform::Platform;
 use shared::random::Random;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
+
+use crate::network::Port;
 
 /// A function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -55,6 +58,18 @@ pub(crate) enum Outcome {
     Output(Result<Value, String>),
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response(status, body) => {
+                write!(formatter, "responds {status} {}", body["code"].as_str().unwrap_or_default())
+            }
+            Self::Output(Ok(output)) => write!(formatter, "ends: {output}"),
+            Self::Output(Err(error)) => write!(formatter, "fails: {error}"),
+        }
+    }
+}
+
 /// A process of a function.
 pub(crate) struct Sandbox {
     pub(crate) function: Function,
@@ -63,8 +78,12 @@ pub(crate) struct Sandbox {
     pub(crate) frozen_until: Option<Duration>,
     /// Whether an invocation is running.
     pub(crate) is_busy: bool,
+    /// For how long its monotonic clock stands still while it is frozen.
+    pub(crate) stopped_for: Duration,
+    /// Whether it has been invoked before.
+    is_warm: bool,
     /// The port for its calls.
-    _server: JoinSet<()>,
+    pub(crate) port: Port,
 }
 
 enum Code {
@@ -78,13 +97,13 @@ enum Code {
 }
 
 impl Sandbox {
-    /// A process that has just started. All its calls go to `url`.
+    /// A process that has just started. All its calls go to the port.
     pub(crate) fn start(
         function: Function,
-        url: &str,
-        server: JoinSet<()>,
+        port: Port,
         clock: Arc<dyn Clock>,
         random: Random,
+        warms_up: bool,
     ) -> Self {
         let mut settings = function_environment_on(0);
         for name in [
@@ -94,7 +113,7 @@ impl Sandbox {
             "AWS_ENDPOINT_URL_SQS",
             "CIRCLE_BASE_URL",
         ] {
-            settings.insert(name.to_owned(), url.to_owned());
+            settings.insert(name.to_owned(), port.url.clone());
         }
         for (name, value) in [("ABANDON_AFTER_DAYS", "1"), ("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "15")] {
             settings.insert(name.to_owned(), value.to_owned());
@@ -113,13 +132,18 @@ impl Sandbox {
             Function::AnnounceChallenges => AnnounceChallenges::new(&platform).map(Code::AnnounceChallenges),
         };
         let code = Arc::new(code.expect("the settings are valid"));
-        Self { function, code, frozen_until: None, is_busy: false, _server: server }
+        let stopped_for = Duration::ZERO;
+        Self { function, code, frozen_until: None, is_busy: false, stopped_for, is_warm: !warms_up, port }
     }
 
-    /// Starts an invocation with this event.
-    pub(crate) fn invoke(&self, event: Value, context: Context) -> JoinHandle<Outcome> {
+    /// Starts an invocation with this event. The first one begins with what the process does before it takes events.
+    pub(crate) fn invoke(&mut self, event: Value, context: Context) -> JoinHandle<Outcome> {
         let code = Arc::clone(&self.code);
+        let is_warm = std::mem::replace(&mut self.is_warm, true);
         tokio::spawn(async move {
+            if !is_warm {
+                code.warm_up().await;
+            }
             let output = |result: Result<Value, lambda_http::Error>| {
                 Outcome::Output(result.map_err(|error| error.to_string()))
             };
@@ -150,6 +174,20 @@ impl Sandbox {
                 }
             }
         })
+    }
+}
+
+impl Code {
+    /// What the function's `main` does before the first event.
+    async fn warm_up(&self) {
+        match self {
+            Self::CreateToken(api) | Self::GetPin(api) => api.warm_up().await,
+            Self::CreateChallenge(function) => function.warm_up().await,
+            Self::GetChallenge(function) => function.warm_up().await,
+            Self::ReceiveWebhook(function) => function.warm_up().await,
+            Self::ReconcileChallenges(function) => function.warm_up().await,
+            Self::AnnounceChallenges(_) => {}
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::sandbox::{Function, Outcome};
 use crate::world::{Held, Invocation, Purpose, World};
 
 /// After so many steps nothing new begins.
-const MAX_STEPS: usize = 700;
+pub(crate) const MAX_STEPS: usize = 700;
 
 /// How many invocations for people run at the same time.
 const MAX_AT_ONCE: usize = 4;
@@ -36,9 +37,13 @@ enum Step {
     Forgery,
     Elsewhere,
     AnotherAccount,
+    Contradiction,
     Resume,
     Flood,
 }
+
+/// How long a process does not read the API key again after it has read it because Circle rejected it.
+const KEY_REREAD: Duration = Duration::from_secs(30);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -46,7 +51,7 @@ impl World {
     /// Everything that people and troubles do.
     pub(crate) async fn live(&mut self) {
         for _ in 0..MAX_STEPS {
-            self.settle().await;
+            self.wait_until_quiet().await;
             if !self.step().await {
                 return;
             }
@@ -84,16 +89,25 @@ impl World {
             Step::Freeze => self.freeze(),
             Step::ClockJumps => {
                 self.trouble("wall clock jumped");
-                let sandbox = self.choices.below(self.sandboxes.len());
+                let live: Vec<usize> =
+                    (0..self.sandboxes.len()).filter(|sandbox| self.sandboxes[*sandbox].is_some()).collect();
+                let sandbox = live[self.choices.below(live.len())];
                 let by = [10, -10, 600, -600, 5, -70][self.choices.below(6)];
                 self.log(format!("the wall clock of {} jumps by {by} s", self.name_of(sandbox)));
                 self.time.jump(sandbox, time::Duration::seconds(by));
-                self.disturb(Sender::Sandbox(sandbox));
+                self.disturb(Sender::Sandbox(sandbox), false);
             }
             Step::ApiKeyRotated => {
                 self.trouble("API key replaced");
                 self.circle.rotate_api_key();
-                self.unsettle("the API key is replaced");
+                self.log("the API key is replaced");
+                // A process reads the secret again, but not twice within 30 s.
+                let now = self.time.elapsed();
+                let before = self.api_key_replaced_at.replace(now);
+                if before.is_some_and(|before| now - before < KEY_REREAD) {
+                    self.excused_until = now + KEY_REREAD;
+                    self.invocations.iter_mut().for_each(|invocation| invocation.is_disturbed = true);
+                }
             }
             Step::SigningKeyRotated => {
                 self.trouble("signing key replaced");
@@ -119,6 +133,7 @@ impl World {
                 self.trouble("webhook of another Circle account");
                 self.send_from_another_account().await;
             }
+            Step::Contradiction => self.contradict().await,
             Step::Resume => self.resume().await,
             Step::Flood => {
                 self.trouble("API flooded");
@@ -151,11 +166,14 @@ impl World {
                     && self.sandboxes.iter().flatten().any(|sandbox| sandbox.frozen_until.is_none()),
                 2,
             ),
-            Step::ClockJumps => when(may(Trouble::Clocks) && !self.sandboxes.is_empty(), 2),
+            Step::ClockJumps => {
+                when(may(Trouble::Clocks) && self.sandboxes.iter().flatten().next().is_some(), 2)
+            }
             Step::ApiKeyRotated | Step::SigningKeyRotated => when(may(Trouble::Rotations), 2),
             Step::TimePasses => when(is_idle, 12),
             Step::Reconcile => when(self.invocations.len() < MAX_AT_ONCE, 2),
             Step::Forgery | Step::Elsewhere | Step::AnotherAccount => when(may(Trouble::Attacks), 3),
+            Step::Contradiction => when(may(Trouble::Webhooks), 2),
             Step::Resume => when(is_idle && self.has_abandoned, 8),
             Step::Flood => when(may(Trouble::Attacks) && is_idle, 1),
         }
@@ -164,14 +182,6 @@ impl World {
     pub(crate) fn trouble(&mut self, what: &'static str) {
         self.plan.troubles = self.plan.troubles.saturating_sub(1);
         self.count(what);
-    }
-
-    fn unsettle(&mut self, what: &str) {
-        self.log(what);
-        self.unsettled_until = self.time.elapsed() + Duration::from_secs(300);
-        for invocation in &mut self.invocations {
-            invocation.is_disturbed = true;
-        }
     }
 
     async fn next_request(&mut self) -> bool {
@@ -235,11 +245,20 @@ impl World {
         if call.sender == Sender::Circle {
             return self.deliver(number, call).await;
         }
-        if call.is_given_up() && !self.choices.chance(50) {
+        if call.has_no_receiver() && !self.choices.chance(50) {
             return self.log(format!("call {number} never arrived"));
         }
         let response = self.perform(&call).await;
         self.log(format!("call {number} gets {}", response.status().as_u16()));
+        match response.status() {
+            StatusCode::TOO_MANY_REQUESTS => {
+                self.count("Circle's own 429");
+                self.disturb(call.sender, false);
+            }
+            // The user has got another session meanwhile.
+            StatusCode::UNAUTHORIZED if self.plan.new_token_ends_old => self.disturb(call.sender, false),
+            _ => {}
+        }
         call.respond(response);
     }
 
@@ -279,7 +298,7 @@ impl World {
                 (_, Service::SecretsManager) => &[Trouble::Secrets],
                 (_, Service::EventBus) => &[Trouble::Bus],
             };
-            !call.is_given_up() && troubles.iter().any(|trouble| self.plan.allows(*trouble))
+            !call.has_no_receiver() && troubles.iter().any(|trouble| self.plan.allows(*trouble))
         })
     }
 
@@ -291,7 +310,6 @@ impl World {
             left => left - 1,
         };
         let Held { number, call } = self.held.remove(position);
-        self.disturb(call.sender);
         match (call.sender, call.service()) {
             (Sender::Circle, _) => self.webhook_fails(number, call).await,
             (_, Service::Circle) => self.circle_fails(number, call).await,
@@ -302,6 +320,9 @@ impl World {
     }
 
     pub(crate) async fn reconcile(&mut self) {
+        if self.invocations.iter().any(|invocation| matches!(invocation.purpose, Purpose::Reconcile)) {
+            self.count("runs of reconciliation overlapped");
+        }
         self.invoke(Function::ReconcileChallenges, json!({}), Purpose::Reconcile).await;
     }
 
@@ -329,6 +350,9 @@ impl World {
         }
         let limit = 10 - self.choices.below(10);
         let batch = self.stream.read(limit).expect("the stream can be read");
+        if batch.records.len() == limit {
+            self.count("batch of the stream split");
+        }
         if batch.records.is_empty() {
             return false;
         }
@@ -340,29 +364,9 @@ impl World {
 
     /// An invocation has ended.
     pub(crate) async fn ended(&mut self, invocation: Invocation, outcome: Outcome) {
-        let Invocation { number, purpose, is_disturbed, .. } = invocation;
-        let is_explained = is_disturbed || self.plan.has_circle_limits();
-        match &outcome {
-            Outcome::Response(status, body) => {
-                self.log(format!(
-                    "invocation {number} responds {status} {}",
-                    body["code"].as_str().unwrap_or_default()
-                ));
-                if *status >= 500 && !is_explained {
-                    self.violation(format!(
-                        "invocation {number} failed without a cause: {status} {}",
-                        body["code"]
-                    ));
-                }
-            }
-            Outcome::Output(Ok(output)) => self.log(format!("invocation {number} ends: {output}")),
-            Outcome::Output(Err(error)) => {
-                self.log(format!("invocation {number} fails: {error}"));
-                if !is_explained {
-                    self.violation(format!("invocation {number} failed without a cause: {error}"));
-                }
-            }
-        }
+        self.log(format!("invocation {} {outcome}", invocation.number));
+        self.check_outcome(&invocation, &outcome);
+        let Invocation { purpose, .. } = invocation;
         match (purpose, outcome) {
             (Purpose::Person { person, request }, Outcome::Response(status, body)) => {
                 self.person_got(person, &request, status, &body)
@@ -372,9 +376,6 @@ impl World {
                 if let Some(call) = call {
                     call.respond_with(status, "application/json", "{}");
                 }
-            }
-            (Purpose::Forgery, Outcome::Response(status, _)) if status < 400 => {
-                self.violation(format!("a forged webhook got {status}"));
             }
             (Purpose::Announce(batch), Outcome::Output(Ok(response))) => {
                 if self.plan.allows(Trouble::Bus) && self.choices.chance(10) {
@@ -393,9 +394,6 @@ impl World {
 fn webhook_text(body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let notification = &body["notification"];
-    format!(
-        "{} {}",
-        notification["id"].as_str().unwrap_or("no challenge"),
-        notification["status"].as_str().unwrap_or_default()
-    )
+    let status = notification.get("status").or(notification.get("state"));
+    format!("{} {}", notification["id"], status.unwrap_or(&Value::Null))
 }

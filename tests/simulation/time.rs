@@ -81,11 +81,6 @@ impl Time {
         self.state().sandboxes.entry(sandbox).or_default().stopped += lasting;
     }
 
-    /// Whether a clock of a sandbox has ever been wrong.
-    pub(crate) fn has_wrong_clock(&self, sandbox: usize) -> bool {
-        self.state().sandboxes.contains_key(&sandbox)
-    }
-
     /// The clock of a sandbox.
     pub(crate) fn of_sandbox(&self, sandbox: usize) -> Arc<dyn Clock> {
         Arc::new(SandboxClock { time: self.clone(), sandbox })

@@ -5,9 +5,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dynoxide::Database;
-use dynoxide::actions::scan::ScanRequest;
-use http::{Method, Response};
-use http_body_util::Full;
 use local::circle_simulator::{ChallengeView, CircleOptions, CircleSimulator, UserChange, UserTokenKey};
 use local::dynamodb::{self, CHALLENGES_TABLE};
 use local::environment::API_KEY_SECRET;
@@ -15,7 +12,7 @@ use local::event_bus::{EventBus, EventReader};
 use local::invocation;
 use local::secrets_manager::SecretsManager;
 use local::stream::{Batch, Stream};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::clock::AdjustableClock;
 use shared::random::Random;
 use tokio::net::TcpListener;
@@ -24,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use crate::choices::Choices;
-use crate::network::{Call, Network, Sender, Service, response};
+use crate::network::{Call, Network, Port, Sender};
 use crate::people::Person;
 use crate::plan::Plan;
 use crate::sandbox::{Function, Outcome, Sandbox};
@@ -36,6 +33,9 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
 /// To generate an RSA key takes longer than a run.
 static USER_TOKEN_KEY: LazyLock<UserTokenKey> = LazyLock::new(UserTokenKey::default);
 
+/// How long a server keeps an idle connection.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
 pub(crate) struct World {
     pub(crate) choices: Choices,
     pub(crate) plan: Plan,
@@ -44,10 +44,10 @@ pub(crate) struct World {
     clock: AdjustableClock,
     pub(crate) circle: CircleSimulator,
     pub(crate) database: Database,
-    secrets: Arc<SecretsManager>,
+    pub(crate) secrets: Arc<SecretsManager>,
     pub(crate) bus: EventBus,
     pub(crate) events: EventReader,
-    dynamodb_url: String,
+    pub(crate) dynamodb_url: String,
     pub(crate) http: reqwest::Client,
     network: Network,
     /// Of the ids and keys of the run.
@@ -70,19 +70,33 @@ pub(crate) struct World {
     pub(crate) changes: Stream,
     next_reconcile: Duration,
     /// Until when failures need no further explanation, because a key was replaced.
-    pub(crate) unsettled_until: Duration,
+    pub(crate) excused_until: Duration,
     /// Every status that Circle's challenges have had.
     pub(crate) history: BTreeMap<Uuid, BTreeSet<&'static str>>,
     /// The challenges about which a webhook got 200, with the rank of its status.
     pub(crate) delivered: BTreeSet<(Uuid, u8)>,
     /// Whether a challenge was ever abandoned.
     pub(crate) has_abandoned: bool,
-    /// When a user's requests reached Circle for a session, without those of reconciliation.
-    pub(crate) sessions: BTreeMap<String, Vec<Duration>>,
+    /// When each request was admitted that reached Circle, by person.
+    pub(crate) reached: BTreeMap<usize, Vec<Duration>>,
+    /// The idempotency keys of the apps.
+    pub(crate) callers_keys: BTreeSet<String>,
+    /// When Circle settled each challenge.
+    pub(crate) settled_at: BTreeMap<Uuid, Duration>,
+    /// When each challenge was last abandoned.
+    pub(crate) abandoned_at: BTreeMap<Uuid, Duration>,
+    /// The challenges of which Circle says COMPLETE after it said that they failed.
+    pub(crate) contradicted: BTreeSet<Uuid>,
+    /// When the API key was last replaced.
+    pub(crate) api_key_replaced_at: Option<Duration>,
+    /// Whether nothing goes wrong any more.
+    pub(crate) is_ending: bool,
     pub(crate) counts: BTreeMap<&'static str, u64>,
     pub(crate) trace: Vec<String>,
     pub(crate) violations: Vec<String>,
-    _servers: JoinSet<()>,
+    /// The port for webhooks.
+    _api: Port,
+    _dynamodb: JoinSet<()>,
 }
 
 /// A call that has not got its response yet.
@@ -100,6 +114,12 @@ pub(crate) struct Invocation {
     pub(crate) ends_at: Duration,
     /// Whether something went wrong that explains a failure.
     pub(crate) is_disturbed: bool,
+    /// How often something went wrong that one more attempt repairs.
+    faults: u32,
+    /// When the user's limit admitted the request.
+    pub(crate) admitted_at: Option<Duration>,
+    /// Whether it made a call to Circle about the user.
+    pub(crate) called_circle: bool,
 }
 
 /// Why a function was invoked.
@@ -159,8 +179,9 @@ impl World {
         let listener = listen().await;
         let dynamodb_url = format!("http://{}", listener.local_addr().expect("the port is open"));
         let network = Network::default();
-        let (api_url, mut servers) = network.listen(Sender::Circle).await.expect("loopback has a free port");
-        let served = database.clone();
+        let api = network.listen(Sender::Circle).await.expect("loopback has a free port");
+        let endpoint = format!("{}/webhooks/circle", api.url);
+        let (served, mut servers) = (database.clone(), JoinSet::new());
         servers.spawn(async move {
             dynoxide::server::serve_on(listener, served).await;
         });
@@ -201,17 +222,24 @@ impl World {
             people,
             known: Vec::new(),
             next_reconcile: RECONCILE_PERIOD,
-            unsettled_until: Duration::ZERO,
+            excused_until: Duration::ZERO,
             history: BTreeMap::new(),
             delivered: BTreeSet::new(),
             has_abandoned: false,
-            sessions: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            callers_keys: BTreeSet::new(),
+            settled_at: BTreeMap::new(),
+            abandoned_at: BTreeMap::new(),
+            contradicted: BTreeSet::new(),
+            api_key_replaced_at: None,
+            is_ending: false,
             counts: BTreeMap::new(),
             trace: Vec::new(),
             violations: Vec::new(),
-            _servers: servers,
+            _api: api,
+            _dynamodb: servers,
         };
-        world.subscribe(format!("{api_url}/webhooks/circle")).await;
+        world.subscribe(endpoint).await;
         world
     }
 
@@ -219,13 +247,13 @@ impl World {
     async fn subscribe(&mut self, endpoint: String) {
         let circle = self.circle.clone();
         let mut subscribed =
-            tokio::spawn(async move { circle.subscribe(&endpoint, &["*"]).await.map(|_| ()) });
+            tokio::spawn(async move { circle.subscribe(&endpoint, &["challenges.*"]).await.map(|_| ()) });
         for _ in ["HEAD", "test message"] {
-            for call in self.network.settle().await {
+            for call in self.network.wait_until_quiet().await {
                 call.respond_with(200, "application/json", "");
             }
         }
-        self.network.settle().await;
+        self.network.wait_until_quiet().await;
         (&mut subscribed).await.expect("the task ends").expect("the endpoint responds");
     }
 
@@ -240,6 +268,11 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
+    /// How often it has happened.
+    pub(crate) fn count_of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
     /// Notes that something is wrong.
     pub(crate) fn violation(&mut self, text: String) {
         self.log(format!("VIOLATION: {text}"));
@@ -247,9 +280,9 @@ impl World {
     }
 
     /// Waits until everything waits. Handles what has ended.
-    pub(crate) async fn settle(&mut self) {
+    pub(crate) async fn wait_until_quiet(&mut self) {
         loop {
-            for call in self.network.settle().await {
+            for call in self.network.wait_until_quiet().await {
                 self.hold(call);
             }
             let is_finished = |invocation: &Invocation| invocation.task.is_finished();
@@ -307,7 +340,7 @@ impl World {
         let invocation = self.next_invocation;
         self.next_invocation += 1;
         self.log(format!("invocation {invocation} of {} begins", self.name_of(number)));
-        let is_disturbed = self.time.elapsed() < self.unsettled_until || self.time.has_wrong_clock(number);
+        let is_disturbed = self.time.elapsed() < self.excused_until;
         let ends_at = self.time.elapsed() + function.limit();
         self.invocations.push(Invocation {
             number: invocation,
@@ -316,16 +349,18 @@ impl World {
             task,
             ends_at,
             is_disturbed,
+            faults: 0,
+            admitted_at: None,
+            called_circle: false,
         });
     }
 
     async fn start_sandbox(&mut self, function: Function) -> usize {
         let number = self.sandboxes.len();
-        let (url, server) =
-            self.network.listen(Sender::Sandbox(number)).await.expect("loopback has a free port");
+        let port = self.network.listen(Sender::Sandbox(number)).await.expect("loopback has a free port");
         let random = Random::from_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
         let clock = self.time.of_sandbox(number);
-        self.sandboxes.push(Some(Sandbox::start(function, &url, server, clock, random)));
+        self.sandboxes.push(Some(Sandbox::start(function, port, clock, random, self.plan.warms_up)));
         number
     }
 
@@ -344,12 +379,13 @@ impl World {
         }
     }
 
-    /// Explains what goes wrong from now on in the invocation of this sandbox.
-    pub(crate) fn disturb(&mut self, sender: Sender) {
-        for invocation in &mut self.invocations {
-            if Sender::Sandbox(invocation.sandbox) == sender {
-                invocation.is_disturbed = true;
-            }
+    /// Notes that something goes wrong for a sender. It explains a failure of the invocation unless one more attempt repairs
+    /// it. Two such things explain one, too.
+    pub(crate) fn disturb(&mut self, sender: Sender, is_repairable: bool) {
+        let is_senders = |invocation: &&mut Invocation| Sender::Sandbox(invocation.sandbox) == sender;
+        for invocation in self.invocations.iter_mut().filter(is_senders) {
+            invocation.faults += 1;
+            invocation.is_disturbed |= !is_repairable || invocation.faults > 1;
         }
     }
 
@@ -359,11 +395,14 @@ impl World {
         self.clock.advance(by);
         let now = self.time.elapsed();
         for number in 0..self.sandboxes.len() {
-            let thaws = self.sandboxes[number]
-                .as_mut()
-                .filter(|sandbox| sandbox.frozen_until.is_some_and(|until| until <= now));
-            if let Some(sandbox) = thaws {
+            let Some(sandbox) = &mut self.sandboxes[number] else { continue };
+            if by >= IDLE_LIMIT && !sandbox.is_busy {
+                sandbox.port.age_connections();
+            }
+            if sandbox.frozen_until.is_some_and(|until| until <= now) {
                 sandbox.frozen_until = None;
+                let stopped = std::mem::take(&mut sandbox.stopped_for);
+                self.time.stop_monotonic(number, stopped);
                 self.log(format!("{} runs again", self.name_of(number)));
             }
         }
@@ -392,111 +431,10 @@ impl World {
         self.next_check().is_some_and(|due| due <= now)
     }
 
-    /// When the next check of a challenge is due, in seconds since the epoch.
-    pub(crate) fn next_check(&self) -> Option<i64> {
-        let records = self.records();
-        let open = records.values().filter(|record| record.get("openShard").is_some());
-        open.filter_map(|record| record["nextCheckAt"].as_i64()).min()
-    }
-
-    /// Passes a call on to its service. The call takes effect.
-    pub(crate) async fn perform(&mut self, call: &Call) -> Response<Full<bytes::Bytes>> {
-        let url = match call.service() {
-            Service::Circle => self.circle.url(),
-            Service::DynamoDb => self.dynamodb_url.clone(),
-            Service::SecretsManager => self.secrets.url().to_owned(),
-            Service::EventBus => self.bus.url().to_owned(),
-        };
-        self.note_session(call);
-        let path = call.head.uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut headers = call.head.headers.clone();
-        headers.remove(http::header::HOST);
-        let request = self.http.request(call.head.method.clone(), format!("{url}{path}")).headers(headers);
-        let performed = request.body(call.body.clone()).send().await.expect("the service responds");
-        let (status, headers) = (performed.status(), performed.headers().clone());
-        let body = performed.bytes().await.expect("the response is complete");
-        self.look();
-        if call.service() == Service::DynamoDb {
-            self.check_changes();
-        }
-        response(status, headers, body)
-    }
-
-    /// Notes what statuses Circle's challenges have now.
-    pub(crate) fn look(&mut self) {
-        for view in self.circle.challenges() {
-            self.history.entry(view.id).or_default().insert(view.status);
-        }
-    }
-
-    /// Notes when a user's request reached Circle for a session.
-    fn note_session(&mut self, call: &Call) {
-        let Sender::Sandbox(sandbox) = call.sender else { return };
-        let function = self.sandboxes[sandbox].as_ref().map(|sandbox| sandbox.function);
-        if call.name() == "POST /v1/w3s/users/token" && function != Some(Function::ReconcileChallenges) {
-            let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
-            let user = body["userId"].as_str().unwrap_or_default().to_owned();
-            self.sessions.entry(user).or_default().push(self.time.elapsed());
-        }
-    }
-
-    /// Another app on the same Circle account creates a challenge.
-    pub(crate) async fn create_elsewhere(&mut self, person: usize) {
-        let user = self.people[person].id.clone();
-        let (key, call) = (self.random.uuid(), self.random.uuid());
-        let api_key = format!("Bearer {}", self.circle.api_key());
-        let post = |method: Method, path: &str, body: Value| {
-            let request = self.http.request(method, format!("{}{path}", self.circle.url()));
-            request
-                .header("Authorization", &api_key)
-                .header("X-Request-Id", call.to_string())
-                .header("Content-Type", "application/json")
-                .body(body.to_string())
-        };
-        let session = post(Method::POST, "/v1/w3s/users/token", json!({ "userId": user })).send().await;
-        let session: Value =
-            serde_json::from_slice(&session.expect("Circle responds").bytes().await.expect("it is complete"))
-                .unwrap_or_default();
-        let token = session["data"]["userToken"].as_str().unwrap_or_default();
-        let created = post(Method::PUT, "/v1/w3s/user/pin", json!({ "idempotencyKey": key }))
-            .header("X-User-Token", token)
-            .send()
-            .await;
-        let status = created.expect("Circle responds").status();
-        self.look();
-        self.log(format!("another app asks for a challenge of {user}: {status}"));
-    }
-
     /// The challenges that are open at Circle.
     pub(crate) fn open_at_circle(&self) -> Vec<ChallengeView> {
         let mut open = self.circle.challenges();
         open.retain(|challenge| matches!(challenge.status, "PENDING" | "IN_PROGRESS"));
         open
-    }
-
-    /// All records, by id.
-    pub(crate) fn records(&self) -> BTreeMap<Uuid, Value> {
-        let request = ScanRequest { table_name: CHALLENGES_TABLE.to_owned(), ..ScanRequest::default() };
-        let items = self.database.scan(request).expect("the table exists").items.unwrap_or_default();
-        let records = items.into_iter().map(|item| {
-            let record = plain(&json!({ "M": item }));
-            (record["challengeId"].as_str().and_then(|id| id.parse().ok()).expect("the id is a UUID"), record)
-        });
-        records.collect()
-    }
-}
-
-/// A value of DynamoDB without its types.
-pub(crate) fn plain(value: &Value) -> Value {
-    let Some((kind, content)) = value.as_object().and_then(|object| object.iter().next()) else {
-        return Value::Null;
-    };
-    match (kind.as_str(), content) {
-        ("N", Value::String(number)) => serde_json::from_str(number).expect("it is a number"),
-        ("L", Value::Array(list)) => list.iter().map(plain).collect(),
-        ("M", Value::Object(members)) => {
-            members.iter().map(|(name, member)| (name.clone(), plain(member))).collect()
-        }
-        (_, content) => content.clone(),
     }
 }
