@@ -100,7 +100,7 @@ impl Evidence {
     /// The mistakes that the checks do not find if they are planted.
     pub(crate) fn missed_mistakes(&self) -> Vec<&'static str> {
         let found = self.check().broken.len();
-        let is_missed = |&(_, plant): &(&str, fn(&mut Self) -> Option<()>)| {
+        let is_missed = |&(_, plant): &(&str, Plant)| {
             let mut planted = self.clone();
             plant(&mut planted).is_none() || planted.check().broken.len() <= found
         };
@@ -108,8 +108,11 @@ impl Evidence {
     }
 }
 
-/// Mistakes to plant. `None` if there is nothing to spoil.
-pub(crate) const MISTAKES: [(&str, fn(&mut Evidence) -> Option<()>); 10] = [
+/// Makes a mistake. `None` if there is nothing to spoil.
+type Plant = fn(&mut Evidence) -> Option<()>;
+
+/// Mistakes to plant.
+pub(crate) const MISTAKES: [(&str, Plant); 10] = [
     ("a record is lost", |all| {
         let id = all.truth.first()?.id.clone();
         all.records.remove(&id).map(drop)
@@ -206,8 +209,8 @@ fn check_records(findings: &mut Findings, truth: &[Truth], records: &HashMap<Str
             && has("requestedAt")
             && has("creation")
             // The index lists the open ones, and no other.
-            && has("openShard") == !is_settled
-            && has("nextCheckAt") == !is_settled
+            && has("openShard") != is_settled
+            && has("nextCheckAt") != is_settled
             && has("settledBy") == is_settled
             && has("ending") == (rank(status) == 2)
             && has("completion") == (rank(status) == 3)
