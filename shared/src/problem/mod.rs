@@ -131,3 +131,53 @@ impl Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+    use crate::telemetry::tests::lines;
+
+    #[test]
+    fn only_failures_of_this_service_and_of_third_parties_are_logged_as_errors() {
+        for (cause, level) in [
+            (Cause::StorageUnavailable, "ERROR"),
+            // Circle sends what this service cannot read.
+            (Cause::UnreadableNotification, "ERROR"),
+            (Cause::ChallengesStopped, "INFO"),
+            (Cause::PinNotSet, "INFO"),
+        ] {
+            let logged = lines(LevelFilter::INFO, || Problem::new(cause).log());
+            let levels: Vec<_> = logged.iter().map(|line| &line["level"]).collect();
+            assert_eq!(levels, [level], "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn every_temporary_failure_says_when_to_retry() {
+        for (cause, seconds) in [
+            (Cause::StorageUnavailable, Some(2)),
+            (Cause::PublicKeyUnavailable, Some(10)),
+            (Cause::ChallengesStopped, Some(60)),
+            (Cause::CircleUnknownCode, None),
+            (Cause::RecordUnreadable, None),
+            (Cause::PinNotSet, None),
+        ] {
+            assert_eq!(Problem::new(cause).retry_after_seconds(), seconds, "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn user_reads_the_time_of_day_if_the_wait_is_a_minute_or_longer() {
+        let now = datetime!(2026-01-01 12:00 UTC);
+        let limit = Problem::new(Cause::TooManyRequests);
+        let minute = Duration::from_secs(60);
+        let short = limit.retry_after(minute - Duration::from_millis(1));
+        assert_eq!(short.user_message(now), user_message(Code::TooManyRequests, None, now));
+        let long = short.retry_after(minute);
+        assert_eq!(long.user_message(now), user_message(Code::TooManyRequests, Some(now + minute), now));
+        assert_ne!(long.user_message(now), user_message(Code::TooManyRequests, None, now));
+    }
+}
