@@ -1,13 +1,20 @@
+use std::collections::VecDeque;
+use std::future::ready;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
+use axum::Router;
+use axum::http::StatusCode;
+use serde_json::json;
 use shared::clock::{AdjustableClock, Clock};
 use shared::rate_limit::{Bucket, RateLimit, RateLimits};
 use shared::user_hash::UserHashKey;
 use shared::user_id::UserId;
+use tokio::net::TcpListener;
 
-use crate::support::{NOON, table};
+use crate::support::{NOON, platform, table};
 
 const TABLE: &str = "rate-limits";
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,8 +29,7 @@ impl Table {
     async fn start() -> Self {
         let clock = AdjustableClock::frozen(NOON);
         let (platform, client) = table(TABLE, "limitKey", &clock).await;
-        let hash_key = UserHashKey::new("test key of 32 characters or more").unwrap();
-        Self { limits: RateLimits::new(&platform, TABLE.into(), hash_key), client, clock }
+        Self { limits: RateLimits::new(&platform, TABLE.into(), hash_key()), client, clock }
     }
 
     async fn call(&self, user: &str) -> RateLimit {
@@ -38,6 +44,10 @@ impl Table {
         }
         allowed
     }
+}
+
+fn hash_key() -> UserHashKey {
+    UserHashKey::new("test key of 32 characters or more").unwrap()
 }
 
 fn calls() -> Bucket {
@@ -104,4 +114,22 @@ async fn an_item_remembers_the_last_session_and_no_user_id() {
     assert!(!format!("{items:?}").contains("alice"));
     let expires = (table.clock.now() + SECOND * 4 * 3600).unix_timestamp();
     assert_eq!(items[0]["expiresAt"], AttributeValue::N(expires.to_string()));
+}
+
+#[tokio::test]
+async fn user_who_is_blocked_between_the_two_writes_of_a_request_is_blocked() {
+    let busy = json!({ "callsTat": { "N": ((NOON + SECOND).unix_timestamp() * 1000).to_string() } });
+    let blocked = json!({ "blocked": { "S": "reported as stolen" } });
+    let items = Arc::new(Mutex::new(VecDeque::from([busy, blocked])));
+    let reject_update = move || {
+        let item = items.lock().unwrap().pop_front().expect("two writes");
+        let code = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+        ready((StatusCode::BAD_REQUEST, json!({ "__type": code, "Item": item }).to_string()))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, Router::new().fallback(reject_update)).await });
+    let platform = platform(&url, AdjustableClock::frozen(NOON));
+    let limits = RateLimits::new(&platform, TABLE.into(), hash_key());
+    assert_eq!(limits.count_call(&alice(), calls(), false).await.unwrap(), RateLimit::Blocked);
 }
