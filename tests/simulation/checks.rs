@@ -85,7 +85,12 @@ impl World {
     /// Checks that an invocation has not failed without a cause.
     pub(crate) fn check_outcome(&mut self, invocation: &Invocation, outcome: &Outcome) {
         let number = invocation.number;
-        if let Some(failure) = failure_of(&invocation.purpose, outcome).filter(|_| !invocation.is_disturbed) {
+        // A process fetches only so many keys in a second, and here a second can have many webhooks.
+        let is_out_of_fetches =
+            |failure: &String| self.plan.keys_for_each_webhook && failure.ends_with("public_key_unavailable");
+        let failure = failure_of(&invocation.purpose, outcome);
+        let failure = failure.filter(|failure| !invocation.is_disturbed && !is_out_of_fetches(failure));
+        if let Some(failure) = failure {
             self.violation(format!("invocation {number} failed without a cause: {failure}"));
         }
         let Outcome::Response(status, body) = outcome else { return };

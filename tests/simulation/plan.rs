@@ -46,7 +46,8 @@ pub(crate) struct Plan {
     circle_limits: RateLimits,
     concurrent_webhooks: bool,
     repeated_webhooks: u32,
-    keys_for_each_webhook: bool,
+    /// Whether Circle signs each webhook with another key.
+    pub(crate) keys_for_each_webhook: bool,
     wrong_entry_fails: bool,
     /// Whether a new user token ends the older ones.
     pub(crate) new_token_ends_old: bool,
