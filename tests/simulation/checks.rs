@@ -167,7 +167,6 @@ impl World {
 
     fn check_abandonment(&mut self, id: Uuid, from: &str, record: &Value) {
         self.has_abandoned = true;
-        self.abandoned_at.insert(id, self.time.elapsed());
         if rank(from) >= 2 {
             self.violation(format!("record {id} was abandoned although it was settled"));
         }
@@ -175,11 +174,14 @@ impl World {
         if self.time.now() - created < ABANDONED_AFTER {
             self.violation(format!("record {id} of {created} was abandoned too early"));
         }
-        // Circle has just said it.
-        let is_open_at_circle = !self.settled_at.contains_key(&id);
-        if record["abandonedReason"] == "still_open" && !is_open_at_circle {
-            self.violation(format!("record {id} was abandoned as open, and Circle has settled it"));
+        if record["abandonedReason"] == "still_open" && !self.was_last_open(id) {
+            self.violation(format!("record {id} was abandoned as open, which Circle did not say"));
         }
+    }
+
+    /// Whether Circle called a challenge open when it last responded to a check or a poll.
+    fn was_last_open(&self, id: Uuid) -> bool {
+        self.last_response.get(&id).is_some_and(|status| rank(status) < 2)
     }
 
     /// Checks that the effect of a webhook that got this status is stored.
@@ -266,13 +268,12 @@ impl World {
         }
     }
 
-    /// Whether a record need not say what Circle says: the challenge was abandoned before Circle settled it, or because its
-    /// checks failed, and no webhook about its ending has arrived.
+    /// Whether a record need not say what Circle says: the challenge was abandoned while Circle called it open, or because
+    /// its checks failed, and no webhook about its ending has arrived.
     fn is_excused(&self, id: Uuid, record: &Value, truth: &str) -> bool {
         let is_abandoned = !record["abandonedAt"].is_null();
-        let is_earlier = self.abandoned_at.get(&id) <= self.settled_at.get(&id);
         let is_failed = record["abandonedReason"] != "still_open";
-        is_abandoned && (is_earlier || is_failed) && !self.delivered.contains(&(id, rank(truth)))
+        is_abandoned && (is_failed || self.was_last_open(id)) && !self.delivered.contains(&(id, rank(truth)))
     }
 
     /// Checks that no user had more requests at Circle than the limit allows. A wrong clock counts wrongly.

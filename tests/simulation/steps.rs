@@ -251,6 +251,7 @@ impl World {
         let response = self.perform(&call).await;
         self.log(format!("call {number} gets {}", response.status().as_u16()));
         match response.status() {
+            StatusCode::OK => self.note_response(&call),
             StatusCode::TOO_MANY_REQUESTS => {
                 self.count("Circle's own 429");
                 self.disturb(call.sender, false);

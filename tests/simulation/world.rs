@@ -81,10 +81,8 @@ pub(crate) struct World {
     pub(crate) reached: BTreeMap<usize, Vec<Duration>>,
     /// The idempotency keys of the apps.
     pub(crate) callers_keys: BTreeSet<String>,
-    /// When Circle settled each challenge.
-    pub(crate) settled_at: BTreeMap<Uuid, Duration>,
-    /// When each challenge was last abandoned.
-    pub(crate) abandoned_at: BTreeMap<Uuid, Duration>,
+    /// What Circle last responded to a check or a poll of each challenge.
+    pub(crate) last_response: BTreeMap<Uuid, &'static str>,
     /// The challenges of which Circle says COMPLETE after it said that they failed.
     pub(crate) contradicted: BTreeSet<Uuid>,
     /// When the API key was last replaced.
@@ -228,8 +226,7 @@ impl World {
             has_abandoned: false,
             reached: BTreeMap::new(),
             callers_keys: BTreeSet::new(),
-            settled_at: BTreeMap::new(),
-            abandoned_at: BTreeMap::new(),
+            last_response: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             api_key_replaced_at: None,
             is_ending: false,
