@@ -161,7 +161,7 @@ mod tests {
             (Cause::StorageUnavailable, Some(2)),
             (Cause::PublicKeyUnavailable, Some(10)),
             (Cause::ChallengesStopped, Some(60)),
-            (Cause::CircleUnknownCode, None),
+            (Cause::CircleUnexpectedCode, None),
             (Cause::RecordUnreadable, None),
             (Cause::PinNotSet, None),
         ] {
