@@ -54,6 +54,10 @@ impl World {
         let Sender::Sandbox(sandbox) = call.sender else { return };
         let (name, now) = (call.name(), self.time.elapsed());
         let function = self.sandboxes[sandbox].as_ref().map(|sandbox| sandbox.function);
+        if name == "GetSecretValue" {
+            let (reads, last) = self.key_reads.entry(sandbox).or_default();
+            (*reads, *last) = (*reads + 1, now);
+        }
         if name == "SendMessage" {
             self.violation("a change could not be read".to_owned());
         }

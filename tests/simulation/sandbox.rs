@@ -82,8 +82,8 @@ pub(crate) struct Sandbox {
     pub(crate) stopped_for: Duration,
     /// Whether it has been invoked before.
     is_warm: bool,
-    /// The port for its calls.
-    pub(crate) port: Port,
+    /// The ports for its calls to Circle and to AWS: the HTTP client keeps the connections of each server apart.
+    ports: [Port; 2],
 }
 
 enum Code {
@@ -97,10 +97,10 @@ enum Code {
 }
 
 impl Sandbox {
-    /// A process that has just started. All its calls go to the port.
+    /// A process that has just started. All its calls go to the ports.
     pub(crate) fn start(
         function: Function,
-        port: Port,
+        ports: [Port; 2],
         clock: Arc<dyn Clock>,
         random: Random,
         warms_up: bool,
@@ -111,10 +111,10 @@ impl Sandbox {
             "AWS_ENDPOINT_URL_EVENTBRIDGE",
             "AWS_ENDPOINT_URL_SECRETS_MANAGER",
             "AWS_ENDPOINT_URL_SQS",
-            "CIRCLE_BASE_URL",
         ] {
-            settings.insert(name.to_owned(), port.url.clone());
+            settings.insert(name.to_owned(), ports[1].url.clone());
         }
+        settings.insert("CIRCLE_BASE_URL".to_owned(), ports[0].url.clone());
         for (name, value) in [("ABANDON_AFTER_DAYS", "1"), ("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "15")] {
             settings.insert(name.to_owned(), value.to_owned());
         }
@@ -133,7 +133,12 @@ impl Sandbox {
         };
         let code = Arc::new(code.expect("the settings are valid"));
         let stopped_for = Duration::ZERO;
-        Self { function, code, frozen_until: None, is_busy: false, stopped_for, is_warm: !warms_up, port }
+        Self { function, code, frozen_until: None, is_busy: false, stopped_for, is_warm: !warms_up, ports }
+    }
+
+    /// Its idle connections go stale.
+    pub(crate) fn age_connections(&self) {
+        self.ports.iter().for_each(Port::age_connections);
     }
 
     /// Starts an invocation with this event. The first one begins with what the process does before it takes events.

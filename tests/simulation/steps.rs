@@ -101,10 +101,9 @@ impl World {
                 self.trouble("API key replaced");
                 self.circle.rotate_api_key();
                 self.log("the API key is replaced");
-                // A process reads the secret again, but not twice within 30 s.
+                // A process that has just read the secret again does not read it once more.
                 let now = self.time.elapsed();
-                let before = self.api_key_replaced_at.replace(now);
-                if before.is_some_and(|before| now - before < KEY_REREAD) {
+                if self.key_reads.values().any(|(reads, last)| *reads > 1 && now - *last < KEY_REREAD) {
                     self.excused_until = now + KEY_REREAD;
                     self.invocations.iter_mut().for_each(|invocation| invocation.is_disturbed = true);
                 }

@@ -85,8 +85,8 @@ pub(crate) struct World {
     pub(crate) last_response: BTreeMap<Uuid, &'static str>,
     /// The challenges of which Circle says COMPLETE after it said that they failed.
     pub(crate) contradicted: BTreeSet<Uuid>,
-    /// When the API key was last replaced.
-    pub(crate) api_key_replaced_at: Option<Duration>,
+    /// How often each sandbox has read the API key, and when it last did.
+    pub(crate) key_reads: BTreeMap<usize, (u32, Duration)>,
     /// Whether nothing goes wrong any more.
     pub(crate) is_ending: bool,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -228,7 +228,7 @@ impl World {
             callers_keys: BTreeSet::new(),
             last_response: BTreeMap::new(),
             contradicted: BTreeSet::new(),
-            api_key_replaced_at: None,
+            key_reads: BTreeMap::new(),
             is_ending: false,
             counts: BTreeMap::new(),
             trace: Vec::new(),
@@ -354,10 +354,11 @@ impl World {
 
     async fn start_sandbox(&mut self, function: Function) -> usize {
         let number = self.sandboxes.len();
-        let port = self.network.listen(Sender::Sandbox(number)).await.expect("loopback has a free port");
+        let listen = async || self.network.listen(Sender::Sandbox(number)).await;
+        let ports = [listen().await, listen().await].map(|port| port.expect("loopback has a free port"));
         let random = Random::from_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
         let clock = self.time.of_sandbox(number);
-        self.sandboxes.push(Some(Sandbox::start(function, port, clock, random, self.plan.warms_up)));
+        self.sandboxes.push(Some(Sandbox::start(function, ports, clock, random, self.plan.warms_up)));
         number
     }
 
@@ -394,7 +395,7 @@ impl World {
         for number in 0..self.sandboxes.len() {
             let Some(sandbox) = &mut self.sandboxes[number] else { continue };
             if by >= IDLE_LIMIT && !sandbox.is_busy {
-                sandbox.port.age_connections();
+                sandbox.age_connections();
             }
             if sandbox.frozen_until.is_some_and(|until| until <= now) {
                 sandbox.frozen_until = None;
