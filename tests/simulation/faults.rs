@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use local::event_bus::BusFault;
 
-use crate::network::Call;
+use crate::network::{Call, Sender};
 use crate::plan::Trouble;
 use crate::sandbox::Function;
 use crate::world::{Held, Purpose, World};
@@ -162,6 +162,9 @@ impl World {
 
     pub(crate) fn secrets_fail(&mut self, number: u64, call: Call) {
         self.disturb(call.sender, true);
+        if let Sender::Sandbox(sandbox) = call.sender {
+            self.key_failures.insert(sandbox, self.time.elapsed());
+        }
         self.trouble("Secrets Manager failed");
         self.log(format!("call {number} fails"));
         match self.choices.below(3) {

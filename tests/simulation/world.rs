@@ -33,6 +33,9 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
 /// To generate an RSA key takes longer than a run.
 static USER_TOKEN_KEY: LazyLock<UserTokenKey> = LazyLock::new(UserTokenKey::default);
 
+/// How long a process does not read the API key again after it could not read it.
+const KEY_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a server keeps an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -87,6 +90,8 @@ pub(crate) struct World {
     pub(crate) contradicted: BTreeSet<Uuid>,
     /// How often each sandbox has read the API key, and when it last did.
     pub(crate) key_reads: BTreeMap<usize, (u32, Duration)>,
+    /// When each sandbox last could not read the API key.
+    pub(crate) key_failures: BTreeMap<usize, Duration>,
     /// Whether nothing goes wrong any more.
     pub(crate) is_ending: bool,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -229,6 +234,7 @@ impl World {
             last_response: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             key_reads: BTreeMap::new(),
+            key_failures: BTreeMap::new(),
             is_ending: false,
             counts: BTreeMap::new(),
             trace: Vec::new(),
@@ -337,7 +343,9 @@ impl World {
         let invocation = self.next_invocation;
         self.next_invocation += 1;
         self.log(format!("invocation {invocation} of {} begins", self.name_of(number)));
-        let is_disturbed = self.time.elapsed() < self.excused_until;
+        let now = self.time.elapsed();
+        let has_failed = self.key_failures.get(&number).is_some_and(|failed| now - *failed < KEY_RETRY);
+        let is_disturbed = now < self.excused_until || has_failed;
         let ends_at = self.time.elapsed() + function.limit();
         self.invocations.push(Invocation {
             number: invocation,
