@@ -61,7 +61,8 @@ impl Server {
         let port = listener.local_addr().expect("a bound socket").port();
         let server = Arc::clone(self);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let (stream, _) = listener.accept().await.expect("the server can accept a connection");
                 server.activity.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(Arc::clone(&server).serve(stream));
             }
@@ -95,7 +96,11 @@ impl Server {
             let is_head = call.method == "HEAD";
             match self.reply(call) {
                 Reply::Close => return,
-                Reply::Hang => std::future::pending().await,
+                Reply::Hang => {
+                    // Keeps the connection open until the client closes it.
+                    while matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {}
+                    return;
+                }
                 Reply::Respond { status, retry_after, body } => {
                     let body = if is_head || status == 204 || status == 304 { Vec::new() } else { body };
                     let retry_after = retry_after.map(|wait| format!("retry-after: {wait}\r\n"));
