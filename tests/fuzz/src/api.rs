@@ -66,6 +66,7 @@ pub(crate) fn response(
 ) -> Value {
     let response = &outcome.output;
     let status = u16::try_from(response.status_code).expect("a status");
+    assert!(!outcome.is_good_day || status < 500, "{status} on a good day: {:?}", response.body);
     let text = match response.body.as_ref() {
         Some(lambda_http::Body::Text(text)) if !text.is_empty() => text,
         Some(lambda_http::Body::Text(_)) => {

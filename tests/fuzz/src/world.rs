@@ -50,6 +50,8 @@ pub(crate) struct World {
 /// What came of an input.
 pub(crate) struct Outcome<T> {
     pub(crate) output: T,
+    /// Whether the input has no responses of its own: every service does what it does on a good day.
+    pub(crate) is_good_day: bool,
     pub(crate) calls: Vec<Call>,
     pub(crate) log: String,
 }
@@ -109,6 +111,7 @@ impl World {
         function: impl FnOnce(Platform) -> F,
     ) -> Outcome<T> {
         self.log.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let is_good_day = replies.is_empty();
         self.server.begin(replies);
         self.clock.begin();
         let platform = Platform { random: Arc::new(Random::from_seed(1)), ..self.platform.clone() };
@@ -120,7 +123,7 @@ impl World {
         for line in log.lines() {
             assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not a line of JSON: {line}");
         }
-        Outcome { output, calls: self.server.take_calls(), log }
+        Outcome { output, is_good_day, calls: self.server.take_calls(), log }
     }
 
     async fn finish<T>(&self, work: impl Future<Output = T>) -> T {
@@ -147,7 +150,7 @@ impl World {
 
 impl<T> Outcome<T> {
     pub(crate) fn map<U>(self, to: impl FnOnce(T) -> U) -> Outcome<U> {
-        Outcome { output: to(self.output), calls: self.calls, log: self.log }
+        Outcome { output: to(self.output), is_good_day: self.is_good_day, calls: self.calls, log: self.log }
     }
 
     /// The requests that a service received.

@@ -10,6 +10,7 @@ use shared::config::CircleSettings;
 use shared::secrets::UserToken;
 use uuid::Uuid;
 
+use super::signature;
 use crate::clock::NOON;
 use crate::script::{Script, Service};
 use crate::server::{CHALLENGE, SECRET, USER};
@@ -22,6 +23,7 @@ pub(crate) fn responses(world: &World, input: &[u8]) -> Corpus {
     let script = Script::parse(input);
     let Ok(call) = std::str::from_utf8(script.head) else { return Corpus::Reject };
     let call = call.to_owned();
+    world.server.set_public_key(&signature::PUBLIC_KEY);
     let outcome = world.run(script.replies, async |platform| {
         let settings = CircleSettings::read(&platform.environment).expect("complete settings");
         let circle = Circle::new(&platform, settings);
@@ -81,6 +83,11 @@ pub(crate) fn responses(world: &World, input: &[u8]) -> Corpus {
             _ => Ok("unknown".to_owned()),
         }
     });
+    assert!(
+        !outcome.is_good_day || outcome.output.is_ok(),
+        "a call failed on a good day: {:?}",
+        outcome.output
+    );
     let said = match &outcome.output {
         Ok(text) if text == "unknown" => return Corpus::Reject,
         Ok(text) => text.clone(),
