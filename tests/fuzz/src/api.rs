@@ -49,11 +49,12 @@ pub(crate) fn check(method: &str, path: &str, event: &Value, outcome: &Outcome<A
         let made = outcome.calls.iter().rfind(|call| call.path.starts_with("/v1/w3s/user/pin"));
         let (_, made) = made.and_then(|call| call.response.as_ref()).expect("Circle made it");
         let made: Value = serde_json::from_slice(made).expect("Circle said so in JSON");
-        let made = made["data"]["challengeId"].as_str().and_then(|id| Uuid::try_parse(id).ok());
-        let recorded =
-            outcome.calls.iter().filter(|call| call.body["Key"]["challengeId"]["S"] == body["challengeId"]);
-        assert!(recorded.count() > 0, "a challenge without a record");
-        assert!(made.is_some(), "a challenge that Circle did not make");
+        let id = |text: &Value| text.as_str().and_then(|id| Uuid::try_parse(id).ok());
+        let made = id(&made["data"]["challengeId"]).expect("Circle returned an id");
+        assert_eq!(id(&body["challengeId"]), Some(made), "a challenge that Circle did not make");
+        let mut updates = outcome.calls.iter().filter(|call| call.operation.ends_with(".UpdateItem"));
+        let is_recorded = updates.any(|call| id(&call.body["Key"]["challengeId"]["S"]) == Some(made));
+        assert!(is_recorded, "a challenge without a record");
     }
 }
 
