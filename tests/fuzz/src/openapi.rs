@@ -12,6 +12,25 @@ static DOCUMENTS: LazyLock<[Value; 2]> = LazyLock::new(|| {
         .map(|text| serde_saphyr::from_str(text).expect("the description is YAML"))
 });
 
+/// The keywords of a schema that [`fits`] checks, and those that allow every value.
+const KEYWORDS: [&str; 15] = [
+    "allOf",
+    "anyOf",
+    "default",
+    "description",
+    "enum",
+    "examples",
+    "format",
+    "items",
+    "maximum",
+    "minLength",
+    "minimum",
+    "pattern",
+    "properties",
+    "required",
+    "type",
+];
+
 /// A place in one of the documents.
 #[derive(Clone, Copy)]
 struct Node<'a> {
@@ -56,6 +75,12 @@ impl<'a> Node<'a> {
 
     fn resolved(self) -> Self {
         let Some(reference) = self.value["$ref"].as_str() else { return self };
+        let mut siblings = self.value.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        assert!(
+            siblings.all(|name| ["$ref", "description"].contains(&name)),
+            "this check ignores what stands beside $ref: {}",
+            self.value
+        );
         let (file, pointer) = reference.split_once('#').expect("a reference has a pointer");
         let document = if file.is_empty() { self.document } else { 0 };
         let value = DOCUMENTS[document].pointer(pointer).expect("the reference leads somewhere");
@@ -69,36 +94,61 @@ impl<'a> Node<'a> {
     }
 }
 
+/// Whether the value has the type that a schema names.
+fn has_type(value: &Value, name: &Value) -> bool {
+    match name.as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("null") => value.is_null(),
+        _ => panic!("this check does not know the type {name}"),
+    }
+}
+
 /// Whether the schema allows the value. If `is_whole`, it may only have properties that the schema describes.
+///
+/// # Panics
+/// If the schema has a keyword that this check does not know.
 fn fits(schema: Node<'_>, value: &Value, is_whole: bool) -> Result<(), String> {
+    for name in schema.value.as_object().expect("a schema is an object").keys() {
+        assert!(KEYWORDS.contains(&name.as_str()), "this check does not know {name} in {}", schema.value);
+    }
     let wrong = |what: &str| Err(format!("{value} is not {what}"));
-    match schema.value["type"].as_str() {
-        Some("object") if !value.is_object() => return wrong("an object"),
-        Some("array") if !value.is_array() => return wrong("an array"),
-        Some("string") if !value.is_string() => return wrong("a string"),
-        Some("integer") if !value.is_i64() && !value.is_u64() => return wrong("an integer"),
-        Some("null") if !value.is_null() => return wrong("null"),
-        _ => {}
+    let is_of_type = match schema.value.get("type") {
+        Some(Value::Array(types)) => types.iter().any(|name| has_type(value, name)),
+        Some(name) => has_type(value, name),
+        None => true,
+    };
+    if !is_of_type {
+        return wrong(&format!("of the type {}", schema.value["type"]));
     }
-    let text = value.as_str().unwrap_or_default();
-    match schema.value["format"].as_str() {
-        Some("uuid") if text.len() != 36 || uuid::Uuid::try_parse(text).is_err() => return wrong("a UUID"),
-        Some("date-time") if OffsetDateTime::parse(text, &Rfc3339).is_err() => return wrong("a time"),
-        _ => {}
-    }
-    if let Some(prefix) = schema.value["pattern"].as_str().and_then(|pattern| pattern.strip_prefix('^')) {
-        let prefix = prefix.strip_suffix("[a-z_]+$").expect("a pattern that this check knows");
-        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-        if !text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain)) {
-            return wrong("as its pattern says");
+    if let Some(text) = value.as_str() {
+        match schema.value.get("format").map(|format| format.as_str().expect("a format is a text")) {
+            Some("uuid") if text.len() != 36 || uuid::Uuid::try_parse(text).is_err() => {
+                return wrong("a UUID");
+            }
+            Some("date-time") if OffsetDateTime::parse(text, &Rfc3339).is_err() => return wrong("a time"),
+            None | Some("uuid" | "date-time") => {}
+            Some(format) => panic!("this check does not know the format {format}"),
+        }
+        if let Some(pattern) = schema.value.get("pattern") {
+            let prefix =
+                pattern.as_str().and_then(|pattern| pattern.strip_prefix('^')?.strip_suffix("[a-z_]+$"));
+            let prefix = prefix.unwrap_or_else(|| panic!("this check does not know the pattern {pattern}"));
+            let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+            if !text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain)) {
+                return wrong("as its pattern says");
+            }
         }
     }
+    let bound =
+        |name: &str| schema.value.get(name).map(|bound| bound.as_i64().expect("a bound is an integer"));
     let number = value.as_i64();
-    if schema.value["minimum"].as_i64().is_some_and(|minimum| number.is_some_and(|number| number < minimum))
-        || schema.value["maximum"]
-            .as_i64()
-            .is_some_and(|maximum| number.is_some_and(|number| number > maximum))
-        || schema.value["minLength"].as_u64().is_some_and(|length| (text.len() as u64) < length)
+    let length = value.as_str().map(|text| text.chars().count() as i64);
+    if bound("minimum").is_some_and(|minimum| number.is_some_and(|number| number < minimum))
+        || bound("maximum").is_some_and(|maximum| number.is_some_and(|number| number > maximum))
+        || bound("minLength").is_some_and(|minimum| length.is_some_and(|length| length < minimum))
     {
         return wrong("within its bounds");
     }
