@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::openapi;
 use crate::script::Service;
-use crate::server::{API_KEY, Call, SAID, SECRET, USER};
+use crate::server::{API_KEY, Call, SECRET, THIRD_PARTY_TEXT, USER};
 use crate::world::Outcome;
 
 /// The members whose texts are Circle's.
@@ -95,7 +95,7 @@ pub(crate) fn response(
         blank(&mut ours);
     }
     let (ours, event) = (ours.to_string(), event.to_string());
-    for word in [SAID, SECRET] {
+    for word in [THIRD_PARTY_TEXT, SECRET] {
         assert!(!ours.contains(word) || event.contains(word), "a third party's text: {text}");
     }
     body

@@ -24,12 +24,12 @@ pub(crate) struct FuzzClock {
 struct State {
     /// The monotonic time at which the input began.
     began: Duration,
-    /// When those who sleep want to wake up.
+    /// When the pending sleeps end.
     sleepers: BTreeMap<u64, Duration>,
     next_sleeper: u64,
 }
 
-/// One who sleeps. If it is dropped, nobody has to wait for it.
+/// A pending sleep. Dropping it removes it from the schedule.
 struct Sleeper {
     id: u64,
     state: Arc<Mutex<State>>,

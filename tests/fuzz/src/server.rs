@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::script::{Replies, Reply, Service};
 
-/// The challenge of the good days.
+/// The default challenge.
 pub(crate) const CHALLENGE: &str = "5e4ae8f1-8d2b-4a3c-9f60-2b7d1c9e4a55";
 
-/// The user of the good days.
+/// The default user.
 pub(crate) const USER: &str = "user-of-the-fuzzer";
 
 /// The API key in Secrets Manager. It must not be in any log or response.
@@ -22,7 +22,7 @@ pub(crate) const API_KEY: &str = "TEST_API_KEY:fuzzer:an-api-key-that-nobody-may
 pub(crate) const SECRET: &str = "a-secret-that-nobody-may-print-0123456789";
 
 /// Stands for what a third party says. It may be in any response of Circle and AWS, and never in a problem document.
-pub(crate) const SAID: &str = "said-by-a-third-party";
+pub(crate) const THIRD_PARTY_TEXT: &str = "said-by-a-third-party";
 
 /// A request that a service received.
 #[derive(Debug)]

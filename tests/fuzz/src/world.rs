@@ -47,7 +47,7 @@ pub(crate) struct World {
     pub(crate) port: u16,
 }
 
-/// What came of an input.
+/// The result of one input.
 pub(crate) struct Outcome<T> {
     pub(crate) output: T,
     /// Whether the input has no responses of its own: every service does what it does on a good day.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::script::{Replies, Reply, Service};
 use crate::world::World;
 
-/// The private key 1, which is nobody's.
+/// A test key: the scalar 1.
 const PRIVATE: [u8; 32] = {
     let mut key = [0; 32];
     key[31] = 1;

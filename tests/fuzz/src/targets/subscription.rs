@@ -6,7 +6,7 @@ use manage_subscription::{Event, ManageSubscription, handle};
 use serde_json::Value;
 
 use crate::script::{Script, Service};
-use crate::server::{SAID, SECRET};
+use crate::server::{SECRET, THIRD_PARTY_TEXT};
 use crate::world::{WEBHOOK_URL, World};
 
 /// The one `ResponseURL` that leads somewhere. It stands for the server, whose port is another one in each process.
@@ -66,7 +66,10 @@ pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
         assert!(delivered["PhysicalResourceId"].as_str().is_some_and(|id| !id.is_empty()), "{text}");
         assert!(event["RequestType"] != "Delete" || delivered["Status"] == "SUCCESS", "{text}");
         assert!(!text.contains(SECRET) || event.to_string().contains(SECRET), "{text}");
-        assert!(!text.contains(SAID) || event.to_string().contains(SAID), "a third party's text: {text}");
+        assert!(
+            !text.contains(THIRD_PARTY_TEXT) || event.to_string().contains(THIRD_PARTY_TEXT),
+            "a third party's text: {text}"
+        );
     }
     Corpus::Keep
 }
