@@ -1,12 +1,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use create_challenge::CreateChallenge;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use get_challenge::GetChallenge;
 use local::circle_simulator::{Fault, PinEntry};
+use receive_webhook::ReceiveWebhook;
+use reconcile_challenges::ReconcileChallenges;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{
-    App, CREATE_CHANGE_PIN, DynamoDbProxy, KEY, MINUTE, SECOND, challenge_id, fault_of, noon, with,
+    App, CREATE_CHANGE_PIN, DynamoDbProxy, KEY, MINUTE, SECOND, challenge_id, fault_of, in_time, noon, with,
 };
 
 const CHECK_RATE_LIMIT: &str = "UpdateItem rate-limits";
@@ -14,6 +20,8 @@ const COUNT_CHALLENGE: &str = CHECK_RATE_LIMIT;
 const REMEMBER_KEY: &str = CHECK_RATE_LIMIT;
 const CONFIRM_KEY: &str = CHECK_RATE_LIMIT;
 const READ_SWITCH: &str = "GetItem rate-limits";
+const READ_CONFIRMED_KEYS: &str = READ_SWITCH;
+const OPEN_CONNECTION: &str = "DescribeEndpoints several tables";
 const READ_RECORD: &str = "GetItem challenges";
 /// These write different things with the same call.
 const WRITE_CREATION: &str = "UpdateItem challenges";
@@ -120,6 +128,29 @@ async fn status_calls_the_table_once_and_a_poll_at_most_five_times() {
     assert_eq!(operations, [&expected[..], &[APPLY_REPORT]].concat());
     app.advance(MINUTE);
     assert_eq!(proxy.operations_of(poll()).await, [READ_RECORD], "the challenge is settled");
+}
+
+#[tokio::test]
+async fn function_that_starts_opens_its_connections() {
+    let (app, proxy) = start().await;
+    let platform = &app.stack.platform;
+    let create_challenge = CreateChallenge::new(platform).unwrap();
+    let get_challenge = GetChallenge::new(platform).unwrap();
+    let receive_webhook = ReceiveWebhook::new(platform).unwrap();
+    let reconcile_challenges = ReconcileChallenges::new(platform).unwrap();
+    let connections = async |warm_up: BoxFuture<'_, ()>| {
+        app.circle.reset_call_counts();
+        let to_table = proxy.operations_of(in_time(warm_up)).await;
+        (app.circle.call_count("GET /ping"), to_table)
+    };
+    // The creation of a challenge asks Circle two things at once.
+    let two = [OPEN_CONNECTION; 2].map(str::to_owned).to_vec();
+    assert_eq!(connections(create_challenge.warm_up().boxed()).await, (2, two));
+    let one = vec![OPEN_CONNECTION.to_owned()];
+    assert_eq!(connections(get_challenge.warm_up().boxed()).await, (1, one));
+    let confirmed_keys = vec![READ_CONFIRMED_KEYS.to_owned()];
+    assert_eq!(connections(receive_webhook.warm_up().boxed()).await, (1, confirmed_keys));
+    assert_eq!(connections(reconcile_challenges.warm_up().boxed()).await, (1, Vec::new()));
 }
 
 /// An app at noon whose simulator sends no webhooks by itself.
