@@ -265,6 +265,18 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_due_challenges_is_counted() {
+        let mut ledger = ledger();
+        for (challenges, oldest) in [(2, MINUTE), (100, 3 * MINUTE), (1, 2 * MINUTE)] {
+            ledger.count_due(challenges, oldest);
+            ledger.count_deferred();
+            ledger.count_abandoned();
+        }
+        let expected = Summary { due: 103, deferred: 3, abandoned: 3, ..Summary::default() };
+        assert_eq!((ledger.summary(), ledger.oldest_due()), (expected, 3 * MINUTE));
+    }
+
+    #[test]
     fn user_has_one_session_in_a_run() {
         let mut ledger = ledger();
         assert!(check(&mut ledger, "alice", Ok(Found::Open)));

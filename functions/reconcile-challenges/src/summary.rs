@@ -61,3 +61,22 @@ impl StopReason {
         Some(code.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_that_an_error_stops_counts_under_the_code_of_the_error() {
+        for (reason, metric) in [
+            (StopReason::Time, None),
+            (StopReason::RateLimited, Some("circle_rate_limited")),
+            (StopReason::CircleUnavailable, Some("circle_unavailable")),
+            (StopReason::ApiKey, Some("misconfigured")),
+            (StopReason::ApiKeyUnavailable, Some("api_key_unavailable")),
+            (StopReason::TableUnavailable, Some("storage_unavailable")),
+        ] {
+            assert_eq!(reason.metric(), metric, "{reason:?}");
+        }
+    }
+}
