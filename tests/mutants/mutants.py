@@ -1,7 +1,7 @@
 """Tries the mutants of the modules, and prints how many the tests catch.
 
 cargo-mutants lists the mutants. All of them are compiled into a copy of the sources at once, and one is switched on in each
-run of a test program: a build for each would take days. A module's tests run in stages, and a later one only tries what the
+run of a test program: a build for each would take many hours. A module's tests run in stages, and a later one only tries what the
 earlier ones have missed. Mutants that no test can catch are in .cargo/mutants.toml, with the reason. The exit status is 0
 only if none is missed.
 """
