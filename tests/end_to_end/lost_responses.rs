@@ -1,11 +1,12 @@
 //! The AWS SDK retries a call whose response was lost, and the retry finds the effect of the first attempt.
 
 use local::circle_simulator::PinEntry;
+use local::stack::StackOptions;
 use serde_json::json;
 
 use crate::support::{
     App, CREATE_CHANGE_PIN, DAY, DynamoDbProxy, FIRST_CHECK, GET_CHALLENGE, KEY, Log, MINUTE, NOON,
-    Reconciler, challenge_id, not_found_at_circle,
+    Reconciler, challenge_id, noon, not_found_at_circle, owned,
 };
 
 /// Does the work while the first response to each update is lost. Returns the updates, with their retries.
@@ -44,6 +45,19 @@ async fn challenge_is_recorded_and_counted_once() {
     assert_eq!((&record["status"], &record["userId"]), (&json!("PENDING"), &json!("alice")));
     assert_eq!(app.circle.call_count(CREATE_CHANGE_PIN), 1);
     assert_eq!(log.count(&[r#""ChallengesCreated":1"#]), 1);
+}
+
+#[tokio::test]
+async fn last_request_of_a_burst_is_allowed() {
+    let options = StackOptions { settings: owned([("CALL_BURST", "5")]), scheduled: false, ..noon() };
+    let (app, proxy) = DynamoDbProxy::start(options).await;
+    for _ in 0..4 {
+        app.user_token().await;
+    }
+    let (last, updates) = lose_responses(&app, &proxy, app.get_pin().send()).await;
+    last.is(200);
+    assert_eq!(updates.len(), 4, "two updates, each twice: {updates:?}");
+    assert_eq!(app.let_time_pass(app.get_pin().send()).await.status, 429);
 }
 
 #[tokio::test]
