@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::network::{Call, Sender, Service, response};
 use crate::sandbox::Function;
@@ -39,7 +40,19 @@ impl World {
         let asked = id.and_then(|id| id.parse().ok()).and_then(|id| self.circle.challenge(id).ok());
         if let Some(view) = asked {
             self.last_response.insert(view.id, view.status);
+            self.last_word.insert(view.id, self.time.elapsed());
         }
+    }
+
+    /// Notes that Circle rejects a call: that is word from Circle, too.
+    pub(crate) fn note_rejection(&mut self, call: &Call) {
+        let path = call.head.uri.path();
+        let open: Vec<Uuid> = self.records().into_keys().collect();
+        let now = self.time.elapsed();
+        // A check that fails at its session is about each of the user's challenges.
+        let about =
+            open.into_iter().filter(|id| path == "/v1/w3s/users/token" || path.ends_with(&id.to_string()));
+        self.last_word.extend(about.map(|id| (id, now)));
     }
 
     /// Notes what statuses Circle's challenges have now.

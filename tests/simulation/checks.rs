@@ -18,21 +18,25 @@ const CALL_INTERVAL: Duration = Duration::from_secs(5);
 /// The least age at which a challenge is abandoned: a day, by clocks that may differ by hours.
 const ABANDONED_AFTER: time::Duration = time::Duration::hours(20);
 
+/// The least age at which a challenge is abandoned because its checks fail: a day later.
+const CHECKS_FAILED_AFTER: time::Duration = time::Duration::hours(44);
+
+/// Within this time before an abandonment, Circle has said something about the challenge: a day, by clocks that may differ.
+const WORD_LIFETIME: Duration = Duration::from_secs(28 * 3600);
+
 /// The longest wait for the next check: 6 hours with jitter, a deferral of 65 minutes, and clocks that may be wrong.
 const LONGEST_WAIT: time::Duration = time::Duration::hours(9);
 
 /// The codes of rejections that need no fault.
-const REJECTIONS: [&str; 10] = [
+const REJECTIONS: [&str; 8] = [
     "challenge_not_found",
     "invalid_user_token",
     "pin_locked",
-    "pin_not_used",
     "security_answers_locked",
     "sign_in_required",
     "too_many_challenges",
     "too_many_requests",
     "user_token_expired",
-    "user_token_mismatch",
 ];
 
 /// The members of every event's detail, and of an ending's.
@@ -54,7 +58,7 @@ fn text<'a>(record: &'a Value, name: &str) -> &'a str {
 }
 
 /// What went wrong in an invocation.
-fn failure_of(purpose: &Purpose, outcome: &Outcome) -> Option<String> {
+fn error_of(purpose: &Purpose, outcome: &Outcome) -> Option<String> {
     match (purpose, outcome) {
         (Purpose::Forgery, Outcome::Response(401, _)) => None,
         (_, Outcome::Response(status, body)) if *status >= 400 => {
@@ -88,7 +92,7 @@ impl World {
         // A process fetches only so many keys in a second, and here a second can have many webhooks.
         let is_out_of_fetches =
             |failure: &String| self.plan.keys_for_each_webhook && failure.ends_with("public_key_unavailable");
-        let failure = failure_of(&invocation.purpose, outcome);
+        let failure = error_of(&invocation.purpose, outcome);
         let failure = failure.filter(|failure| !invocation.is_disturbed && !is_out_of_fetches(failure));
         if let Some(failure) = failure {
             self.violation(format!("invocation {number} failed without a cause: {failure}"));
@@ -121,6 +125,9 @@ impl World {
     fn check_change(&mut self, old: &Value, new: &Value) {
         let (from, to) = (text(old, "status"), text(new, "status"));
         let id: Uuid = text(new, "challengeId").parse().expect("the key is a UUID");
+        if old.is_null() {
+            self.last_word.insert(id, self.time.elapsed());
+        }
         if old["status"].is_string() {
             if from != to {
                 self.log(format!("record {id}: {from} becomes {to}"));
@@ -174,8 +181,14 @@ impl World {
         if self.time.now() - created < ABANDONED_AFTER {
             self.violation(format!("record {id} of {created} was abandoned too early"));
         }
-        if record["abandonedReason"] == "still_open" && !self.was_last_open(id) {
-            self.violation(format!("record {id} was abandoned as open, which Circle did not say"));
+        match text(record, "abandonedReason") {
+            "still_open" if self.was_last_open(id) => {}
+            "checks_failed" if self.time.now() - created >= CHECKS_FAILED_AFTER => {}
+            reason => self.violation(format!("record {id} was abandoned because of {reason}")),
+        }
+        let last_word = self.last_word.get(&id).copied().unwrap_or_default();
+        if self.time.elapsed() - last_word > WORD_LIFETIME {
+            self.violation(format!("record {id} was abandoned long after Circle said something about it"));
         }
     }
 
@@ -198,6 +211,7 @@ impl World {
             return;
         }
         self.delivered.insert((id, rank(said)));
+        self.last_word.insert(id, self.time.elapsed());
         let records = self.records();
         let stored = records.get(&id).map(|record| text(record, "status"));
         if stored.is_none_or(|stored| rank(stored) < rank(said)) {
@@ -230,9 +244,12 @@ impl World {
     fn check_event(&mut self, event: &Value) {
         let detail = &event["detail"];
         let id = text(detail, "challengeId").parse::<Uuid>().unwrap_or_default();
-        let is_requested = self.records().get(&id).is_some_and(|record| !record["requestedAt"].is_null());
-        if !is_requested {
-            self.violation(format!("an event is about {id}, which nobody requested"));
+        let record = self.records().remove(&id).filter(|record| !record["requestedAt"].is_null());
+        let Some(record) = record else {
+            return self.violation(format!("an event is about {id}, which nobody requested"));
+        };
+        if ["userId", "type"].iter().any(|name| detail[*name] != record[*name]) {
+            self.violation(format!("an event about {id} says {detail}, and the record is {record}"));
         }
         let is_settled = event["detail-type"] == "PIN Challenge Settled";
         let more: &[&str] = if is_settled { &SETTLED_MEMBERS } else { &["requestedAt"] };
@@ -248,9 +265,11 @@ impl World {
         let Ok(truth) = self.circle.challenge(id) else {
             return self.violation(format!("{id} was requested, and Circle does not know it"));
         };
-        let is_contradicted = self.contradicted.contains(&id) && self.delivered.contains(&(id, 3));
-        let truth = if is_contradicted { "COMPLETE" } else { truth.status };
         let stored = text(record, "status");
+        // The response to the webhook may have been lost.
+        let is_contradicted =
+            self.contradicted.contains(&id) && (self.delivered.contains(&(id, 3)) || stored == "COMPLETE");
+        let truth = if is_contradicted { "COMPLETE" } else { truth.status };
         if rank(truth) >= 2 && rank(stored) != rank(truth) && !self.is_excused(id, record, truth) {
             self.violation(format!("Circle says {truth} of {id}, and the record says {stored}"));
         }

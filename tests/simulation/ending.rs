@@ -80,7 +80,7 @@ impl World {
         self.violation(format!("after {MAX_STEPS_OF_ENDING} steps, something is still under way"));
     }
 
-    /// Time passes until Circle has delivered each webhook, or has given up.
+    /// Time passes until Circle has delivered each webhook, or has made its last attempt.
     async fn deliver_all(&mut self) {
         for _ in 0..MAX_HOURS {
             if self.circle_has_delivered() {
@@ -88,6 +88,9 @@ impl World {
             }
             self.pass(Duration::from_secs(3600));
             self.finish().await;
+        }
+        if !self.circle_has_delivered() {
+            self.violation("Circle could not deliver its webhooks".to_owned());
         }
     }
 

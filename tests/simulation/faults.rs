@@ -83,6 +83,7 @@ impl World {
             2 => {
                 let status = [400, 403, 409][self.choices.below(3)];
                 self.trouble("Circle: 4xx");
+                self.note_rejection(&call);
                 self.log(format!("call {number} gets {status}"));
                 call.respond_with(
                     status,
@@ -163,7 +164,7 @@ impl World {
     pub(crate) fn secrets_fail(&mut self, number: u64, call: Call) {
         self.disturb(call.sender, true);
         if let Sender::Sandbox(sandbox) = call.sender {
-            self.key_failures.insert(sandbox, self.time.elapsed());
+            self.key_errors.insert(sandbox, self.time.elapsed());
         }
         self.trouble("Secrets Manager failed");
         self.log(format!("call {number} fails"));

@@ -76,7 +76,7 @@ impl World {
             self.people.iter().filter_map(|person| person.last_key).collect();
         let (kind, key) = match (self.choices.weighted(&[50, 15, 30, 5]), self.people[person].last_key) {
             (1, _) => (kind, None),
-            // The app tries again.
+            // The app retries.
             (2, Some((kind, key))) => (kind, Some(key)),
             // Apps whose keys are not unique: another user's key, or the same key for something else.
             (3, _) if !keys.is_empty() => {
@@ -191,8 +191,14 @@ impl World {
             }
             self.people[person].tokens.push(token.to_owned());
         }
+        let is_stale =
+            matches!(request, Request::Challenge { kind: "RESTORE_PIN", is_stale_sign_in: true, .. });
         match body["code"].as_str() {
             Some("too_many_requests") => self.count("request beyond the user's limit"),
+            // A wrong clock can take a sign-in for one in the future.
+            Some("sign_in_required") if !is_stale && self.count_of("wall clock jumped") == 0 => {
+                self.violation(format!("{id} had to sign in again"));
+            }
             Some("pin_locked") => self.count("PIN locked"),
             Some("security_answers_locked") => self.count("security answers locked"),
             _ => {}

@@ -304,7 +304,7 @@ impl World {
 
     async fn call_fails(&mut self) {
         let Some(position) = self.failable() else { return };
-        // Some failures last until a client gives up.
+        // Some errors last until a client stops retrying.
         self.outage = match self.outage {
             0 => [0, 5][usize::from(self.choices.chance(15))],
             left => left - 1,

@@ -72,7 +72,7 @@ pub(crate) struct World {
     /// What the checks read.
     pub(crate) changes: Stream,
     next_reconcile: Duration,
-    /// Until when failures need no further explanation, because a key was replaced.
+    /// Until when errors need no further explanation, because a key was replaced.
     pub(crate) excused_until: Duration,
     /// Every status that Circle's challenges have had.
     pub(crate) history: BTreeMap<Uuid, BTreeSet<&'static str>>,
@@ -86,12 +86,14 @@ pub(crate) struct World {
     pub(crate) callers_keys: BTreeSet<String>,
     /// What Circle last responded to a check or a poll of each challenge.
     pub(crate) last_response: BTreeMap<Uuid, &'static str>,
+    /// When Circle last said something about each challenge.
+    pub(crate) last_word: BTreeMap<Uuid, Duration>,
     /// The challenges of which Circle says COMPLETE after it said that they failed.
     pub(crate) contradicted: BTreeSet<Uuid>,
     /// How often each sandbox has read the API key, and when it last did.
     pub(crate) key_reads: BTreeMap<usize, (u32, Duration)>,
     /// When each sandbox last could not read the API key.
-    pub(crate) key_failures: BTreeMap<usize, Duration>,
+    pub(crate) key_errors: BTreeMap<usize, Duration>,
     /// Whether nothing goes wrong any more.
     pub(crate) is_ending: bool,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -115,7 +117,7 @@ pub(crate) struct Invocation {
     pub(crate) purpose: Purpose,
     task: JoinHandle<Outcome>,
     pub(crate) ends_at: Duration,
-    /// Whether something went wrong that explains a failure.
+    /// Whether something went wrong that explains an error.
     pub(crate) is_disturbed: bool,
     /// How often something went wrong that one more attempt repairs.
     faults: u32,
@@ -232,9 +234,10 @@ impl World {
             reached: BTreeMap::new(),
             callers_keys: BTreeSet::new(),
             last_response: BTreeMap::new(),
+            last_word: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             key_reads: BTreeMap::new(),
-            key_failures: BTreeMap::new(),
+            key_errors: BTreeMap::new(),
             is_ending: false,
             counts: BTreeMap::new(),
             trace: Vec::new(),
@@ -344,7 +347,7 @@ impl World {
         self.next_invocation += 1;
         self.log(format!("invocation {invocation} of {} begins", self.name_of(number)));
         let now = self.time.elapsed();
-        let has_failed = self.key_failures.get(&number).is_some_and(|failed| now - *failed < KEY_RETRY);
+        let has_failed = self.key_errors.get(&number).is_some_and(|failed| now - *failed < KEY_RETRY);
         let is_disturbed = now < self.excused_until || has_failed;
         let ends_at = self.time.elapsed() + function.limit();
         self.invocations.push(Invocation {
@@ -385,7 +388,7 @@ impl World {
         }
     }
 
-    /// Notes that something goes wrong for a sender. It explains a failure of the invocation unless one more attempt repairs
+    /// Notes that something goes wrong for a sender. It explains an error of the invocation unless one more attempt repairs
     /// it. Two such things explain one, too.
     pub(crate) fn disturb(&mut self, sender: Sender, is_repairable: bool) {
         let is_senders = |invocation: &&mut Invocation| Sender::Sandbox(invocation.sandbox) == sender;
