@@ -52,7 +52,8 @@ class Source:
             case "MatchArmGuard":
                 node = enclosing(node, "match_pattern")
             case "StructField":
-                node = enclosing(node, "field_initializer")
+                node = enclosing(node, "field_initializer", "shorthand_field_initializer")
+                assert node, mutant
         function = enclosing(node, "function_item")
         if not function or self.is_const(function):
             return "constant"
@@ -117,11 +118,13 @@ class Source:
                 return "{ " + returns + self.children(node)[1:]
             case "match_pattern":
                 return self.match_pattern(node, mutants)
-            case "field_initializer":
-                name, value = self.source(node.child_by_field_name("field")), node.child_by_field_name("value")
+            case "field_initializer" | "shorthand_field_initializer":
+                field, value = node.child_by_field_name("field"), node.child_by_field_name("value")
+                name = self.source(field or node)
+                value = self.render(value) if value else name
                 base = next(child for child in node.parent.children if child.type == "base_field_initializer")
                 mutated = f"({self.source(base)[2:]}).{name}"
-                return f"{name}: {self.choose([(number, mutated) for number, _ in mutants], self.render(value))}"
+                return f"{name}: {self.choose([(number, mutated) for number, _ in mutants], value)}"
 
     def match_pattern(self, node, mutants):
         """A guard that another replaces, or an arm that never matches while its mutant is on."""
