@@ -161,7 +161,7 @@ async fn user_without_a_session_costs_one_call_and_raises_no_alarm() {
     let log = Log::start();
     let summary = reconciler.run().await;
     assert_eq!((summary.checks, summary.not_found, summary.circle_calls), (1, 1, 1), "{summary:?}");
-    assert!(log.metrics().is_empty());
+    assert!(log.metrics().is_empty(), "{:?}", log.metrics());
 }
 
 #[tokio::test]
