@@ -7,9 +7,8 @@ use local::event_bus::BusFault;
 use crate::network::{Call, Sender};
 use crate::plan::Trouble;
 use crate::sandbox::Function;
+use crate::steps::SECOND;
 use crate::world::{Held, Purpose, World};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
     pub(crate) async fn webhook_fails(&mut self, number: u64, call: Call) {

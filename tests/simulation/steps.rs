@@ -45,7 +45,7 @@ enum Step {
 /// How long a process does not read the API key again after it has read it because Circle rejected it.
 const KEY_REREAD: Duration = Duration::from_secs(30);
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
     /// Everything that people and troubles do.
