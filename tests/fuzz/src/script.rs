@@ -10,11 +10,14 @@
 //! ```
 //!
 //! Each service takes its responses in their order. `503 2` has `Retry-After: 2`; `close` closes the connection without a
-//! response, and `hang` never responds. Without a response in the input, a service does what it does on a good day.
+//! response, and `hang` never responds. Without a response in the input, a service does what it does on a good day. A
+//! response that the service could not give is left out.
 
 use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
+
+use crate::server::{API_KEY, SECRET, USER};
 
 /// What a function calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +49,10 @@ pub(crate) struct Script<'a> {
     pub(crate) replies: Replies,
 }
 
+/// The members of an API Gateway event whose texts the caller decides about.
+const OF_CALLER: [&str; 6] =
+    ["headers", "body", "rawPath", "rawQueryString", "pathParameters", "queryStringParameters"];
+
 const MARK: &[u8] = b"\n--- ";
 
 impl<'a> Script<'a> {
@@ -61,9 +68,16 @@ impl<'a> Script<'a> {
         Self { head, replies }
     }
 
-    /// The text before the first response as JSON. Lambda has read every event as JSON before a function gets it.
+    /// The text before the first response as JSON. Lambda has read every event as JSON before a function gets it. `None` also
+    /// if AWS would tell a secret: only the caller can, in the parts of the event that it decides about.
     pub(crate) fn event(&self) -> Option<Value> {
-        serde_json::from_slice(self.head).ok()
+        let event: Value = serde_json::from_slice(self.head).ok()?;
+        let mut by_aws = event.clone();
+        if let Some(members) = by_aws.as_object_mut() {
+            members.retain(|name, _| !OF_CALLER.contains(&name.as_str()));
+        }
+        let tells_secret = by_aws.to_string().contains(SECRET);
+        (!tells_secret).then_some(event)
     }
 }
 
@@ -101,8 +115,30 @@ fn reply(part: &[u8]) -> Option<(Service, Reply)> {
             let status = status.parse().ok().filter(|status| (200..600).contains(status))?;
             let is_printable = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
             let retry_after = words.next().filter(is_printable).map(str::to_owned);
+            if !can_say(service, status, body) {
+                return None;
+            }
             Reply::Respond { status, retry_after, body: body.to_vec() }
         }
     };
     Some((service, reply))
+}
+
+/// Whether a service could say this. A table holds no secret, and AWS quotes no value in an error, except in the item that
+/// a condition did not hold for.
+fn can_say(service: Service, status: u16, body: &[u8]) -> bool {
+    let never: &[&str] = match (service, status) {
+        (Service::Circle, _) | (Service::Secrets, 200) => return true,
+        (_, 200) => &[SECRET, API_KEY],
+        _ => &[SECRET, API_KEY, USER],
+    };
+    let mut said: Value =
+        serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into());
+    if status != 200
+        && let Some(members) = said.as_object_mut()
+    {
+        members.remove("Item");
+    }
+    let said = said.to_string();
+    !never.iter().any(|text| said.contains(text))
 }

@@ -18,7 +18,8 @@ pub(crate) const USER: &str = "user-of-the-fuzzer";
 /// The API key in Secrets Manager. It must not be in any log or response.
 pub(crate) const API_KEY: &str = "TEST_API_KEY:fuzzer:an-api-key-that-nobody-may-print-0123456789";
 
-/// Stands for a secret of Circle's. It may be in any response of Circle and AWS, and never in the log.
+/// Stands for a secret of Circle's. It may be in any response of Circle's and in a value of Secrets Manager's, and never in the
+/// log.
 pub(crate) const SECRET: &str = "a-secret-that-nobody-may-print-0123456789";
 
 /// Stands for what a third party says. It may be in any response of Circle and AWS, and never in a problem document.
