@@ -7,6 +7,7 @@ only if none is missed.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -33,14 +34,14 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/mutants/run", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many test programs run at once")
-    parser.add_argument("--resume", action="store_true", help="try only what an earlier run has not caught")
+    parser.add_argument("--resume", action="store_true", help="try only what an earlier run has not caught, as far as the file is the same")
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(MODULES):
         parser.error(f"unknown module: {', '.join(unknown)}")
     names = arguments.modules or list(MODULES)
     run = Run((Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "mutants").resolve(), names, arguments.jobs)
-    if arguments.resume and run.saved.exists():
-        run.outcomes = json.loads(run.saved.read_text())
+    if arguments.resume:
+        run.read_outcomes()
     run.switch_and_build()
     for name in names:
         run.try_module(name)
@@ -69,6 +70,21 @@ class Run:
             if mutant["name"] not in self.excluded
         }
         self.stages = dict.fromkeys(stage for name in names for stage in MODULES[name].stages)
+
+    def read_outcomes(self):
+        """Takes the outcomes of an earlier run, except of files that have changed since: a mutant's name has its line."""
+        earlier = json.loads(self.saved.read_text()) if self.saved.exists() else {}
+        for file, saved in earlier.items():
+            if saved["sha256"] == digest(file):
+                self.outcomes |= saved["outcomes"]
+
+    def write_outcomes(self):
+        files = defaultdict(dict)
+        for mutant in self.listed:
+            if outcome := self.outcomes.get(mutant["name"]):
+                files[mutant["file"]][mutant["name"]] = outcome
+        saved = {file: {"sha256": digest(file), "outcomes": outcomes} for file, outcomes in files.items()}
+        self.saved.write_text(json.dumps(saved, indent=1))
 
     def switch_and_build(self):
         """Compiles the mutants in. Those that the compiler rejects are left out, in as many rounds as it takes."""
@@ -134,7 +150,7 @@ class Run:
                 caught = dict(zip(numbers, pool.map(lambda number: self.catches(stage, number, limit), numbers)))
             for number, is_caught in caught.items():
                 self.outcomes[self.numbered[number]["name"]] = "caught" if is_caught else "missed"
-            self.saved.write_text(json.dumps(self.outcomes, indent=1))
+            self.write_outcomes()
             tests = f"{stage.package} {stage.target} {' '.join(stage.names)}"
             print(f"{name}: {sum(caught.values())} of {len(numbers)} by {tests}", flush=True)
 
@@ -193,6 +209,10 @@ def copy_sources(tree):
         if not copy.exists() or copy.read_bytes() != source.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
+
+
+def digest(file):
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
 
 
 def list_mutants(tree, *arguments):
