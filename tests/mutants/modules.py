@@ -39,7 +39,7 @@ MODULES = {
     "challenge": shared(
         "challenge.rs", "challenge_view.rs", "failure.rs", "circle_code.rs",
         stages=[
-            integration("challenge_store", "transitions", "properties::reports"),
+            integration("challenge_store", "transitions", "properties::reports", "texts"),
             end_to_end("complete_after_failure", "failure_reasons", "webhooks", "flow", "polling", "challenge_list"),
         ],
     ),
