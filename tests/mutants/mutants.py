@@ -33,8 +33,8 @@ FEW_INPUTS = {"PROPTEST_CASES": "20", "FORGERIES": "300"}
 def main():
     parser = argparse.ArgumentParser(prog="tests/mutants/run", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many test programs run at once")
-    parser.add_argument("--resume", action="store_true", help="try only what an earlier run has not caught, as far as the file is the same")
+    parser.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="how many test programs run at once")
+    parser.add_argument("--resume", action="store_true", help="try only what earlier runs have not caught, in files that are the same")
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(MODULES):
         parser.error(f"unknown module: {', '.join(unknown)}")
@@ -96,7 +96,7 @@ class Run:
             for number, outcome in rejected.items():
                 self.outcomes[self.numbered[number]["name"]] = outcome
         for package, target in dict.fromkeys((stage.package, stage.target) for stage in self.stages):
-            self.compile("test", "--no-run", f"--package={package}", target, program=(package, target))
+            self.compile("test", "--no-run", "--profile=proof", f"--package={package}", target, program=(package, target))
 
     def write_mutants(self):
         sources = defaultdict(dict)
