@@ -82,8 +82,9 @@ async fn failing_checks_do_not_keep_others_from_theirs() {
     for id in app.create_challenges(10).await {
         app.circle.cancel_challenge(id).unwrap();
     }
+    let unreadable = Uuid::from_u128(7);
     app.put_record(json!({
-        "challengeId": Uuid::from_u128(7), "openShard": 3, "nextCheckAt": 0, "userId": "x",
+        "challengeId": unreadable, "openShard": 3, "nextCheckAt": 0, "userId": "x",
         "createdAt": "2026-01-01T12:00:00Z",
     }))
     .await;
@@ -98,8 +99,8 @@ async fn failing_checks_do_not_keep_others_from_theirs() {
     assert_eq!((summary.stopped, summary.due), (None, 13));
     let failures = log.metrics().into_iter().filter(|metric| metric == "check_failed").count();
     assert_eq!(failures as u32, summary.failed);
-    for named in [&poisoned.to_string(), "userId"] {
-        assert!(log.count(&["check_failed", named]) > 0, "{named}: {}", log.text());
+    for (id, why) in [(poisoned, "Circle"), (unreadable, "userId")] {
+        assert!(log.count(&["check_failed", &id.to_string(), why]) > 0, "{id}: {}", log.text());
     }
 }
 

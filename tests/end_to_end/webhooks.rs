@@ -3,7 +3,7 @@ use local::circle_simulator::{PinEntry, StatusField};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{App, Log, MINUTE, NOON, USER, text, with};
+use crate::support::{App, Log, MINUTE, NOON, SECOND, USER, text, with};
 
 #[tokio::test]
 async fn webhook_received_twenty_times_at_once_is_applied_once() {
@@ -194,4 +194,26 @@ async fn webhook_that_names_another_user_is_applied_by_its_id() {
     assert_eq!(app.record(id).await["userId"], USER);
     let mallory = app.stack.sign_in("mallory");
     app.get_challenge(id).bearer(&mallory).send().await.is_problem(404, "challenge_not_found");
+}
+
+#[tokio::test]
+async fn ending_is_logged_once_and_its_age_counts_unless_it_expired() {
+    let app = App::at_noon().await.without_webhooks();
+    for (ending, age) in [("COMPLETE", Some(30)), ("FAILED", Some(30)), ("EXPIRED", None)] {
+        let id = app.create_challenge().await;
+        app.advance(30 * SECOND);
+        let log = Log::start();
+        let settled = || -> Vec<Value> {
+            let text = log.text();
+            let lines = text.lines().filter(|line| line.contains("challenge settled"));
+            lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        app.post_webhook(&app.message(id, "IN_PROGRESS")).await.is(200);
+        assert_eq!(settled().len(), 0);
+        for _ in 0..2 {
+            app.post_webhook(&app.message(id, ending)).await.is(200);
+            let [line] = &settled()[..] else { panic!("not one line: {}", log.text()) };
+            assert_eq!((&line["status"], &line["TimeToSettle"]), (&json!(ending), &json!(age)));
+        }
+    }
 }
