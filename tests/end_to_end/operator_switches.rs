@@ -4,7 +4,9 @@ use local::dynamodb::RATE_LIMITS_TABLE;
 use local::stack::StackOptions;
 use serde_json::json;
 
-use crate::support::{App, GET_CHALLENGE, HOUR, KEY, MINUTE, SECOND, challenge_id, in_time, noon, with};
+use crate::support::{
+    App, DynamoDbProxy, GET_CHALLENGE, HOUR, KEY, MINUTE, SECOND, challenge_id, in_time, noon, with,
+};
 
 /// The key of alice's item.
 const ALICE: &str = "f786ac4a65ff28248bcc3fb8d27c868ba921d1339551d6fe4aa9ffdd3175a1b4";
@@ -54,10 +56,12 @@ async fn blocked_user_is_rejected_without_a_call_to_circle_until_unblocked() {
 }
 
 #[tokio::test]
-async fn user_without_an_item_can_be_blocked_too() {
-    let app = App::at_noon().await;
+async fn user_without_an_item_can_be_blocked_too_and_costs_one_call() {
+    let (app, proxy) = DynamoDbProxy::start(noon()).await;
+    app.wait_for_webhooks(1).await;
     app.put_item(RATE_LIMITS_TABLE, json!({ "limitKey": ALICE, "blocked": "support ticket 7" })).await;
-    app.post_challenge().send().await.is_problem(403, "user_blocked");
+    let rejected = async { app.post_session_token().send().await.is_problem(403, "user_blocked") };
+    assert_eq!(proxy.operations_of(rejected).await, ["UpdateItem rate-limits"]);
 }
 
 #[tokio::test]
