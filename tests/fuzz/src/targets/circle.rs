@@ -16,6 +16,10 @@ use crate::script::{Script, Service};
 use crate::server::{CHALLENGE, SECRET, USER};
 use crate::world::{WEBHOOK_URL, World};
 
+/// How often a call is sent at most: three attempts, one more with a new API key, and again if a connection that was kept open
+/// has been closed meanwhile.
+pub(super) const MOST_ATTEMPTS: u64 = 6;
+
 /// The longest text of Circle's that is kept, in characters.
 const TEXT_LIMIT: usize = 500;
 
@@ -95,9 +99,8 @@ pub(crate) fn responses(world: &World, input: &[u8]) -> Corpus {
     };
     assert!(!said.contains(SECRET), "a secret can be printed: {said}");
     assert!(said.len() < 16_384, "a text of {} bytes", said.len());
-    // A call is over after three attempts, and one more with a new API key.
     let attempts = outcome.calls_to(Service::Circle).count();
-    assert!(attempts <= 6, "{attempts} attempts");
+    assert!(attempts as u64 <= MOST_ATTEMPTS, "{attempts} attempts");
     if let (Ok(_), Some(call)) = (&outcome.output, outcome.calls_to(Service::Circle).last()) {
         let (status, body) = call.response.as_ref().expect("a result without a response");
         let is_result = matches!(*status, 404) || body.windows(6).any(|window| window == b"155121");
