@@ -71,7 +71,10 @@ MODULES = {
         "problem/**",
         stages=[
             integration("texts", "properties::problems"),
-            end_to_end("circle_errors", "misconfiguration", "ineligible_users", "operator_switches", "outages", "signatures"),
+            end_to_end(
+                "circle_errors", "misconfiguration", "ineligible_users", "operator_switches", "outages", "signatures",
+                "recent_sign_in", "signing_keys", "key_rotation",
+            ),
         ],
     ),
     "reconcile-decisions": Module(
