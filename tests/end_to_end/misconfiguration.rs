@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use local::circle_simulator::Fault;
 use local::environment::API_KEY_SECRET;
 use local::secrets_manager::InjectedError;
 use local::stack::StackOptions;
@@ -8,7 +9,8 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::support::{
-    App, CREATE_SESSION, GET_USER_BY_ID, KEY, Log, MINUTE, Response, SECOND, error_of, noon, owned,
+    App, CREATE_SESSION, GET_PUBLIC_KEY, GET_USER_BY_ID, KEY, Log, MINUTE, Response, SECOND, error_of, noon,
+    owned,
 };
 
 /// Every route that needs the API key.
@@ -87,6 +89,16 @@ async fn unresponsive_secrets_manager_is_reported_in_time() {
     }
     assert_eq!(log.count(&["api_key_unavailable", API_KEY_SECRET]), 2, "{}", log.text());
     app.post_session_token().send().await.is(201);
+}
+
+#[tokio::test]
+async fn webhook_is_rejected_as_a_misconfiguration_while_circle_rejects_the_api_key() {
+    let app = App::at_noon().await.without_webhooks();
+    let webhook = app.message(Uuid::from_u128(7), "COMPLETE");
+    app.circle.add_fault(Fault { times: 10, ..error_of(GET_PUBLIC_KEY, 401, 4) });
+    app.post_webhook(&webhook).await.is_problem(500, "misconfigured");
+    app.circle.clear_faults();
+    assert_eq!(app.post_webhook(&webhook).await.outcome(), "applied");
 }
 
 #[tokio::test]
