@@ -63,7 +63,6 @@ class Run:
         for mutant in self.listed:
             self.modules[module_of(mutant["file"])].append(mutant)
         check_exclusions(self.listed)
-        self.packages = {stage.package for name in names for stage in MODULES[name].stages}
         self.numbered = {
             number: mutant
             for number, mutant in enumerate((mutant for name in names for mutant in self.modules[name]), 1)
@@ -90,13 +89,14 @@ class Run:
         """Compiles the mutants in. Those that the compiler rejects are left out, in as many rounds as it takes."""
         while True:
             self.write_mutants()
-            rejected = self.compile("check", *[f"--package={package}" for package in {*self.packages, "shared"}])
+            rejected = self.compile("check", "--workspace")
             if not rejected:
                 break
             for number, outcome in rejected.items():
                 self.outcomes[self.numbered[number]["name"]] = outcome
         for package, target in dict.fromkeys((stage.package, stage.target) for stage in self.stages):
-            self.compile("test", "--no-run", "--profile=proof", f"--package={package}", target, program=(package, target))
+            if self.compile("test", "--no-run", "--profile=proof", f"--package={package}", target, program=(package, target)):
+                sys.exit(f"{package} {target} does not compile")
 
     def write_mutants(self):
         sources = defaultdict(dict)
