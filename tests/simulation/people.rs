@@ -18,6 +18,9 @@ const PAGE: usize = 10;
 /// In this time a user's limit admits only few more requests than its burst.
 const FLOOD_LIMIT: Duration = Duration::from_secs(20);
 
+/// In this time after a request its sign-in, which was a minute old then, is recent enough to recover a PIN.
+const SIGN_IN_LASTS: Duration = Duration::from_secs(14 * 60);
+
 /// A user of the app, with one or more devices.
 #[derive(Debug)]
 pub(crate) struct Person {
@@ -180,8 +183,15 @@ impl World {
         self.invoke(function, event, Purpose::Person { person, request }).await;
     }
 
-    /// A person got a response.
-    pub(crate) fn person_got(&mut self, person: usize, request: &Request, status: u16, body: &Value) {
+    /// A person got a response to a request that took so long.
+    pub(crate) fn person_got(
+        &mut self,
+        person: usize,
+        request: &Request,
+        status: u16,
+        body: &Value,
+        took: Duration,
+    ) {
         let id = self.people[person].id.clone();
         self.log(format!("{id} gets {status} {}", brief(body)));
         let session = if body["userToken"].is_string() { body } else { &body["session"] };
@@ -195,8 +205,10 @@ impl World {
             matches!(request, Request::Challenge { kind: "RESTORE_PIN", is_stale_sign_in: true, .. });
         match body["code"].as_str() {
             Some("too_many_requests") => self.count("request beyond the user's limit"),
-            // A wrong clock can take a sign-in for one in the future.
-            Some("sign_in_required") if !is_stale && self.count_of("wall clock jumped") == 0 => {
+            // A wrong clock can take a sign-in for one in the future. One that was recent may be old if the sandbox was frozen.
+            Some("sign_in_required")
+                if !is_stale && took < SIGN_IN_LASTS && self.count_of("wall clock jumped") == 0 =>
+            {
                 self.violation(format!("{id} had to sign in again"));
             }
             Some("pin_locked") => self.count("PIN locked"),

@@ -366,10 +366,18 @@ impl World {
     pub(crate) async fn ended(&mut self, invocation: Invocation, outcome: Outcome) {
         self.log(format!("invocation {} {outcome}", invocation.number));
         self.check_outcome(&invocation, &outcome);
-        let Invocation { purpose, .. } = invocation;
+        let Invocation { purpose, sandbox, began_at, .. } = invocation;
+        let now = self.time.elapsed();
+        // An invocation that ran out of time has failed to read the key, too.
+        let is_key_read = |held: &Held| {
+            held.call.sender == Sender::Sandbox(sandbox) && held.call.name() == "GetSecretValue"
+        };
+        if self.held.iter().any(is_key_read) {
+            self.key_errors.insert(sandbox, now);
+        }
         match (purpose, outcome) {
             (Purpose::Person { person, request }, Outcome::Response(status, body)) => {
-                self.person_got(person, &request, status, &body)
+                self.person_got(person, &request, status, &body, now - began_at)
             }
             (Purpose::Webhook { call, body }, Outcome::Response(status, _)) => {
                 self.check_webhook(&body, status);

@@ -116,6 +116,7 @@ pub(crate) struct Invocation {
     pub(crate) sandbox: usize,
     pub(crate) purpose: Purpose,
     task: JoinHandle<Outcome>,
+    pub(crate) began_at: Duration,
     pub(crate) ends_at: Duration,
     /// Whether something went wrong that explains an error.
     pub(crate) is_disturbed: bool,
@@ -349,12 +350,13 @@ impl World {
         let now = self.time.elapsed();
         let has_failed = self.key_errors.get(&number).is_some_and(|failed| now - *failed < KEY_RETRY);
         let is_disturbed = now < self.excused_until || has_failed;
-        let ends_at = self.time.elapsed() + function.limit();
+        let ends_at = now + function.limit();
         self.invocations.push(Invocation {
             number: invocation,
             sandbox: number,
             purpose,
             task,
+            began_at: now,
             ends_at,
             is_disturbed,
             faults: 0,
