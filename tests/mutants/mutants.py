@@ -34,7 +34,8 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/mutants/run", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(MODULES))
     parser.add_argument("--jobs", type=int, default=2 * os.cpu_count(), help="how many test programs run at once")
-    parser.add_argument("--resume", action="store_true", help="try only what earlier runs have not caught, in files that are the same")
+    resume = "try only what earlier runs have not caught, in files that are the same"
+    parser.add_argument("--resume", action="store_true", help=resume)
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(MODULES):
         parser.error(f"unknown module: {', '.join(unknown)}")
@@ -95,7 +96,8 @@ class Run:
             for number, outcome in rejected.items():
                 self.outcomes[self.numbered[number]["name"]] = outcome
         for package, target in dict.fromkeys((stage.package, stage.target) for stage in self.stages):
-            if self.compile("test", "--no-run", "--profile=proof", f"--package={package}", target, program=(package, target)):
+            command = ("test", "--no-run", "--profile=proof", f"--package={package}", target)
+            if self.compile(*command, program=(package, target)):
                 sys.exit(f"{package} {target} does not compile")
 
     def write_mutants(self):
