@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::records::plain;
 use crate::sandbox::Outcome;
-use crate::world::{Invocation, Purpose, World};
+use crate::world::{Invocation, KEY_RETRY, Purpose, World};
 
 /// How many requests of one user may reach Circle at once, and how long it takes until one more may.
 const CALL_BURST: usize = 20;
@@ -92,8 +92,16 @@ impl World {
         // A process fetches only so many keys in a second, and here a second can have many webhooks.
         let is_out_of_fetches =
             |failure: &String| self.plan.keys_for_each_webhook && failure.ends_with("public_key_unavailable");
+        // What the invocation before it waited for may have been the new API key. That is not read again for a second.
+        let is_without_new_key = |failure: &String| {
+            let last = self.out_of_time.get(&invocation.sandbox);
+            failure.ends_with("misconfigured")
+                && last.is_some_and(|last| invocation.began_at - *last < KEY_RETRY)
+        };
         let failure = error_of(&invocation.purpose, outcome);
-        let failure = failure.filter(|failure| !invocation.is_disturbed && !is_out_of_fetches(failure));
+        let failure = failure.filter(|failure| {
+            !invocation.is_disturbed && !is_out_of_fetches(failure) && !is_without_new_key(failure)
+        });
         if let Some(failure) = failure {
             self.violation(format!("invocation {number} failed without a cause: {failure}"));
         }

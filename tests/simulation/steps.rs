@@ -368,12 +368,8 @@ impl World {
         self.check_outcome(&invocation, &outcome);
         let Invocation { purpose, sandbox, began_at, .. } = invocation;
         let now = self.time.elapsed();
-        // An invocation that ran out of time has failed to read the key, too.
-        let is_key_read = |held: &Held| {
-            held.call.sender == Sender::Sandbox(sandbox) && held.call.name() == "GetSecretValue"
-        };
-        if self.held.iter().any(is_key_read) {
-            self.key_errors.insert(sandbox, now);
+        if matches!(outcome, Outcome::Response(503 | 504, _)) {
+            self.out_of_time.insert(sandbox, now);
         }
         match (purpose, outcome) {
             (Purpose::Person { person, request }, Outcome::Response(status, body)) => {

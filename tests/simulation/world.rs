@@ -34,7 +34,7 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
 static USER_TOKEN_KEY: LazyLock<UserTokenKey> = LazyLock::new(UserTokenKey::default);
 
 /// How long a process does not read the API key again after it could not read it.
-const KEY_RETRY: Duration = Duration::from_secs(1);
+pub(crate) const KEY_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a server keeps an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -94,6 +94,8 @@ pub(crate) struct World {
     pub(crate) key_reads: BTreeMap<usize, (u32, Duration)>,
     /// When each sandbox last could not read the API key.
     pub(crate) key_errors: BTreeMap<usize, Duration>,
+    /// When an invocation in each sandbox last ended in time only without what it waited for.
+    pub(crate) out_of_time: BTreeMap<usize, Duration>,
     /// Whether nothing goes wrong any more.
     pub(crate) is_ending: bool,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -239,6 +241,7 @@ impl World {
             contradicted: BTreeSet::new(),
             key_reads: BTreeMap::new(),
             key_errors: BTreeMap::new(),
+            out_of_time: BTreeMap::new(),
             is_ending: false,
             counts: BTreeMap::new(),
             trace: Vec::new(),
