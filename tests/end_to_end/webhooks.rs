@@ -176,7 +176,11 @@ async fn replayed_webhook_changes_nothing() {
     app.advance(60 * MINUTE);
     let mut outcomes = Vec::new();
     for delivery in app.circle.deliveries() {
-        outcomes.push(app.post_signed(&delivery.body).await.outcome().to_owned());
+        let log = Log::start();
+        let outcome = app.post_signed(&delivery.body).await.outcome().to_owned();
+        let counted = log.count(&["WebhooksAccepted", &format!(r#""outcome":"{outcome}""#)]);
+        assert_eq!(counted, 1, "{}", log.text());
+        outcomes.push(outcome);
     }
     assert_eq!(outcomes, ["ignored", "stale", "stale", "duplicate"]);
     assert_eq!(app.record(id).await, record);
