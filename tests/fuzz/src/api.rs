@@ -22,8 +22,7 @@ pub(crate) fn check(method: &str, path: &str, event: &Value, outcome: &Outcome<A
     let body = response(method, path, event, outcome);
     let user = claim(event);
     for call in &outcome.calls {
-        let is_told = call.service != Service::Circle && call.body.to_string().contains(SECRET);
-        assert!(!is_told, "AWS was told a secret: {call:?}");
+        assert!(!tells_secret(call), "AWS was told a secret: {call:?}");
         for named in users(call) {
             assert_eq!(Some(&named), user.as_ref(), "another user than the claim's: {call:?}");
         }
@@ -38,10 +37,12 @@ pub(crate) fn check(method: &str, path: &str, event: &Value, outcome: &Outcome<A
         assert!(!outcome.log.contains(USER), "the user's id is in the log: {}", outcome.log);
     }
     if outcome.output.status_code < 400 && body["challengeId"].is_string() {
-        let is_read =
-            |call: &Call| item(call).is_some_and(|item| item["userId"]["S"].as_str() == user.as_deref());
+        let is_read = |call: &Call| {
+            is_about(call, event)
+                && item(call).is_some_and(|item| item["userId"]["S"].as_str() == user.as_deref())
+        };
         let update = |call: &Call| call.body["UpdateExpression"].as_str().unwrap_or_default().to_owned();
-        let is_written = |call: &Call| update(call).contains("userId = :userId");
+        let is_written = |call: &Call| method == "post" && update(call).contains("userId = :userId");
         let is_own = outcome.calls.iter().any(|call| is_read(call) || is_written(call));
         assert!(is_own, "a challenge of another user: {body}");
     }
@@ -121,6 +122,24 @@ pub(crate) fn claim(event: &Value) -> Option<String> {
         value @ Value::Bool(_) => Some(value.to_string()),
         _ => None,
     }
+}
+
+/// Whether a call is about the challenge that the event asks for, if it asks for one. DynamoDB may return any item here, so the
+/// key counts.
+fn is_about(call: &Call, event: &Value) -> bool {
+    let id = |text: &Value| text.as_str().and_then(|text| Uuid::try_parse(text).ok());
+    let asked = id(&event["pathParameters"]["challengeId"]);
+    asked.is_none() || id(&call.body["Key"]["challengeId"]["S"]) == asked
+}
+
+/// Whether a call to AWS contains a secret. A status and the correlation ids of Circle's are stored as they are.
+fn tells_secret(call: &Call) -> bool {
+    let mut told = call.body.clone();
+    if let Some(values) = told.get_mut("ExpressionAttributeValues").and_then(Value::as_object_mut) {
+        values.retain(|name, _| ![":status", ":trail", ":correlationIds"].contains(&name.as_str()));
+    }
+    let told = told.to_string();
+    call.service != Service::Circle && [SECRET, API_KEY].iter().any(|secret| told.contains(secret))
 }
 
 /// The users that a call names.

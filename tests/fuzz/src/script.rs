@@ -50,8 +50,8 @@ pub(crate) struct Script<'a> {
 }
 
 /// The members of an API Gateway event whose texts the caller decides about.
-const OF_CALLER: [&str; 6] =
-    ["headers", "body", "rawPath", "rawQueryString", "pathParameters", "queryStringParameters"];
+const OF_CALLER: [&str; 7] =
+    ["headers", "cookies", "body", "rawPath", "rawQueryString", "pathParameters", "queryStringParameters"];
 
 const MARK: &[u8] = b"\n--- ";
 
@@ -69,10 +69,13 @@ impl<'a> Script<'a> {
     }
 
     /// The text before the first response as JSON. Lambda has read every event as JSON before a function gets it. `None` also
-    /// if AWS would tell a secret: only the caller can, in the parts of the event that it decides about.
+    /// if a part that the caller does not decide about has a secret.
     pub(crate) fn event(&self) -> Option<Value> {
         let event: Value = serde_json::from_slice(self.head).ok()?;
         let mut by_aws = event.clone();
+        if let Some(http) = by_aws.pointer_mut("/requestContext/http").and_then(Value::as_object_mut) {
+            http.retain(|name, _| !["path", "userAgent"].contains(&name.as_str()));
+        }
         if let Some(members) = by_aws.as_object_mut() {
             members.retain(|name, _| !OF_CALLER.contains(&name.as_str()));
         }
@@ -127,18 +130,17 @@ fn reply(part: &[u8]) -> Option<(Service, Reply)> {
 /// Whether a service could say this. A table holds no secret, and AWS quotes no value in an error, except in the item that
 /// a condition did not hold for.
 fn can_say(service: Service, status: u16, body: &[u8]) -> bool {
-    let never: &[&str] = match (service, status) {
-        (Service::Circle, _) | (Service::Secrets, 200) => return true,
-        (_, 200) => &[SECRET, API_KEY],
-        _ => &[SECRET, API_KEY, USER],
-    };
+    if matches!((service, status), (Service::Circle, _) | (Service::Secrets, 200)) {
+        return true;
+    }
     let mut said: Value =
         serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into());
-    if status != 200
-        && let Some(members) = said.as_object_mut()
-    {
+    let text = said.to_string();
+    if text.contains(SECRET) || text.contains(API_KEY) {
+        return false;
+    }
+    if let Some(members) = said.as_object_mut() {
         members.remove("Item");
     }
-    let said = said.to_string();
-    !never.iter().any(|text| said.contains(text))
+    status == 200 || !said.to_string().contains(USER)
 }

@@ -143,6 +143,12 @@ impl Server {
             let (status, body) = good_day(&call, &state.public_key);
             Reply::Respond { status, retry_after: None, body: body.to_string().into_bytes() }
         });
+        let reply = match reply {
+            Reply::Respond { status, retry_after, body } => {
+                Reply::Respond { status, retry_after, body: of_key(&call, body) }
+            }
+            Reply::Close | Reply::Hang => reply,
+        };
         let response = match &reply {
             Reply::Respond { status, body, .. } => Some((*status, body.clone())),
             Reply::Close | Reply::Hang => None,
@@ -150,6 +156,21 @@ impl Server {
         state.calls.push(Call { response, ..call });
         reply
     }
+}
+
+/// A response with the item of the call's key: DynamoDB has no other.
+fn of_key(call: &Call, body: Vec<u8>) -> Vec<u8> {
+    let key = &call.body["Key"]["challengeId"];
+    let Ok(mut response) = serde_json::from_slice::<Value>(&body) else { return body };
+    for item in ["Item", "Attributes"] {
+        if let Some(id) = response.get_mut(item).and_then(|item| item.get_mut("challengeId"))
+            && key.is_object()
+        {
+            *id = key.clone();
+            return response.to_string().into_bytes();
+        }
+    }
+    body
 }
 
 /// The request at the start of the bytes and its length, if it is complete.

@@ -16,9 +16,9 @@ use crate::script::{Script, Service};
 use crate::server::{CHALLENGE, SECRET, USER};
 use crate::world::{WEBHOOK_URL, World};
 
-/// How often a call is sent at most: three attempts, one more with a new API key, and again if a connection that was kept open
-/// has been closed meanwhile.
-pub(super) const MOST_ATTEMPTS: u64 = 6;
+/// How often a call is sent at most: three attempts with each of two API keys, and each attempt once more if its connection
+/// breaks.
+pub(super) const MOST_ATTEMPTS: u64 = 12;
 
 /// The longest text of Circle's that is kept, in characters.
 const TEXT_LIMIT: usize = 500;
