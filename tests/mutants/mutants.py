@@ -58,6 +58,8 @@ class Run:
         self.outcomes, self.programs = {}, {}
         copy_sources(self.tree)
         self.listed = list_mutants(self.tree)
+        # Of the copy, before it has mutants: the sources may change during the run.
+        self.digests = {file: digest(self.tree / file) for file in {mutant["file"] for mutant in self.listed}}
         considered = {mutant["name"] for mutant in list_mutants(self.tree, "--config", ROOT / ".cargo" / "mutants.toml")}
         self.excluded = {mutant["name"] for mutant in self.listed} - considered
         self.modules = defaultdict(list)
@@ -72,10 +74,10 @@ class Run:
         self.stages = dict.fromkeys(stage for name in names for stage in MODULES[name].stages)
 
     def read_outcomes(self):
-        """Takes the outcomes of an earlier run, except of files that have changed since: a mutant's name has its line."""
+        """Takes the outcomes of earlier runs for files that are the same: a mutant's name contains its line."""
         earlier = json.loads(self.saved.read_text()) if self.saved.exists() else {}
         for file, saved in earlier.items():
-            if saved["sha256"] == digest(file):
+            if saved["sha256"] == self.digests.get(file):
                 self.outcomes |= saved["outcomes"]
 
     def write_outcomes(self):
@@ -83,7 +85,7 @@ class Run:
         for mutant in self.listed:
             if outcome := self.outcomes.get(mutant["name"]):
                 files[mutant["file"]][mutant["name"]] = outcome
-        saved = {file: {"sha256": digest(file), "outcomes": outcomes} for file, outcomes in files.items()}
+        saved = {file: {"sha256": self.digests[file], "outcomes": outcomes} for file, outcomes in files.items()}
         self.saved.write_text(json.dumps(saved, indent=1))
 
     def switch_and_build(self):
@@ -97,8 +99,9 @@ class Run:
                 self.outcomes[self.numbered[number]["name"]] = outcome
         for package, target in dict.fromkeys((stage.package, stage.target) for stage in self.stages):
             command = ("test", "--no-run", "--profile=proof", f"--package={package}", target)
-            if self.compile(*command, program=(package, target)):
-                sys.exit(f"{package} {target} does not compile")
+            if rejected := self.compile(*command, program=(package, target)):
+                names = ", ".join(self.numbered[number]["name"] for number in rejected)
+                sys.exit(f"{package} {target} does not compile with: {names}")
 
     def write_mutants(self):
         sources = defaultdict(dict)
@@ -145,17 +148,21 @@ class Run:
                 return
             started = monotonic()
             with ThreadPoolExecutor(self.jobs) as pool:
-                # As many at once as with mutants: none may fail because of the load.
-                if any(pool.map(lambda _: self.catches(stage, None, None), range(self.jobs))):
-                    sys.exit(f"{stage} fails without a mutant")
+                self.require_success(stage, pool, None)
                 # One that makes a test hang is caught.
                 limit = 60 + 10 * (monotonic() - started)
                 caught = dict(zip(numbers, pool.map(lambda number: self.catches(stage, number, limit), numbers)))
+                self.require_success(stage, pool, limit)
             for number, is_caught in caught.items():
                 self.outcomes[self.numbered[number]["name"]] = "caught" if is_caught else "missed"
             self.write_outcomes()
             tests = f"{stage.package} {stage.target} {' '.join(stage.names)}"
             print(f"{name}: {sum(caught.values())} of {len(numbers)} by {tests}", flush=True)
+
+    def require_success(self, stage, pool, limit):
+        """Runs the tests without a mutant, under the same load: what fails because of that would count as caught."""
+        if any(pool.map(lambda _: self.catches(stage, None, limit), range(self.jobs))):
+            sys.exit(f"{stage} fails without a mutant")
 
     def catches(self, stage, number, limit):
         """Whether a test fails with this mutant. Ends the test program at the first one."""
@@ -214,8 +221,8 @@ def copy_sources(tree):
             shutil.copy(source, copy)
 
 
-def digest(file):
-    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def list_mutants(tree, *arguments):
