@@ -62,6 +62,7 @@ async fn user_without_an_item_can_be_blocked_too_and_costs_one_call() {
     app.put_item(RATE_LIMITS_TABLE, json!({ "limitKey": ALICE, "blocked": "support ticket 7" })).await;
     let rejected = async { app.post_session_token().send().await.is_problem(403, "user_blocked") };
     assert_eq!(proxy.operations_of(rejected).await, ["UpdateItem rate-limits"]);
+    app.post_challenge().send().await.is_problem(403, "user_blocked");
 }
 
 #[tokio::test]

@@ -92,7 +92,8 @@ impl World {
         // A process fetches only so many keys in a second, and here a second can have many webhooks.
         let is_out_of_fetches =
             |failure: &String| self.plan.keys_for_each_webhook && failure.ends_with("public_key_unavailable");
-        // What the invocation before it waited for may have been the new API key. That is not read again for a second.
+        // The invocation before it may have run out of time while it read the new API key. The process then does not read the
+        // key again for a second.
         let is_without_new_key = |failure: &String| {
             let last = self.out_of_time.get(&invocation.sandbox);
             failure.ends_with("misconfigured")

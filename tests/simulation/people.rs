@@ -18,7 +18,7 @@ const PAGE: usize = 10;
 /// In this time a user's limit admits only few more requests than its burst.
 const FLOOD_LIMIT: Duration = Duration::from_secs(20);
 
-/// In this time after a request its sign-in, which was a minute old then, is recent enough to recover a PIN.
+/// How long a sign-in is recent enough to recover a PIN, from the start of the request. It is a minute old then.
 const SIGN_IN_LASTS: Duration = Duration::from_secs(14 * 60);
 
 /// A user of the app, with one or more devices.
@@ -183,7 +183,7 @@ impl World {
         self.invoke(function, event, Purpose::Person { person, request }).await;
     }
 
-    /// A person got a response to a request that took so long.
+    /// A person got a response. The request took this long.
     pub(crate) fn person_got(
         &mut self,
         person: usize,
@@ -205,7 +205,7 @@ impl World {
             matches!(request, Request::Challenge { kind: "RESTORE_PIN", is_stale_sign_in: true, .. });
         match body["code"].as_str() {
             Some("too_many_requests") => self.count("request beyond the user's limit"),
-            // A wrong clock can take a sign-in for one in the future. One that was recent may be old if the sandbox was frozen.
+            // A wrong clock can place a sign-in in the future. A recent one can be too old after the sandbox was frozen.
             Some("sign_in_required")
                 if !is_stale && took < SIGN_IN_LASTS && self.count_of("wall clock jumped") == 0 =>
             {

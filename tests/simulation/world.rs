@@ -94,7 +94,7 @@ pub(crate) struct World {
     pub(crate) key_reads: BTreeMap<usize, (u32, Duration)>,
     /// When each sandbox last could not read the API key.
     pub(crate) key_errors: BTreeMap<usize, Duration>,
-    /// When an invocation in each sandbox last ended in time only without what it waited for.
+    /// When an invocation of each sandbox last got 503 or 504. It may have cut a read of the API key short.
     pub(crate) out_of_time: BTreeMap<usize, Duration>,
     /// Whether nothing goes wrong any more.
     pub(crate) is_ending: bool,
