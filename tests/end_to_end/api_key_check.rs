@@ -2,7 +2,7 @@ use local::circle_simulator::{Access, Fault};
 use local::environment::API_KEY_SECRET;
 use serde_json::{Value, json};
 
-use crate::support::{Deployment, SECOND, SUBSCRIPTIONS, text, with};
+use crate::support::{Deployment, Log, SECOND, SUBSCRIPTIONS, text, with};
 
 const DETAILS: &str = " Details: CloudWatch log group ";
 
@@ -71,7 +71,9 @@ async fn deletion_does_nothing() {
     let mut stack = start().await;
     stack.restart_with(&[("CIRCLE_API_KEY_SECRET_ID", ""), ("WEBHOOK_URL", "")]);
     let before = stack.app.circle.call_count("GET /v1/w3s/users/{userId}");
+    let log = Log::start();
     succeed(&stack, "Delete", json!({ "CircleApiKeySecretArn": "no-such-secret" })).await;
+    assert_eq!(log.metrics(), [] as [&str; 0], "nothing was left behind");
     assert_eq!(stack.app.circle.call_count("GET /v1/w3s/users/{userId}"), before);
 }
 

@@ -83,7 +83,8 @@ impl Sender<'_> {
         deadline: Deadline,
     ) -> Result<(), DeliveryError> {
         let Self { http, clock, random, .. } = self;
-        let url = Url::parse(url.expose_secret()).ok().filter(|url| self.may_send_to(url));
+        let url =
+            Url::parse(url.expose_secret()).ok().filter(|url| may_send_to(url, self.region, self.is_local));
         let url = url.ok_or(DeliveryError::Url)?;
         let mut retries = Retries::new(clock, random, deadline, BACKOFF, MAX_ATTEMPTS);
         loop {
@@ -97,12 +98,12 @@ impl Sender<'_> {
             clock.sleep(wait).await;
         }
     }
+}
 
-    fn may_send_to(&self, url: &Url) -> bool {
-        match url.scheme() {
-            "https" => self.region.is_some_and(|region| is_response_bucket(url, region)),
-            _ => self.is_local && is_https_or_loopback(url),
-        }
+fn may_send_to(url: &Url, region: Option<&str>, is_local: bool) -> bool {
+    match url.scheme() {
+        "https" => region.is_some_and(|region| is_response_bucket(url, region)),
+        _ => is_local && is_https_or_loopback(url),
     }
 }
 
@@ -133,6 +134,23 @@ async fn put(http: &HttpClient, url: Url, response: String) -> Result<(), Delive
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn response_goes_to_cloudformation_or_to_this_machine_if_the_stack_is_there() {
+        let bucket = format!("https://{BUCKET}useast1.s3.amazonaws.com/a");
+        for (url, on_aws, on_this_machine) in [
+            (&*bucket, true, true),
+            ("https://api.example.com/a", false, false),
+            ("https://127.0.0.1/a", false, false),
+            ("http://127.0.0.1/a", false, true),
+            ("http://api.example.com/a", false, false),
+        ] {
+            let parsed = Url::parse(url).unwrap();
+            assert_eq!(may_send_to(&parsed, Some("us-east-1"), false), on_aws, "{url}");
+            assert_eq!(may_send_to(&parsed, Some("us-east-1"), true), on_this_machine, "{url}");
+            assert!(!may_send_to(&parsed, None, false), "{url}");
+        }
+    }
 
     #[test]
     fn response_goes_to_cloudformations_bucket_in_the_region() {

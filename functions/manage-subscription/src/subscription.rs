@@ -237,6 +237,29 @@ mod tests {
     }
 
     #[test]
+    fn retry_does_not_help_if_the_api_key_is_the_problem() {
+        let (call, request_id) = ("GET /v1/w3s/users/{userId}", || "a".to_owned());
+        let response = |status| CircleError::Response {
+            call,
+            status,
+            code: None,
+            had_user_token: false,
+            message: None,
+            request_id: request_id(),
+            retry_after: None,
+        };
+        for status in [401, 403] {
+            assert!(!is_worth_retrying(&response(status)), "{status}");
+        }
+        for status in [400, 404, 429, 500] {
+            assert!(is_worth_retrying(&response(status)), "{status}");
+        }
+        let malformed = ApiKeyError::Malformed { secret_id: "circle".to_owned() };
+        assert!(!is_worth_retrying(&CircleError::ApiKey(malformed)));
+        assert!(is_worth_retrying(&CircleError::TimedOut { call, request_id: request_id() }));
+    }
+
+    #[test]
     fn only_a_webhook_of_this_service_in_the_same_region_is_own() {
         let webhook = "https://a1b2.execute-api.eu-central-1.amazonaws.com/webhooks/circle";
         let is_own = |endpoint: &str, webhook: &str| {
