@@ -1,11 +1,35 @@
 use std::collections::BTreeSet;
 
 use local::circle_simulator::Fault;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
-    App, CREATE_CHANGE_PIN, CREATE_SESSION, GET_USER_BY_ID, Response, SECOND, error_of, fault_of, hanging,
+    App, CREATE_CHANGE_PIN, CREATE_SESSION, GET_USER_BY_ID, Log, Response, SECOND, error_of, fault_of,
+    hanging,
 };
+
+#[tokio::test]
+async fn call_measures_its_latency_and_its_retries() {
+    let app = App::at_noon().await.without_webhooks();
+    let measured = async |retries: u64| {
+        let log = Log::start();
+        let (response, waited) = app.timed(app.post_session_token().send()).await;
+        response.is(201);
+        let text = log.text();
+        let is_measured = |line: &&str| line.contains("CircleRetries") && line.contains("create_session");
+        let line: Value = serde_json::from_str(text.lines().find(is_measured).unwrap()).unwrap();
+        assert_eq!(line["CircleRetries"], retries);
+        assert!(
+            u128::from(line["CircleLatency"].as_u64().unwrap()) <= waited.as_millis(),
+            "{line}, {waited:?}"
+        );
+    };
+    measured(0).await;
+    app.circle.add_fault(Fault { status: Some(503), times: 1, ..fault_of(CREATE_SESSION) });
+    measured(1).await;
+    app.circle.rotate_api_key();
+    measured(1).await;
+}
 
 /// The HTTP statuses to test for a Circle code without a documented status.
 const UNDOCUMENTED: &[u16] = &[400, 401, 403, 404, 409, 418, 422, 423];

@@ -109,7 +109,10 @@ MODULES = {
         "circle/**",
         stages=[
             integration("circle::", "subscriptions", "properties::idempotency", "connections", "public_keys"),
-            end_to_end("circle_errors", "flow", "polling", "freshness", "subscription", "ineligible_users"),
+            end_to_end(
+                "circle_errors", "flow", "polling", "freshness", "subscription", "ineligible_users", "reconcile_failures",
+                "key_rotation", "misconfiguration",
+            ),
         ],
     ),
     "request": shared(

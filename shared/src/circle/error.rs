@@ -188,9 +188,8 @@ impl CircleError {
 mod tests {
     use super::*;
 
-    #[test]
-    fn outcome_says_how_the_call_ended() {
-        let response = |status, code: Option<CircleCode>, had_user_token| CircleError::Response {
+    fn response(status: u16, code: Option<CircleCode>, had_user_token: bool) -> CircleError {
+        CircleError::Response {
             call: "GET /v1/w3s/user",
             status,
             code,
@@ -198,7 +197,27 @@ mod tests {
             message: None,
             request_id: "request".to_owned(),
             retry_after: None,
-        };
+        }
+    }
+
+    #[test]
+    fn error_says_whether_circle_responded_and_knows_what_the_call_is_about() {
+        for (error, is_not_found, is_unrecognized) in [
+            (response(404, Some(CircleCode::USER_NOT_FOUND), false), true, false),
+            (response(404, Some(CircleCode::CHALLENGE_NOT_FOUND), true), true, false),
+            (response(400, Some(CircleCode::CHALLENGE_ID_INVALID), true), true, false),
+            (response(404, Some(CircleCode::PARAMETER_INVALID), true), true, false),
+            (response(400, Some(CircleCode::PARAMETER_INVALID), true), false, false),
+            (response(404, None, true), false, true),
+        ] {
+            assert_eq!(error.is_not_found(), is_not_found, "{error}");
+            assert_eq!(error.is_unrecognized(), is_unrecognized, "{error}");
+            assert_eq!(error.request_id(), Some("request"));
+        }
+    }
+
+    #[test]
+    fn outcome_says_how_the_call_ended() {
         let request_id = || "request".to_owned();
         let unreadable = CircleError::Unreadable {
             call: "GET /v1/w3s/user",

@@ -148,6 +148,30 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
+    fn user_without_a_pin_is_disabled_or_signs_in_in_another_way() {
+        let user = |user: Value| serde_json::from_value::<EndUser>(user).unwrap();
+        for (status, is_disabled) in [("DISABLED", true), ("disabled", true), ("ENABLED", false), ("", false)]
+        {
+            assert_eq!(user(serde_json::json!({ "status": status })).is_disabled(), is_disabled, "{status}");
+        }
+        for (mode, is_other) in [("EMAIL", true), ("PIN", false), ("pin", false), ("", false)] {
+            assert_eq!(
+                user(serde_json::json!({ "authMode": mode })).has_other_auth_mode(),
+                is_other,
+                "{mode}"
+            );
+        }
+        assert!(!EndUser::default().is_disabled() && !EndUser::default().has_other_auth_mode());
+    }
+
+    #[test]
+    fn state_of_a_pin_keeps_circles_name() {
+        for name in ["ENABLED", "UNSET", "LOCKED", "Frozen"] {
+            assert_eq!(PinStatus::from(name.to_owned()).as_str(), name);
+        }
+    }
+
+    #[test]
     fn lock_holds_until_its_end() {
         let user: EndUser = serde_json::from_str(
             r#"{"pinStatus":"LOCKED","pinDetails":{"lockedExpiryDate":"2026-01-01T12:30:00Z"},

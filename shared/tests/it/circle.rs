@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use shared::challenge::{Challenge, ChallengeType, ReportSource, Status};
 use shared::circle::{Circle, CircleError, CircleIdempotencyKey, PinStatus};
@@ -50,6 +52,31 @@ async fn a_session_is_created_with_the_api_key_and_a_request_id() {
     let id = request.headers["x-request-id"].to_str().unwrap();
     assert_eq!(Uuid::parse_str(id).unwrap().get_version_num(), 4);
     assert_eq!(server.secret_reads(), 1);
+}
+
+#[tokio::test]
+async fn a_session_expires_with_its_token_unless_that_has_expired() {
+    let server = FakeServer::start().await;
+    let clock = AdjustableClock::frozen(NOON);
+    let circle = server.circle(&clock).await;
+    for (after, lifetime) in [(600, 600), (1, 1), (0, 3600), (-1, 3600)] {
+        let claims = json!({ "sub": "user-1", "exp": NOON.unix_timestamp() + after });
+        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+        server.replies([Json(200, json!({ "data": { "userToken": token, "encryptionKey": "key" } }))]);
+        let session = circle.create_session(&user(), deadline(&clock)).await.unwrap();
+        assert_eq!((session.expires_at - NOON).whole_seconds(), lifetime, "{after}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_have_256_kib() {
+    let (server, circle, clock) = start().await;
+    let body = |padding: &str| format!(r#"{{"data":{{"user":{{}}}},"padding":"{padding}"}}"#);
+    let padding = "a".repeat(256 * 1024 - body("").len());
+    server.replies([Raw(200, vec![], body(&padding)), Raw(200, vec![], body(&(padding + "a")))]);
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+    let error = circle.user(&user(), deadline(&clock)).await.unwrap_err();
+    assert!(matches!(error, CircleError::Unreadable { .. }), "{error}");
 }
 
 #[tokio::test]
