@@ -188,6 +188,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn debug_form_is_the_message() {
+        let malformed = ApiKeyError::Malformed { secret_id: "circle".into() };
+        assert_eq!(format!("{malformed:?}"), malformed.to_string());
+    }
+
+    #[test]
     fn key_for_another_environment_is_named_by_its_secret_only() {
         let error = |found| {
             let wanted = CircleEnvironment::Live;

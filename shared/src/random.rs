@@ -59,10 +59,10 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_within_its_limit() {
+    fn jitter_is_spread_within_its_limit() {
         let random = Random::from_seed(2);
-        for _ in 0..100 {
-            assert!(random.jitter(Duration::from_millis(100)) <= Duration::from_millis(100));
-        }
+        let waits: Vec<_> = (0..100).map(|_| random.jitter(Duration::from_millis(100)).as_millis()).collect();
+        assert!(waits.iter().all(|wait| *wait <= 100), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait < 20) && waits.iter().any(|wait| *wait > 80), "{waits:?}");
     }
 }

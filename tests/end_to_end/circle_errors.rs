@@ -19,6 +19,9 @@ async fn call_measures_its_latency_and_its_retries() {
         let is_measured = |line: &&str| line.contains("CircleRetries") && line.contains("create_session");
         let line: Value = serde_json::from_str(text.lines().find(is_measured).unwrap()).unwrap();
         assert_eq!(line["CircleRetries"], retries);
+        let end = text.lines().find(|line| line.contains("request completed")).unwrap();
+        let end: Value = serde_json::from_str(end).unwrap();
+        assert!(u128::from(end["span"]["duration_ms"].as_u64().unwrap()) <= waited.as_millis(), "{end}");
         assert!(
             u128::from(line["CircleLatency"].as_u64().unwrap()) <= waited.as_millis(),
             "{line}, {waited:?}"

@@ -119,10 +119,11 @@ MODULES = {
         "identity.rs", "request.rs", "retry.rs", "boundary.rs", "response.rs", "user_id.rs", "user_hash.rs", "api_key.rs",
         "secrets.rs", "clock.rs", "random.rs", "api.rs",
         stages=[
-            integration("circle::", "connections", "public_keys", "texts"),
+            integration("circle::", "connections", "public_keys", "texts", "events"),
             end_to_end(
                 "authentication", "invalid_requests", "misconfiguration", "key_rotation", "call_limits", "clock_jumps",
-                "freshness", "secrets", "table_calls",
+                "freshness", "secrets", "table_calls", "recent_sign_in", "audit_trail", "api_key_check", "circle_errors",
+                "reconcile::",
             ),
         ],
     ),

@@ -108,6 +108,8 @@ async fn a_caller_is_a_text_a_number_or_a_boolean_and_never_a_list() {
         async |claim| seen_with("/requestContext/authorizer/jwt/claims/sub", claim).await["caller"].clone();
     assert_eq!(caller(json!(1_234_567)).await, "1234567");
     assert_eq!(caller(json!(false)).await, "false");
+    assert_eq!(caller(json!("[user-1")).await, "[user-1");
+    assert_eq!(caller(json!("user-1]")).await, "user-1]");
     for claim in [json!(["user-1"]), json!("[user-1]"), json!({ "id": "user-1" }), json!(null)] {
         assert_eq!(caller(claim.clone()).await, "none", "{claim}");
     }
