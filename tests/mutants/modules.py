@@ -130,8 +130,8 @@ MODULES = {
     "platform": shared(
         "config/**", "http_client.rs", "platform/**", "lambda/**",
         stages=[
-            integration("connections", "certificates", "clock_skew"),
-            end_to_end("misconfiguration", "flow", "outages", "resuming", "republishing"),
+            integration("connections", "certificates", "clock_skew", "events"),
+            end_to_end("misconfiguration", "flow", "outages", "resuming", "republishing", "subscription"),
         ],
     ),
     "telemetry": shared(

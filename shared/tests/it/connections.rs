@@ -3,15 +3,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use reqwest::{Method, Url};
+use serde_json::json;
 use shared::circle::Circle;
 use shared::clock::AdjustableClock;
 use shared::config::{CircleSettings, Environment};
+use shared::http_client::HttpClient;
 use shared::platform::Platform;
 use shared::random::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{FakeServer, deadline, platform};
+use crate::support::{FakeServer, Reply, deadline, platform};
 
 /// A Circle, or an AWS, that responds to the first `per_connection` requests of each connection and resets it at the next one.
 struct Resetting {
@@ -85,6 +88,41 @@ async fn connections_that_the_server_resets_cost_no_error_and_no_retry_budget() 
         assert!(session.is_ok(), "call {call}: {session:?}");
     }
     assert_eq!(server.responses.load(Ordering::SeqCst), 200);
+}
+
+#[tokio::test]
+async fn each_success_lets_one_request_be_sent_again_and_twenty_at_most() {
+    let server = FakeServer::start().await;
+    let http = HttpClient::new(&Environment::default()).unwrap();
+    let url: Url = server.url.parse().unwrap();
+    // How often the server gets a request if these are its replies, and whether it is responded to.
+    let sent = async |replies: Vec<Reply>| {
+        server.replies(replies);
+        let before = server.requests().len();
+        let request = http.request(Method::POST, url.clone()).build().unwrap();
+        let result = http.send(request).await;
+        (server.requests().len() - before, result.is_ok())
+    };
+    let responds = |status| vec![Reply::Json(status, json!({}))];
+    for _ in 0..25 {
+        assert_eq!(sent(responds(200)).await, (1, true));
+    }
+    for _ in 0..20 {
+        assert_eq!(sent(vec![Reply::Drop, Reply::Drop]).await, (2, false));
+    }
+    assert_eq!(sent(vec![Reply::Drop]).await, (1, false));
+    assert_eq!(sent(responds(500)).await, (1, true));
+    assert_eq!(sent(vec![Reply::Drop]).await, (1, false), "an error of the server earns nothing");
+    assert_eq!(sent(responds(200)).await, (1, true));
+    assert_eq!(sent(vec![Reply::Drop, Reply::Drop]).await, (2, false));
+    assert_eq!(sent(vec![Reply::Drop]).await, (1, false));
+    let nobody = http.request(Method::POST, "http://127.0.0.1:1".parse().unwrap()).build().unwrap();
+    assert!(http.send(nobody).await.unwrap_err().is_connect());
+
+    let elsewhere = Reply::Raw(302, vec![("location", "/elsewhere")], String::new());
+    server.replies([elsewhere, Reply::Json(200, json!({}))]);
+    let once = http.send_once(http.request(Method::POST, url.clone()).build().unwrap()).await.unwrap();
+    assert_eq!(once.status(), 302, "a redirect is not followed");
 }
 
 #[tokio::test]

@@ -107,6 +107,9 @@ async fn a_caller_is_a_text_a_number_or_a_boolean_and_never_a_list() {
     let caller =
         async |claim| seen_with("/requestContext/authorizer/jwt/claims/sub", claim).await["caller"].clone();
     assert_eq!(caller(json!(1_234_567)).await, "1234567");
+    assert_eq!(caller(json!(9_007_199_254_740_993_u64)).await, "9007199254740993");
+    assert_eq!(caller(json!(9_007_199_254_740_991_f64)).await, "9007199254740991.0");
+    assert_eq!(caller(json!(9_007_199_254_740_992_f64)).await, "none", "another number may look the same");
     assert_eq!(caller(json!(false)).await, "false");
     assert_eq!(caller(json!("[user-1")).await, "[user-1");
     assert_eq!(caller(json!("user-1]")).await, "user-1]");

@@ -31,6 +31,34 @@ fn defaults_are_as_documented() {
 }
 
 #[test]
+fn settings_of_the_deployment_are_taken_as_they_are() {
+    let nothing = Environment::default();
+    let environment = Environment::from([
+        ("AWS_REGION", "eu-central-1"),
+        ("UNREADABLE_RECORDS_QUEUE_URL", "https://sqs.example.com/records"),
+        ("METRICS_NAMESPACE", "pins"),
+    ]);
+    assert_eq!(aws_region(&environment).unwrap(), "eu-central-1");
+    assert_eq!(unreadable_records_queue_url(&environment).unwrap(), "https://sqs.example.com/records");
+    assert_eq!(metrics_namespace(&environment), "pins");
+    assert_eq!(metrics_namespace(&nothing), "circle-pin-reset");
+    assert!(aws_region(&nothing).is_err() && unreadable_records_queue_url(&nothing).is_err());
+}
+
+#[test]
+fn stack_is_local_if_circle_is_at_a_loopback_address_in_plain_http() {
+    for (url, is_on_this_machine) in [
+        ("http://127.0.0.1:9", true),
+        ("https://127.0.0.1:9", false),
+        ("https://api.circle.com", false),
+        ("http://api.circle.com", false),
+        ("", false),
+    ] {
+        assert_eq!(is_local(&Environment::from([("CIRCLE_BASE_URL", url)])), is_on_this_machine, "{url}");
+    }
+}
+
+#[test]
 fn a_missing_setting_is_named() {
     let nothing = Environment::default();
     assert_eq!(
