@@ -1,9 +1,10 @@
 //! From a challenge to the request, the address and the login that made it, and to what changed it.
 
 use local::circle_simulator::{Expiry, PinEntry};
+use local::stack::AUDIENCE;
 use serde_json::{Value, json};
 
-use crate::support::{App, FIRST_CHECK, HOUR, Log, PIN, Reconciler, SECOND, challenge_id, text};
+use crate::support::{App, FIRST_CHECK, HOUR, Log, PIN, Reconciler, SECOND, USER, challenge_id, text, with};
 
 /// The log lines that end requests of a route.
 fn requests<'a>(lines: &'a [Value], route: &str) -> Vec<&'a Value> {
@@ -55,6 +56,26 @@ async fn session_that_is_handed_out_is_logged_with_its_user() {
     let [challenge] = requests(&lines, "POST /challenges")[..] else { panic!("not one line") };
     assert_eq!(session["span"]["user"], challenge["span"]["user"]);
     assert!(session["span"].get("challenge_id").is_none());
+}
+
+#[tokio::test]
+async fn login_is_logged_as_far_as_its_claims_are_ids_and_times() {
+    let app = App::at_noon().await.without_webhooks();
+    let (issuer, longest) = (&app.stack.issuer, "a".repeat(64));
+    for (claims, logged) in [
+        (json!({ "jti": "t-1", "sid": "s_1", "auth_time": 1_767_268_700 }), ["t-1", "s_1", "1767268700"]),
+        (json!({ "jti": longest, "origin_jti": "o.1" }), [&longest, "o.1", "1767268800"]),
+        (json!({ "jti": "a".repeat(65), "sid": "a@example.com" }), ["", "", "1767268800"]),
+        (json!({ "jti": "", "sid": "a b" }), ["", "", "1767268800"]),
+    ] {
+        let log = Log::start();
+        let token = issuer.sign(&with(issuer.claims(USER, AUDIENCE, HOUR), claims));
+        app.post_session_token().bearer(&token).send().await.is(201);
+        let lines = lines(&log);
+        let [session] = requests(&lines, "POST /session-tokens")[..] else { panic!("not one line") };
+        let login = ["token_id", "session_id", "signed_in_at"].map(|field| session["span"][field].as_str());
+        assert_eq!(login.map(Option::unwrap_or_default), logged, "{session}");
+    }
 }
 
 #[tokio::test]
