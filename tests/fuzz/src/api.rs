@@ -124,8 +124,7 @@ pub(crate) fn claim(event: &Value) -> Option<String> {
     }
 }
 
-/// Whether a call is about the challenge that the event asks for, if it asks for one. DynamoDB may return any item here, so the
-/// key counts.
+/// Whether the key of a call is the challenge that the event asks for, if it asks for one.
 fn is_about(call: &Call, event: &Value) -> bool {
     let id = |text: &Value| text.as_str().and_then(|text| Uuid::try_parse(text).ok());
     let asked = id(&event["pathParameters"]["challengeId"]);

@@ -158,7 +158,7 @@ impl Server {
     }
 }
 
-/// A response with the item of the call's key: DynamoDB has no other.
+/// Gives the challenge in a response the id that the call asked for. DynamoDB never returns an item with another key.
 fn of_key(call: &Call, body: Vec<u8>) -> Vec<u8> {
     let key = &call.body["Key"]["challengeId"];
     let Ok(mut response) = serde_json::from_slice::<Value>(&body) else { return body };
