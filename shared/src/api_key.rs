@@ -16,7 +16,7 @@ use crate::secrets::{ApiKey, CircleEnvironment};
 /// How long the secret is not read again after a re-read, however often Circle rejects the key.
 const REREAD_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same after a re-read that failed, because an operator may fix the secret at any moment.
+/// The same after a re-read that found no usable key, because an operator may fix the secret at any moment.
 const FAILED_REREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The API key in its secret. It is read once in the life of the process, and again if Circle rejects it.
@@ -120,7 +120,8 @@ impl ApiKeySecret {
     }
 
     /// The key to use after Circle rejected `rejected`: the key that another request has read since, or one read now. `None`
-    /// if the secret was read again less than 30 seconds ago (1 second if that failed), or still holds the rejected key.
+    /// if the secret was read again less than 30 seconds ago (1 second if no usable key was found), or still holds the
+    /// rejected key. A re-read does not count if Secrets Manager was unavailable or the caller stopped waiting.
     ///
     /// # Errors
     /// If it has to be read and cannot be.
@@ -133,9 +134,13 @@ impl ApiKeySecret {
             return Ok(None);
         }
         let now = Moment::now(&*self.clock);
-        state.last_reread = Some((now, FAILED_REREAD_INTERVAL));
-        let key = self.read().await?;
-        state.last_reread = Some((now, REREAD_INTERVAL));
+        let read = self.read().await;
+        match &read {
+            Ok(_) => state.last_reread = Some((now, REREAD_INTERVAL)),
+            Err(ApiKeyError::Unavailable { .. }) => {}
+            Err(_) => state.last_reread = Some((now, FAILED_REREAD_INTERVAL)),
+        }
+        let key = read?;
         state.key = Some(key.clone());
         Ok(Some(key).filter(|key| key != rejected))
     }

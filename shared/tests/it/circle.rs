@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -405,6 +406,35 @@ async fn a_rejected_key_is_read_again_at_most_once_in_30_seconds() {
     server.replies([rejected()]);
     circle.user(&user(), deadline(&clock)).await.unwrap_err();
     assert_eq!((server.secret_reads(), server.requests().len()), (3, 5), "the same key is not used again");
+}
+
+#[tokio::test]
+async fn a_call_without_time_to_read_the_new_key_leaves_that_to_the_next_one() {
+    let server = FakeServer::start().await;
+    let clock = AdjustableClock::frozen(NOON);
+    let circle = Arc::new(server.circle(&clock).await);
+    let rejected = || Json(401, json!({ "code": 4, "message": "wrong key" }));
+    let found = || Json(200, json!({ "data": { "user": {} } }));
+    server.replies([found(), rejected()]);
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+
+    server.withhold_secret();
+    let limit = Duration::from_millis(500);
+    let asking = tokio::spawn({
+        let (circle, deadline) = (Arc::clone(&circle), Deadline::after(&clock, limit));
+        async move { circle.user(&user(), deadline).await }
+    });
+    while server.secret_reads() < 2 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(limit);
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(matches!(error, CircleError::TimedOut { .. }), "{error}");
+
+    server.set_secret("TEST_API_KEY:test-id:second");
+    server.replies([rejected(), found()]);
+    circle.user(&user(), deadline(&clock)).await.unwrap();
+    assert_eq!(server.secret_reads(), 3);
 }
 
 #[tokio::test]

@@ -49,7 +49,8 @@ pub(crate) struct FakeServer {
 struct Inner {
     replies: Mutex<VecDeque<Reply>>,
     requests: watch::Sender<Vec<Request>>,
-    secret: Mutex<String>,
+    /// `None` if reads of it get no response.
+    secret: Mutex<Option<String>>,
     secret_reads: Mutex<u32>,
 }
 
@@ -75,7 +76,7 @@ impl FakeServer {
         let inner = Inner {
             replies: Mutex::default(),
             requests: watch::Sender::default(),
-            secret: Mutex::new("TEST_API_KEY:test-id:first".into()),
+            secret: Mutex::new(Some("TEST_API_KEY:test-id:first".into())),
             secret_reads: Mutex::new(0),
         };
         let server = Self { url, inner: Arc::new(inner) };
@@ -94,7 +95,12 @@ impl FakeServer {
     }
 
     pub(crate) fn set_secret(&self, secret: &str) {
-        *self.inner.secret.lock().unwrap() = secret.into();
+        *self.inner.secret.lock().unwrap() = Some(secret.into());
+    }
+
+    /// Lets reads of the secret wait for ever, until there is a new one.
+    pub(crate) fn withhold_secret(&self) {
+        *self.inner.secret.lock().unwrap() = None;
     }
 
     pub(crate) fn secret_reads(&self) -> u32 {
@@ -123,6 +129,7 @@ async fn respond(
     if headers.contains_key("x-amz-target") {
         *server.inner.secret_reads.lock().unwrap() += 1;
         let secret = server.inner.secret.lock().unwrap().clone();
+        let Some(secret) = secret else { std::future::pending().await };
         let body = json!({ "ARN": "arn", "Name": "circle-api-key", "SecretString": secret });
         return (StatusCode::OK, body.to_string()).into_response();
     }
