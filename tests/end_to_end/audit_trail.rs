@@ -19,7 +19,7 @@ fn lines(log: &Log) -> Vec<Value> {
 #[tokio::test]
 async fn challenge_leads_to_the_request_the_address_and_the_login_that_made_it() {
     let log = Log::start();
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let response = app.post_challenge().send().await;
     let id = challenge_id(response.is(201));
     let request_id = response.headers["apigw-requestid"].to_str().unwrap();
@@ -60,7 +60,7 @@ async fn session_that_is_handed_out_is_logged_with_its_user() {
 
 #[tokio::test]
 async fn login_is_logged_as_far_as_its_claims_are_ids_and_times() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (issuer, longest) = (&app.stack.issuer, "a".repeat(64));
     for (claims, logged) in [
         (json!({ "jti": "t-1", "sid": "s_1", "auth_time": 1_767_268_700 }), ["t-1", "s_1", "1767268700"]),

@@ -25,7 +25,7 @@ fn is_over_limit(response: &Response, seconds: u64) {
 
 /// An app in which the number of challenges per hour does not matter.
 async fn start() -> App {
-    App::at_noon_with([("CHALLENGES_PER_HOUR", "1000")]).await.without_webhooks()
+    App::at_noon_with([("CHALLENGES_PER_HOUR", "1000")]).await.without_webhooks().await
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn rejected_request_is_not_counted() {
 #[tokio::test]
 async fn polls_over_their_limit_return_the_record_without_a_call_to_circle() {
     let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1000"), ("CALL_BURST", "1000")]).await;
-    let app = app.without_webhooks();
+    let app = app.without_webhooks().await;
     let token = app.user_token().await;
     let mut ids = Vec::new();
     for _ in 0..23 {
@@ -170,7 +170,7 @@ async fn poll_whose_limit_cannot_be_checked_returns_the_record() {
 async fn client_that_loses_ten_responses_in_a_minute_succeeds_with_the_same_challenge() {
     for wait in [Duration::ZERO, 6 * SECOND] {
         for circles_are_lost in [false, true] {
-            let app = App::at_noon().await.without_webhooks();
+            let app = App::at_noon().await.without_webhooks().await;
             app.user_token().await;
             if circles_are_lost {
                 let lost =

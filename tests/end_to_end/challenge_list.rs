@@ -30,7 +30,7 @@ async fn all_ids(app: &App, access_token: &str, limit: usize) -> Vec<Vec<Uuid>> 
 
 #[tokio::test]
 async fn challenges_are_listed_newest_first_page_by_page() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.insert(0, app.create_challenge().await);
@@ -55,7 +55,7 @@ async fn challenges_are_listed_newest_first_page_by_page() {
 
 #[tokio::test]
 async fn challenges_of_the_same_millisecond_are_each_listed_once() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(app.create_challenge().await);
@@ -69,7 +69,7 @@ async fn challenges_of_the_same_millisecond_are_each_listed_once() {
 #[tokio::test]
 async fn page_has_twenty_challenges_unless_the_caller_says_otherwise() {
     let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1000"), ("CALL_BURST", "1000")]).await;
-    let app = app.without_webhooks();
+    let app = app.without_webhooks().await;
     for _ in 0..21 {
         app.create_challenge().await;
     }
@@ -81,7 +81,7 @@ async fn page_has_twenty_challenges_unless_the_caller_says_otherwise() {
 
 #[tokio::test]
 async fn each_user_sees_only_own_challenges() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let bobby = app.add_user("bobby");
     let mut alices = Vec::new();
     for _ in 0..3 {
@@ -104,7 +104,7 @@ async fn each_user_sees_only_own_challenges() {
 
 #[tokio::test]
 async fn challenge_that_no_caller_requested_is_not_listed() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let of_another_app = app.message(Uuid::from_u128(1), "COMPLETE");
     assert_eq!(app.post_webhook(&of_another_app).await.outcome(), "applied");
     // Circle creates a challenge, and its response is lost.
@@ -121,7 +121,7 @@ async fn challenge_that_no_caller_requested_is_not_listed() {
 
 #[tokio::test]
 async fn listed_challenge_shows_how_it_ended() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = app.create_challenge().await;
     let error = json!({ "notification": { "errorCode": 155_119 } });
     app.post_webhook(&with(app.message(id, "FAILED"), error)).await.is(200);
@@ -152,7 +152,7 @@ async fn invalid_limit_and_cursor_are_rejected() {
 /// The app knows nothing of the challenge any more, as after a lost `localStorage` or on a second device.
 #[tokio::test]
 async fn lost_challenge_is_found_again_and_completed() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     app.post_challenge().send().await.is(201);
     app.advance(2 * MINUTE);
 

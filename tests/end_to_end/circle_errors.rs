@@ -10,7 +10,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn call_measures_its_latency_and_its_retries() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let measured = async |retries: u64| {
         let log = Log::start();
         let (response, waited) = app.timed(app.post_session_token().send()).await;

@@ -27,7 +27,7 @@ async fn with_jump<T>(app: &App, call: &str, jump: Jump, work: impl Future<Outpu
 
 /// An app whose clock can be set back without making a token look as if it came from the future.
 async fn start() -> App {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     // The simulator takes some time to prepare its first token.
     app.user_token().await;
     app.advance(20 * MINUTE);

@@ -15,10 +15,7 @@ fn failed(app: &App, id: Uuid, code: i32) -> Value {
 
 /// An app whose webhooks are lost from now on, and what is logged from now on.
 async fn start() -> (App, Log) {
-    let app = App::at_noon().await;
-    app.wait_for_webhooks(1).await;
-    app.lose_webhooks();
-    (app, Log::start())
+    (App::at_noon().await.without_webhooks().await, Log::start())
 }
 
 #[tokio::test]
@@ -63,7 +60,7 @@ async fn failure_does_not_replace_complete() {
 
 #[tokio::test]
 async fn complete_replaces_a_failure_that_came_before_the_creation() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
     app.delete_record(id).await;
     assert_eq!(app.post_webhook(&failed(&app, id, 155_112)).await.outcome(), "applied");
@@ -79,7 +76,7 @@ async fn complete_replaces_a_failure_that_came_before_the_creation() {
 
 #[tokio::test]
 async fn creation_adopts_a_complete_that_replaced_a_failure() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
     app.delete_record(id).await;
     for message in [failed(&app, id, 155_112), app.message(id, "COMPLETE")] {

@@ -131,9 +131,7 @@ async fn challenge_of_another_app_on_the_same_account_is_hidden() {
 #[tokio::test]
 async fn webhooks_that_nobody_asked_for_are_counted_and_name_their_subscription() {
     let log = Log::start();
-    let app = App::at_noon().await;
-    app.wait_for_webhooks(1).await;
-    let app = app.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let counted = |metric: &str, subscription: Uuid| {
         log.count(&[&format!(r#""metric":"{metric}""#), &format!(r#""subscription_id":"{subscription}""#)])
     };
@@ -158,7 +156,7 @@ async fn webhooks_that_nobody_asked_for_are_counted_and_name_their_subscription(
 #[tokio::test]
 async fn user_of_the_creation_replaces_the_user_that_a_webhook_named() {
     for status in ["IN_PROGRESS", "COMPLETE"] {
-        let app = App::at_noon().await.without_webhooks();
+        let app = App::at_noon().await.without_webhooks().await;
         let id = app.create_at_circle(KEY).await;
         let message = with(app.message(id, status), json!({ "notification": { "userId": "mallory" } }));
         assert_eq!(app.post_webhook(&message).await.outcome(), "applied");

@@ -44,7 +44,7 @@ async fn event_that_cannot_be_published_is_published_when_lambda_repeats_its_rec
 /// EventBridge has accepted the events, and nobody learns of it.
 #[tokio::test]
 async fn event_is_published_again_if_the_response_is_lost() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     app.stack.event_bus.fail_next([ResponseLost]);
     let id = app.create_challenge().await;
     assert_eq!(app.announced(id).await, [CHANGE_REQUESTED; 2]);
@@ -52,7 +52,7 @@ async fn event_is_published_again_if_the_response_is_lost() {
 
 #[tokio::test]
 async fn last_event_of_a_challenge_is_about_its_newest_status_despite_failures() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     for failures in 0..3 {
         let id = app.create_challenge().await;
         let _ = app.events().await;
@@ -69,7 +69,7 @@ async fn last_event_of_a_challenge_is_about_its_newest_status_despite_failures()
 /// EventBridge accepts or rejects each event of a call on its own.
 #[tokio::test]
 async fn events_of_a_challenge_stay_in_order_if_some_are_accepted_at_the_second_attempt() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     for rejected in 0..16_u8 {
         let id = u128::from(rejected);
         let records = [
@@ -116,7 +116,7 @@ async fn unreadable_record_between_two_good_ones_goes_to_the_queue_as_a_whole() 
 
 #[tokio::test]
 async fn only_records_that_failed_are_batch_item_failures() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     let failures = async |records: Vec<Value>| {
         let response = app.announce(json!({ "Records": records }), MINUTE).await.unwrap();
         let failures = response["batchItemFailures"].as_array().unwrap();
@@ -161,7 +161,7 @@ async fn only_records_that_failed_are_batch_item_failures() {
 
 #[tokio::test]
 async fn nothing_is_sent_when_no_time_is_left() {
-    let (app, log) = (App::at_noon().await, Log::start());
+    let (app, log) = (App::at_noon().await.without_webhooks().await, Log::start());
     let poison = with(requested(1), json!({ "eventName": null }));
     let batch = json!({ "Records": [requested(0), poison] });
     let response = app.announce(batch, SECOND / 2).await.unwrap();
@@ -201,9 +201,7 @@ async fn settings_are_required_and_an_api_key_is_not() {
 
 /// An app whose webhooks are lost from now on, and what is logged from now on.
 async fn start() -> (App, Log) {
-    let app = App::start().await;
-    app.wait_for_webhooks(1).await;
-    (app.without_webhooks(), Log::start())
+    (App::start().await.without_webhooks().await, Log::start())
 }
 
 /// The record of a new challenge with this number, as Lambda hands it over.

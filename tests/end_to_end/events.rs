@@ -52,7 +52,7 @@ async fn recovery_is_announced_with_the_reason_why_it_failed() {
 #[tokio::test]
 async fn each_ending_is_announced_once_in_every_order_of_request_and_webhooks() {
     let app = App::at_noon_with([("CHALLENGES_PER_HOUR", "1000"), ("CALL_BURST", "1000")]).await;
-    let app = app.without_webhooks();
+    let app = app.without_webhooks().await;
     let orders = orders();
     assert_eq!(orders.len(), 24);
     let mut expected = Vec::new();
@@ -113,7 +113,7 @@ fn orders() -> Vec<Vec<&'static str>> {
 
 #[tokio::test]
 async fn ending_that_a_poll_finds_is_announced() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let token = app.user_token().await;
     let id = app.create_challenge().await;
     app.circle.expire_challenge(id, Expiry::Expired).unwrap();
@@ -143,7 +143,7 @@ async fn ending_that_reconciliation_finds_is_announced() {
 
 #[tokio::test]
 async fn challenge_of_another_app_and_a_removed_record_are_not_announced() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     for status in ["IN_PROGRESS", "COMPLETE"] {
         app.post_webhook(&app.message(Uuid::from_u128(7), status)).await.is(200);
     }

@@ -17,7 +17,7 @@ fn check_error(response: &Response) -> Option<&str> {
 
 #[tokio::test]
 async fn poll_that_finds_nothing_new_says_when_circle_was_asked() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.advance(MINUTE);
     let record = app.record(id).await;
@@ -37,7 +37,7 @@ async fn poll_that_finds_nothing_new_says_when_circle_was_asked() {
 
 #[tokio::test]
 async fn webhook_says_when_circle_reported() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = app.create_challenge().await;
     app.advance(MINUTE);
     assert_eq!(app.post_webhook(&app.message(id, "IN_PROGRESS")).await.outcome(), "applied");
@@ -46,7 +46,7 @@ async fn webhook_says_when_circle_reported() {
 
 #[tokio::test]
 async fn status_says_that_the_session_has_ended() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.advance(61 * MINUTE);
@@ -65,7 +65,7 @@ async fn status_says_that_the_session_has_ended() {
 
 #[tokio::test]
 async fn status_says_that_circle_rejects_the_token() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.forget_user_tokens(USER);
     let polled = app.get_challenge(id).token(&token).send().await;
@@ -75,7 +75,7 @@ async fn status_says_that_circle_rejects_the_token() {
 
 #[tokio::test]
 async fn status_says_that_circle_cannot_be_reached() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     in_time(app.circle.clone().stop()).await;
     let polled = app.let_time_pass(app.get_challenge(id).token(&token).send()).await;
@@ -85,7 +85,7 @@ async fn status_says_that_circle_cannot_be_reached() {
 
 #[tokio::test]
 async fn status_that_is_up_to_date_has_no_error() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     let get = || app.get_challenge(id);
     assert_eq!(check_error(&get().send().await), None, "nobody wanted Circle to be asked");
@@ -99,7 +99,7 @@ async fn status_that_is_up_to_date_has_no_error() {
 
 #[tokio::test]
 async fn clients_are_told_to_ask_less_often_the_older_an_open_challenge_is() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let created = app.post_challenge().key(KEY).send().await;
     let id = text(created.is(201), "challengeId").to_owned();
     assert_eq!(created.retry_after(), 3);

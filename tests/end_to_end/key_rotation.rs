@@ -18,10 +18,8 @@ const DELAYED: [(&str, u32); 5] = [
 
 #[tokio::test]
 async fn no_request_fails_during_a_rotation_of_the_api_key() {
-    let app = App::at_noon().await;
+    let app = App::at_noon().await.without_webhooks().await;
     let circle = &app.circle;
-    app.wait_for_webhooks(1).await;
-    app.lose_webhooks();
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     circle.start_challenge(id).unwrap();
     app.challenge(id).await;

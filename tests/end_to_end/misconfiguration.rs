@@ -92,8 +92,24 @@ async fn unresponsive_secrets_manager_is_reported_in_time() {
 }
 
 #[tokio::test]
+async fn new_api_key_that_could_not_be_read_is_read_by_the_next_request() {
+    let app = App::at_noon().await;
+    app.wait_for_webhooks(1).await;
+    app.post_session_token().send().await.is(201);
+    for failure in [InjectedError::InternalServiceError, InjectedError::Throttled, InjectedError::NoResponse]
+    {
+        app.circle.rotate_api_key();
+        app.stack.secrets_manager.fail_next(3, failure);
+        is_key_unavailable(&app.let_time_pass(app.post_session_token().send()).await);
+        app.post_session_token().send().await.is(201);
+        app.advance(MINUTE / 2);
+    }
+}
+
+#[tokio::test]
 async fn webhook_is_rejected_as_a_misconfiguration_while_circle_rejects_the_api_key() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
+    app.circle.rotate_signing_key();
     let webhook = app.message(Uuid::from_u128(7), "COMPLETE");
     app.circle.add_fault(Fault { times: 10, ..error_of(GET_PUBLIC_KEY, 401, 4) });
     app.post_webhook(&webhook).await.is_problem(500, "misconfigured");

@@ -14,7 +14,7 @@ const ALICE: &str = "f786ac4a65ff28248bcc3fb8d27c868ba921d1339551d6fe4aa9ffdd317
 #[tokio::test]
 async fn blocked_user_is_rejected_without_a_call_to_circle_until_unblocked() {
     // Reconciliation would ask Circle about the user's challenge.
-    let app = App::with_options(StackOptions { scheduled: false, ..noon() }).await.without_webhooks();
+    let app = App::with_options(StackOptions { scheduled: false, ..noon() }).await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     let items = app.rate_limit_items().await;
     let item = items.iter().find(|item| item["limitKey"] == ALICE).unwrap().clone();
@@ -67,7 +67,7 @@ async fn user_without_an_item_can_be_blocked_too_and_costs_one_call() {
 
 #[tokio::test]
 async fn new_challenges_can_be_stopped_for_everybody_within_half_a_minute() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let bobby = app.add_user("bobby");
     let open = challenge_id(app.post_challenge().key(KEY).send().await.is(201));
     app.put_item(RATE_LIMITS_TABLE, json!({ "limitKey": "challenges-stopped" })).await;

@@ -64,8 +64,7 @@ async fn throttled_call_is_retried_and_then_reported_as_unavailable() {
     let options = StackOptions { scheduled: false, ..StackOptions::default() };
     let (app, proxy) = DynamoDbProxy::start(options).await;
     // Only the calls of this test may use up what is throttled.
-    app.wait_for_webhooks(1).await;
-    app.lose_webhooks();
+    let app = app.without_webhooks().await;
     proxy.throttle(2);
     let id = app.create_challenge().await;
     proxy.throttle(1);

@@ -31,7 +31,7 @@ async fn pin_is_shown_as_circle_has_it() {
 
 #[tokio::test]
 async fn locked_security_questions_show_when_their_lock_opens() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = challenge_id(app.post_challenge().restore().send().await.is(201));
     for _ in 0..3 {
         app.circle.answer_security_questions(id, false, None).unwrap();

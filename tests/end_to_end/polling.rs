@@ -20,7 +20,7 @@ async fn poll(app: &App, id: Uuid, token: &str) -> Response {
 
 #[tokio::test]
 async fn poll_learns_what_lost_webhooks_would_have_reported() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.advance(MINUTE);
     app.circle.start_challenge(id).unwrap();
@@ -66,7 +66,7 @@ async fn poll_learns_what_lost_webhooks_would_have_reported() {
 
 #[tokio::test]
 async fn poll_learns_why_a_challenge_failed() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.cancel_challenge(id).unwrap();
     let polled = poll(&app, id, &token).await;
@@ -96,7 +96,7 @@ async fn poll_of_a_settled_challenge_does_not_ask_circle() {
 
 #[tokio::test]
 async fn concurrent_polls_make_one_call_to_circle() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     let responses = join_all((0..20).map(|_| poll(&app, id, &token))).await;
@@ -109,7 +109,7 @@ async fn concurrent_polls_make_one_call_to_circle() {
 
 #[tokio::test]
 async fn circle_is_asked_about_a_challenge_at_most_every_three_seconds() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     let other = app.create_challenge().await;
     let calls = || app.circle.call_count(GET_CHALLENGE);
@@ -128,7 +128,7 @@ async fn circle_is_asked_about_a_challenge_at_most_every_three_seconds() {
 
 #[tokio::test]
 async fn failed_poll_returns_the_record() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     let circle = &app.circle;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     let challenge = app.challenge(id).await;
@@ -172,7 +172,7 @@ fn is_unchecked(response: &Response, challenge: &Value, code: &str) {
 
 #[tokio::test]
 async fn poll_waits_for_circle_at_most_three_seconds() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.add_fault(Fault { times: 3, ..hanging(GET_CHALLENGE) });
     let let_three_seconds_pass = async {
@@ -209,7 +209,7 @@ async fn challenge_of_another_user_is_not_found() {
 
 #[tokio::test]
 async fn poll_never_creates_a_session() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     app.circle.set_knobs(|knobs| knobs.new_token_ends_old = true);
     let (id, token) = (app.create_challenge().await, app.user_token().await);
     app.circle.reset_call_counts();

@@ -5,7 +5,7 @@ use crate::support::{App, DAY, KEY, MINUTE, NOON, Request, Response, SECOND, USE
 
 /// A stack on which a user who restores a PIN has to have signed in within a quarter of an hour.
 async fn app() -> App {
-    App::at_noon_with([("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "15")]).await.without_webhooks()
+    App::at_noon_with([("RESTORE_MAX_SIGN_IN_AGE_MINUTES", "15")]).await.without_webhooks().await
 }
 
 /// A token of alice with this claim `auth_time`; without one if it is null.

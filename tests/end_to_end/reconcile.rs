@@ -378,7 +378,7 @@ async fn run_ends_before_its_deadline() {
 
 #[tokio::test]
 async fn local_stack_reconciles_on_a_schedule() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = app.create_challenge().await;
     app.circle.enter_pin(id, PinEntry::right()).unwrap();
     app.advance(FIRST_CHECK);

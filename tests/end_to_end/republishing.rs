@@ -8,7 +8,7 @@ const UNKNOWN: &str = "there is no requested challenge with this id";
 
 #[tokio::test]
 async fn operator_publishes_again_what_the_records_say() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     let open = challenge_id(app.post_challenge().restore().send().await.is(201));
     let settled = app.create_challenge().await;
     for status in ["FAILED", "COMPLETE"] {
@@ -38,7 +38,7 @@ async fn operator_publishes_again_what_the_records_say() {
 
 #[tokio::test]
 async fn command_says_what_was_not_published() {
-    let app = App::start().await.without_webhooks();
+    let app = App::start().await.without_webhooks().await;
     let id = app.create_challenge().await;
     let _ = app.events().await;
     app.stack.event_bus.fail_next([AccessDenied]);

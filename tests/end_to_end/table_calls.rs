@@ -156,7 +156,5 @@ async fn function_that_starts_opens_its_connections() {
 /// An app at noon whose simulator sends no webhooks by itself.
 async fn start() -> (App, Arc<DynamoDbProxy>) {
     let (app, proxy) = DynamoDbProxy::start(noon()).await;
-    app.wait_for_webhooks(1).await;
-    app.lose_webhooks();
-    (app, proxy)
+    (app.without_webhooks().await, proxy)
 }

@@ -7,7 +7,7 @@ use crate::support::{App, Log, MINUTE, NOON, SECOND, USER, text, with};
 
 #[tokio::test]
 async fn webhook_received_twenty_times_at_once_is_applied_once() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     for id in [app.create_challenge().await, Uuid::from_u128(1)] {
         let message = app.message(id, "COMPLETE");
         let responses = join_all((0..20).map(|_| app.post_webhook(&message))).await;
@@ -23,7 +23,7 @@ async fn webhook_received_twenty_times_at_once_is_applied_once() {
 async fn most_advanced_status_is_kept_in_any_order() {
     const STATUSES: [&str; 3] = ["PENDING", "IN_PROGRESS", "COMPLETE"];
     let rank = |status: &str| STATUSES.iter().position(|one| *one == status);
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     for (number, order) in (1..).zip([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]) {
         for (id, mut reached) in
             [(app.create_challenge().await, rank("PENDING")), (Uuid::from_u128(number), None)]
@@ -44,7 +44,7 @@ async fn most_advanced_status_is_kept_in_any_order() {
 async fn only_complete_replaces_a_final_status() {
     const FINAL: [&str; 3] = ["COMPLETE", "FAILED", "EXPIRED"];
     let log = Log::start();
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     for first in FINAL {
         let id = app.create_challenge().await;
         assert_eq!(app.post_webhook(&app.message(id, first)).await.outcome(), "applied");
@@ -105,7 +105,7 @@ async fn duplicated_and_reversed_webhooks_settle_the_challenge() {
 
 #[tokio::test]
 async fn unknown_status_is_stored_unchanged() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = app.create_challenge().await;
     let report = async |status| app.post_webhook(&app.message(id, status)).await.outcome().to_owned();
     assert_eq!(report("PAUSED").await, "applied");
@@ -188,7 +188,7 @@ async fn replayed_webhook_changes_nothing() {
 
 #[tokio::test]
 async fn webhook_that_names_another_user_is_applied_by_its_id() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     let id = app.create_challenge().await;
     let message = with(app.message(id, "COMPLETE"), json!({ "notification": { "userId": "mallory" } }));
     let log = Log::start();
@@ -202,7 +202,7 @@ async fn webhook_that_names_another_user_is_applied_by_its_id() {
 
 #[tokio::test]
 async fn ending_is_logged_once_and_its_age_counts_unless_it_expired() {
-    let app = App::at_noon().await.without_webhooks();
+    let app = App::at_noon().await.without_webhooks().await;
     for (ending, age) in [("COMPLETE", Some(30)), ("FAILED", Some(30)), ("EXPIRED", None)] {
         let id = app.create_challenge().await;
         app.advance(30 * SECOND);

@@ -56,7 +56,7 @@ impl DynamoDbProxy {
     /// An app at noon without webhooks and without scheduled reconciliation.
     pub(crate) async fn without_webhooks() -> (App, Arc<Self>) {
         let (app, proxy) = Self::start(StackOptions { scheduled: false, ..noon() }).await;
-        app.lose_webhooks();
+        let app = app.without_webhooks().await;
         // The simulator takes some time to prepare its first token.
         app.user_token().await;
         (app, proxy)

@@ -109,8 +109,9 @@ impl App {
         self.circle.set_knobs(|knobs| knobs.lose_webhooks = u32::MAX);
     }
 
-    /// The same app, whose webhooks are lost from now on.
-    pub(crate) fn without_webhooks(self) -> Self {
+    /// The same app, whose webhooks are lost from now on. The subscription's test message has arrived.
+    pub(crate) async fn without_webhooks(self) -> Self {
+        self.wait_for_webhooks(1).await;
         self.lose_webhooks();
         self
     }

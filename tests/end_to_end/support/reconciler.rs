@@ -41,7 +41,7 @@ impl Reconciler {
     /// An app at noon whose webhooks are all lost, and the only reconciler of its challenges.
     pub(crate) async fn start<const N: usize>(settings: [(&str, &str); N]) -> (App, Self) {
         let options = StackOptions { settings: owned(settings), scheduled: false, ..noon() };
-        let app = App::with_options(options).await.without_webhooks();
+        let app = App::with_options(options).await.without_webhooks().await;
         let reconciler = Self::of(&app);
         (app, reconciler)
     }
