@@ -214,11 +214,12 @@ impl PublicKeys {
             Ok(Some(key)) => {
                 let key = super::parse_key(&key).ok_or(KeyError::Unsupported)?;
                 let since = Moment::now(&*self.clock);
-                state.keep_known(KnownKey { id, key: key.clone(), since, is_confirmed: false });
+                let known = KnownKey { id, key: key.clone(), since, is_confirmed: false };
+                keep(&mut state.known, KNOWN_LIMIT, known);
                 Ok(Some(key))
             }
             Ok(None) => {
-                state.keep_unknown(id, Moment::now(&*self.clock));
+                keep(&mut state.unknown, UNKNOWN_LIMIT, (id, Moment::now(&*self.clock)));
                 Ok(None)
             }
             Err(error) => Err(KeyError::Circle(Arc::new(error))),
@@ -242,18 +243,25 @@ impl FetchBudget {
     }
 }
 
-impl State {
-    fn keep_known(&mut self, key: KnownKey) {
-        if self.known.len() == KNOWN_LIMIT {
-            self.known.pop_front();
-        }
-        self.known.push_back(key);
+/// Adds an item. If there are `limit` items already, the oldest one goes.
+fn keep<T>(items: &mut VecDeque<T>, limit: usize, item: T) {
+    if items.len() == limit {
+        items.pop_front();
     }
+    items.push_back(item);
+}
 
-    fn keep_unknown(&mut self, id: Uuid, since: Moment) {
-        if self.unknown.len() == UNKNOWN_LIMIT {
-            self.unknown.pop_front();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_items_is_bounded() {
+        let mut items = VecDeque::new();
+        for item in 1..=UNKNOWN_LIMIT + 2 {
+            keep(&mut items, UNKNOWN_LIMIT, item);
         }
-        self.unknown.push_back((id, since));
+        assert_eq!(items.len(), UNKNOWN_LIMIT);
+        assert_eq!((items[0], items[UNKNOWN_LIMIT - 1]), (3, UNKNOWN_LIMIT + 2), "the oldest go first");
     }
 }

@@ -215,6 +215,17 @@ async fn abandoned_challenge_that_is_settled_is_not_resumed() {
 }
 
 #[tokio::test]
+async fn repeated_request_ends_an_abandonment() {
+    let table = Table::start().await;
+    let (id, check) = table.claimed(&Status::Pending).await;
+    assert!(table.store.abandon(&check, AbandonReason::StillOpen).await.unwrap());
+    assert!(table.due(id).await.is_none());
+    table.create(id).await;
+    assert!(table.due(id).await.is_some());
+    assert_eq!(table.store.resume(id).await.unwrap(), ResumeOutcome::NotAbandoned);
+}
+
+#[tokio::test]
 async fn older_claim_writes_nothing() {
     let table = Table::start().await;
     let (id, older) = table.claimed(&Status::InProgress).await;
