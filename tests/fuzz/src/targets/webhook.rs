@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::signature;
 use crate::api;
 use crate::script::{Replies, Script, Service};
+use crate::server::Call;
 use crate::world::{CHALLENGES_TABLE, Outcome, World};
 
 /// The longest status that is stored, in characters.
@@ -22,7 +23,6 @@ const STATUS_LIMIT: usize = 64;
 pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
     let script = Script::parse(input);
     let Some(event) = script.event() else { return Corpus::Reject };
-    let circle_replies = script.replies.contains_key(&Service::Circle);
     let outcome = receive(world, script.replies, &event);
     match event["requestContext"]["http"]["method"].as_str() {
         Some("HEAD") => {
@@ -31,7 +31,7 @@ pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
         }
         _ => {
             api::response("post", "/webhooks/circle", &event, &outcome);
-            if outcome.output.status_code == 200 && !circle_replies {
+            if outcome.output.status_code == 200 {
                 let body = match (&event["body"], event["isBase64Encoded"] == true) {
                     (Value::String(text), true) => STANDARD.decode(text).unwrap_or(text.clone().into_bytes()),
                     (Value::String(text), false) => text.clone().into_bytes(),
@@ -39,13 +39,24 @@ pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
                 };
                 let header = |name| api::header(&event, name).unwrap_or_default().as_bytes();
                 let (id, signature) = (header("x-circle-key-id"), header("x-circle-signature"));
+                let key = published_key(id, &outcome.calls);
+                let text = |member| key[member].as_str().unwrap_or_default();
                 let is_genuine =
-                    signature::is_genuine(id, signature, &signature::PUBLIC_KEY, "ECDSA_SHA_256", &body);
+                    signature::is_genuine(id, signature, text("publicKey"), text("algorithm"), &body);
                 assert!(is_genuine, "accepted without a signature");
             }
         }
     }
     Corpus::Keep
+}
+
+/// The key with this id, as Circle has published it in its last response.
+fn published_key(id: &[u8], calls: &[Call]) -> Value {
+    let id = Uuid::try_parse_ascii(id).expect("the id of a key is a UUID");
+    let path = format!("/v2/notifications/publicKey/{id}");
+    let responses = calls.iter().filter(|call| call.path == path).filter_map(|call| call.response.as_ref());
+    let last = responses.last().expect("the key is fetched");
+    serde_json::from_slice::<Value>(&last.1).expect("the response is JSON")["data"].take()
 }
 
 /// Any body, signed by Circle.
