@@ -26,7 +26,7 @@ from modules import MODULES
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = ("mutants", "unviable", "excluded", "constants", "caught", "missed")
-# How many inputs each property tries. What only one input in thousands shows is missed.
+# How many inputs each property tries. A mutant that only one input in thousands shows is missed.
 FEW_INPUTS = {"PROPTEST_CASES": "20", "FORGERIES": "300"}
 
 
@@ -58,8 +58,10 @@ class Run:
         self.outcomes, self.programs = {}, {}
         copy_sources(self.tree)
         self.listed = list_mutants(self.tree)
-        # Of the copy, before it has mutants: the sources may change during the run.
-        self.digests = {file: digest(self.tree / file) for file in {mutant["file"] for mutant in self.listed}}
+        # Of the copy, before it has mutants: the checkout may change during the run.
+        files = {mutant["file"] for mutant in self.listed}
+        self.sources = {file: (self.tree / file).read_text() for file in files | {"shared/src/lib.rs"}}
+        self.digests = {file: digest(self.tree / file) for file in files}
         considered = {mutant["name"] for mutant in list_mutants(self.tree, "--config", ROOT / ".cargo" / "mutants.toml")}
         self.excluded = {mutant["name"] for mutant in self.listed} - considered
         self.modules = defaultdict(list)
@@ -108,8 +110,8 @@ class Run:
         for number, mutant in self.numbered.items():
             if self.outcomes.get(mutant["name"]) not in ("unviable", "constant"):
                 sources[mutant["file"]][number] = mutant
-        for file in {mutant["file"] for mutant in self.listed} | {"shared/src/lib.rs"}:
-            source = switch.Source((ROOT / file).read_text(), "crate" if file.startswith("shared/") else "shared")
+        for file, original in self.sources.items():
+            source = switch.Source(original, "crate" if file.startswith("shared/") else "shared")
             for number, mutant in sources[file].items():
                 if reason := source.add(number, mutant):
                     self.outcomes[mutant["name"]] = reason
