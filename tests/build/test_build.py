@@ -147,7 +147,7 @@ def test_the_flags_for_the_compiler_are_the_same_on_each_machine(project, archit
 
 def test_another_machine_builds_the_same(tmp_path):
     """Another folder and another home of cargo. One function is enough: all of them are built in the same way."""
-    function, architecture = "get-pin", "x86_64"
+    function, architecture = "create-token", "x86_64"
     checkout, home, tools = tmp_path / "checkout", tmp_path / "cargo", tmp_path / "bin"
     for name in subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).rstrip("\0").split("\0"):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)

@@ -234,8 +234,7 @@ impl Service {
         }
     }
 
-    /// How everything that is under way ends if no more faults happen and nobody begins anything; `None` if it does not
-    /// end. Days pass only if nothing else is left to do.
+    /// How everything under way ends if no more faults happen and nobody begins anything; `None` if it does not end.
     pub(crate) fn end(&self, state: &State) -> Option<State> {
         let mut state = state.clone();
         let mut steps = Vec::new();
