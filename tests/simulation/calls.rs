@@ -1,14 +1,14 @@
 //! What the functions call: it takes effect here, and calls that must never be made are found.
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Response;
 use http_body_util::Full;
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::Value;
 
+use crate::invocations::{Purpose, Request};
 use crate::network::{Call, Sender, Service, response};
 use crate::sandbox::Function;
-use crate::world::{Purpose, Request, World};
+use crate::world::World;
 
 impl World {
     /// Passes a call on to its service. The call takes effect.
@@ -19,7 +19,10 @@ impl World {
             Service::SecretsManager => self.secrets.url().to_owned(),
             Service::EventBus => self.bus.url().to_owned(),
         };
-        self.check_call(call);
+        if let (Sender::Sandbox(sandbox), "GetSecretValue") = (call.sender, &*call.name()) {
+            let (reads, last) = self.key_reads.entry(sandbox).or_default();
+            (*reads, *last) = (*reads + 1, self.time.elapsed());
+        }
         let path = call.head.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut headers = call.head.headers.clone();
         headers.remove(http::header::HOST);
@@ -46,13 +49,17 @@ impl World {
 
     /// Notes that Circle rejects a call: that is word from Circle, too.
     pub(crate) fn note_rejection(&mut self, call: &Call) {
-        let path = call.head.uri.path();
-        let open: Vec<Uuid> = self.records().into_keys().collect();
-        let now = self.time.elapsed();
+        let Sender::Sandbox(sandbox) = call.sender else { return };
+        let function = self.sandboxes[sandbox].as_ref().map(|sandbox| sandbox.function);
+        let (path, now) = (call.head.uri.path(), self.time.elapsed());
+        let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         // A check that fails at its session is about each of the user's challenges.
-        let about =
-            open.into_iter().filter(|id| path == "/v1/w3s/users/token" || path.ends_with(&id.to_string()));
-        self.last_word.extend(about.map(|id| (id, now)));
+        let is_session = path == "/v1/w3s/users/token" && function == Some(Function::ReconcileChallenges);
+        let records = self.records().into_iter();
+        let about = records.filter(|(id, record)| {
+            (is_session && record["userId"] == body["userId"]) || path.ends_with(&id.to_string())
+        });
+        self.last_word.extend(about.map(|(id, _)| (id, now)));
     }
 
     /// Notes what statuses Circle's challenges have now.
@@ -63,13 +70,12 @@ impl World {
     }
 
     /// Looks for calls that must never be made, and notes those that a limit is about.
-    fn check_call(&mut self, call: &Call) {
+    pub(crate) fn check_call(&mut self, call: &Call) {
         let Sender::Sandbox(sandbox) = call.sender else { return };
         let (name, now) = (call.name(), self.time.elapsed());
         let function = self.sandboxes[sandbox].as_ref().map(|sandbox| sandbox.function);
-        if name == "GetSecretValue" {
-            let (reads, last) = self.key_reads.entry(sandbox).or_default();
-            (*reads, *last) = (*reads + 1, now);
+        if name.starts_with("GET /v2/notifications/publicKey/") {
+            self.key_fetches.entry(sandbox).or_default().push(now);
         }
         if name == "SendMessage" {
             self.violation("a change could not be read".to_owned());
@@ -89,42 +95,18 @@ impl World {
         else {
             return;
         };
-        if name == "UpdateItem rate-limits" {
+        if name == "UpdateItem rate-limits" && body["UpdateExpression"].to_string().contains("callsTat") {
             invocation.admitted_at.get_or_insert(now);
         }
         let is_first = call.service() == Service::Circle
             && call.head.uri.path().starts_with("/v1/w3s/")
             && !std::mem::replace(&mut invocation.called_circle, true);
-        if is_first {
-            let admitted_at = invocation.admitted_at.unwrap_or(now);
-            self.reached.entry(person).or_default().push(admitted_at);
+        if !is_first {
+            return;
         }
-    }
-
-    /// Another app on the same Circle account creates a challenge.
-    pub(crate) async fn create_elsewhere(&mut self, person: usize) {
-        let user = self.people[person].id.clone();
-        let (key, call) = (self.random.uuid(), self.random.uuid());
-        let api_key = format!("Bearer {}", self.circle.api_key());
-        let post = |method: Method, path: &str, body: Value| {
-            let request = self.http.request(method, format!("{}{path}", self.circle.url()));
-            request
-                .header("Authorization", &api_key)
-                .header("X-Request-Id", call.to_string())
-                .header("Content-Type", "application/json")
-                .body(body.to_string())
-        };
-        let session = post(Method::POST, "/v1/w3s/users/token", json!({ "userId": user })).send().await;
-        let session: Value =
-            serde_json::from_slice(&session.expect("Circle responds").bytes().await.expect("it is complete"))
-                .unwrap_or_default();
-        let token = session["data"]["userToken"].as_str().unwrap_or_default();
-        let created = post(Method::PUT, "/v1/w3s/user/pin", json!({ "idempotencyKey": key }))
-            .header("X-User-Token", token)
-            .send()
-            .await;
-        let status = created.expect("Circle responds").status();
-        self.note_statuses();
-        self.log(format!("another app asks for a challenge of {user}: {status}"));
+        match invocation.admitted_at {
+            Some(admitted_at) => self.reached.entry(person).or_default().push(admitted_at),
+            None => self.violation(format!("{name} reached Circle before the user's limit")),
+        }
     }
 }

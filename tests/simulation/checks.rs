@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use crate::invocations::{Invocation, Purpose};
 use crate::records::plain;
 use crate::sandbox::Outcome;
-use crate::world::{Invocation, KEY_RETRY, Purpose, World};
+use crate::world::World;
 
 /// How many requests of one user may reach Circle at once, and how long it takes until one more may.
 const CALL_BURST: usize = 20;
@@ -26,6 +27,10 @@ const WORD_LIFETIME: Duration = Duration::from_secs(28 * 3600);
 
 /// The longest wait for the next check: 6 hours with jitter, a deferral of 65 minutes, and clocks that may be wrong.
 const LONGEST_WAIT: time::Duration = time::Duration::hours(9);
+
+/// How many keys of webhooks a process fetches at once, and in what time it may fetch as many again.
+const FETCH_BURST: usize = 20;
+const FETCH_PERIOD: Duration = Duration::from_secs(4);
 
 /// The codes of rejections that need no fault.
 const REJECTIONS: [&str; 8] = [
@@ -90,18 +95,17 @@ impl World {
     pub(crate) fn check_outcome(&mut self, invocation: &Invocation, outcome: &Outcome) {
         let number = invocation.number;
         // A process fetches only so many keys in a second, and here a second can have many webhooks.
+        let fetches = self.key_fetches.get(&invocation.sandbox).into_iter().flatten();
+        let latest = fetches.filter(|at| self.time.elapsed() - **at <= FETCH_PERIOD).count();
         let is_out_of_fetches =
-            |failure: &String| self.plan.keys_for_each_webhook && failure.ends_with("public_key_unavailable");
-        // The invocation before it may have run out of time while it read the new API key. The process then does not read the
-        // key again for a second.
-        let is_without_new_key = |failure: &String| {
-            let last = self.out_of_time.get(&invocation.sandbox);
-            failure.ends_with("misconfigured")
-                && last.is_some_and(|last| invocation.began_at - *last < KEY_RETRY)
+            |failure: &String| latest >= FETCH_BURST && failure.ends_with("public_key_unavailable");
+        let is_without_key = |failure: &String| {
+            let is_about_key =
+                failure.ends_with("misconfigured") || failure.contains(r#""stopped":"api_key""#);
+            is_about_key && invocation.began_at < self.key_missing_until
         };
-        let failure = error_of(&invocation.purpose, outcome);
-        let failure = failure.filter(|failure| {
-            !invocation.is_disturbed && !is_out_of_fetches(failure) && !is_without_new_key(failure)
+        let failure = error_of(&invocation.purpose, outcome).filter(|failure| {
+            !invocation.is_disturbed && !is_out_of_fetches(failure) && !is_without_key(failure)
         });
         if let Some(failure) = failure {
             self.violation(format!("invocation {number} failed without a cause: {failure}"));
@@ -110,7 +114,9 @@ impl World {
         if matches!(invocation.purpose, Purpose::Forgery) && *status != 401 && *status < 500 {
             self.violation(format!("a forged webhook got {status}"));
         }
-        if body["code"] == "too_many_requests" && invocation.called_circle {
+        if matches!(text(body, "code"), "too_many_requests" | "too_many_challenges")
+            && invocation.called_circle
+        {
             self.violation(format!("invocation {number} was rejected after it had called Circle"));
         }
     }
@@ -159,6 +165,9 @@ impl World {
             self.violation(format!("record {id} is {to} and has the reason of a failure"));
         }
         let is_requested = new["requestedAt"].is_string();
+        if is_requested && rank(to) >= 2 {
+            self.endings.insert((id, to.to_owned()));
+        }
         let truth = self.circle.challenge(id).ok();
         let is_same = truth.is_some_and(|truth| {
             truth.user_id == text(new, "userId") && json!(truth.challenge_type) == new["type"]
@@ -293,6 +302,17 @@ impl World {
         let expected = (rank(stored) >= 2).then_some(stored);
         if last != expected {
             self.violation(format!("the last event about {id} says {last:?}, and the record says {stored}"));
+        }
+        for (_, ending) in self.endings.clone().into_iter().filter(|(of, _)| *of == id) {
+            if !settled.iter().any(|event| event["detail"]["status"] == ending.as_str()) {
+                self.violation(format!("the ending {ending} of {id} was not published"));
+            }
+        }
+        let last = settled.last().map_or(&Value::Null, |event| &event["detail"]);
+        for member in ["reason", "circleCode"].into_iter().filter(|_| !last.is_null()) {
+            if last[member] != record[member] {
+                self.violation(format!("the last event about {id} is {last}, and the record is {record}"));
+            }
         }
     }
 

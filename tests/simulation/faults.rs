@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use local::event_bus::BusFault;
 
-use crate::network::{Call, Sender};
+use crate::invocations::Purpose;
+use crate::network::Call;
 use crate::plan::Trouble;
 use crate::sandbox::Function;
 use crate::steps::SECOND;
-use crate::world::{Held, Purpose, World};
+use crate::world::{Held, World};
 
 impl World {
     pub(crate) async fn webhook_fails(&mut self, number: u64, call: Call) {
@@ -162,9 +163,6 @@ impl World {
 
     pub(crate) fn secrets_fail(&mut self, number: u64, call: Call) {
         self.disturb(call.sender, true);
-        if let Sender::Sandbox(sandbox) = call.sender {
-            self.key_errors.insert(sandbox, self.time.elapsed());
-        }
         self.trouble("Secrets Manager failed");
         self.log(format!("call {number} fails"));
         match self.choices.below(3) {

@@ -11,7 +11,9 @@ mod checks;
 mod choices;
 mod ending;
 mod faults;
+mod invocations;
 mod network;
+mod outsiders;
 mod people;
 mod plan;
 mod records;
@@ -45,7 +47,7 @@ const TRIES: u64 = 600;
 const STACK: usize = 16 << 20;
 
 /// What has to happen in some run.
-const HAPPENINGS: [&str; 45] = [
+const HAPPENINGS: [&str; 46] = [
     "API flooded",
     "API key replaced",
     "COMPLETE after a failure",
@@ -64,6 +66,7 @@ const HAPPENINGS: [&str; 45] = [
     "DynamoDB: throttled",
     "PIN locked",
     "Secrets Manager failed",
+    "any record read",
     "batch of the stream repeated",
     "batch of the stream split",
     "call at its time limit",

@@ -8,12 +8,21 @@ use local::circle_simulator::{ChallengeType, ChallengeView, Expiry, PinEntry};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::invocations::{Invocation, Purpose, Request};
 use crate::sandbox::Function;
 use crate::steps::MAX_STEPS;
-use crate::world::{Invocation, Purpose, Request, World};
+use crate::world::World;
 
 /// With fewer challenges than this, a list has one page.
-const PAGE: usize = 10;
+const PAGE: usize = 20;
+
+/// So few requests, and requests for challenges, are within the limits of 20 at once and ten in an hour, even if each was
+/// counted three times because the responses to the writes were lost.
+const FEW_REQUESTS: usize = 6;
+const FEW_CHALLENGES: usize = 3;
+
+/// A request that has taken less time is counted rightly.
+const LIMIT_KNOWN: Duration = Duration::from_secs(60);
 
 /// In this time a user's limit admits only few more requests than its burst.
 const FLOOD_LIMIT: Duration = Duration::from_secs(20);
@@ -30,12 +39,15 @@ pub(crate) struct Person {
     /// The last idempotency key of the app, and the type that it was for.
     last_key: Option<(&'static str, Uuid)>,
     /// Each key with the challenge that it returned.
-    pub(crate) keys: Vec<(&'static str, Uuid, Uuid)>,
+    keys: Vec<(&'static str, Uuid, Uuid)>,
+    /// How many requests the limit on requests was about, and how many of these asked for a challenge.
+    requests: usize,
+    challenge_requests: usize,
 }
 
 impl Person {
     pub(crate) fn new(id: String) -> Self {
-        Self { id, tokens: Vec::new(), last_key: None, keys: Vec::new() }
+        Self { id, tokens: Vec::new(), last_key: None, keys: Vec::new(), requests: 0, challenge_requests: 0 }
     }
 }
 
@@ -48,11 +60,18 @@ impl World {
             0 => self.ask_for_challenge(person).await,
             1 => self.request(person, Request::Token, None).await,
             2 => {
-                let (id, owner) = self.known[self.choices.below(self.known.len())];
+                let (mut id, owner) = self.known[self.choices.below(self.known.len())];
                 // Sometimes a stranger has got hold of the id.
                 let caller = if self.choices.chance(10) { person } else { owner };
                 if caller != owner {
                     self.count("challenge read by a stranger");
+                }
+                // Sometimes it is one that this service was never asked for, or whose request was never answered.
+                if self.choices.chance(10) {
+                    let records = self.records();
+                    let ids: Vec<Uuid> = records.into_keys().collect();
+                    id = ids[self.choices.below(ids.len())];
+                    self.count("any record read");
                 }
                 let token = self.token_of(caller, 60);
                 self.request(caller, Request::Get { id }, token).await;
@@ -105,10 +124,12 @@ impl World {
         let person = self.choices.below(self.people.len());
         self.log(format!("{} floods the API", self.people[person].id));
         let (begun_at, before) = (self.time.elapsed(), self.count_of("request beyond the user's limit"));
+        let asks_for_pin = self.choices.chance(30);
         for _ in 0..30 {
-            self.request(person, Request::Token, None).await;
+            let request = if asks_for_pin { Request::Pin } else { Request::Token };
+            self.request(person, request, None).await;
             let is_flood = |invocation: &Invocation| {
-                matches!(invocation.purpose, Purpose::Person { request: Request::Token, .. })
+                matches!(invocation.purpose, Purpose::Person { request: Request::Token | Request::Pin, .. })
             };
             self.wait_until_quiet().await;
             for _ in 0..MAX_STEPS {
@@ -178,6 +199,9 @@ impl World {
         if let Request::Get { id } = &request {
             event["pathParameters"] = json!({ "challengeId": id });
         }
+        let asking = &mut self.people[person];
+        asking.requests += usize::from(!matches!(request, Request::Get { .. } | Request::List));
+        asking.challenge_requests += usize::from(matches!(request, Request::Challenge { .. }));
         let with = if token.is_some() { " with a user token" } else { "" };
         self.log(format!("{} requests {method} {path}{with}: {request:?}", self.people[person].id));
         self.invoke(function, event, Purpose::Person { person, request }).await;
@@ -203,12 +227,22 @@ impl World {
         }
         let is_stale =
             matches!(request, Request::Challenge { kind: "RESTORE_PIN", is_stale_sign_in: true, .. });
+        let is_clock_right = self.count_of("wall clock jumped") == 0;
+        // A request counts at its beginning, which may be long ago if the sandbox was frozen.
+        let is_limit_known = is_clock_right && took < LIMIT_KNOWN;
+        let Person { requests, challenge_requests, .. } = self.people[person];
         match body["code"].as_str() {
-            Some("too_many_requests") => self.count("request beyond the user's limit"),
+            Some("too_many_requests") => {
+                self.count("request beyond the user's limit");
+                if requests <= FEW_REQUESTS && is_limit_known {
+                    self.violation(format!("{id} was limited after {requests} requests"));
+                }
+            }
+            Some("too_many_challenges") if challenge_requests <= FEW_CHALLENGES && is_limit_known => {
+                self.violation(format!("{id} was limited after {challenge_requests} challenges"));
+            }
             // A wrong clock can place a sign-in in the future. A recent one can be too old after the sandbox was frozen.
-            Some("sign_in_required")
-                if !is_stale && took < SIGN_IN_LASTS && self.count_of("wall clock jumped") == 0 =>
-            {
+            Some("sign_in_required") if !is_stale && took < SIGN_IN_LASTS && is_clock_right => {
                 self.violation(format!("{id} had to sign in again"));
             }
             Some("pin_locked") => self.count("PIN locked"),
@@ -225,8 +259,11 @@ impl World {
                 }
             }
             Request::Get { id: challenge } => {
-                let is_own = self.known.contains(&(*challenge, person));
-                if is_own != (status == 200) && status < 500 {
+                let is_known = self.known.contains(&(*challenge, person));
+                // A request that got no response may have had its effect.
+                let record = self.records().remove(challenge).unwrap_or_default();
+                let is_own = record["userId"] == id.as_str() && record["requestedAt"].is_string();
+                if (status == 200 && !is_own) || (status < 500 && status != 200 && is_known) {
                     self.violation(format!("{id} got {status} for challenge {challenge}, own: {is_own}"));
                 }
                 if status == 200 && !self.circle_said(*challenge, &body["status"]) {
@@ -341,71 +378,6 @@ impl World {
         self.note_statuses();
         self.log(format!("device of {}: {what} ({id}): {status}", challenge.user_id));
     }
-
-    /// Somebody posts a webhook that Circle did not send.
-    pub(crate) async fn forge(&mut self) {
-        let open = self.open_at_circle();
-        let target = open.first().map_or_else(|| self.random.uuid(), |challenge| challenge.id);
-        let body = self.complete_message(target);
-        let other = self.complete_message(self.random.uuid());
-        let (key, signature) = match self.choices.below(4) {
-            // Circle's signature of another message.
-            0 => self.circle.sign(b"{}"),
-            3 => self.circle.sign(other.as_bytes()),
-            1 => (self.circle.sign(b"{}").0, "MEUCIQ==".to_owned()),
-            _ => (self.random.uuid(), self.circle.sign(body.as_bytes()).1),
-        };
-        self.log(format!("a forged webhook says COMPLETE of {target}"));
-        self.post_webhook(key, &signature, &body, Purpose::Forgery).await;
-    }
-
-    /// Another Circle account has subscribed our endpoint, too. Its webhooks are Circle's.
-    pub(crate) async fn send_from_another_account(&mut self) {
-        let target = self.random.uuid();
-        let body = self.complete_message(target);
-        let (key, signature) = self.circle.sign(body.as_bytes());
-        self.history.entry(target).or_default().insert("COMPLETE");
-        self.log(format!("a webhook of another Circle account says COMPLETE of {target}"));
-        let purpose = Purpose::Webhook { call: None, body: body.clone().into_bytes() };
-        self.post_webhook(key, &signature, &body, purpose).await;
-    }
-
-    /// Circle says COMPLETE of a challenge after it said that it has failed, against its own guide.
-    pub(crate) async fn contradict(&mut self) {
-        let challenges = self.circle.challenges();
-        let failed = challenges.iter().find(|challenge| matches!(challenge.status, "FAILED" | "EXPIRED"));
-        let Some(target) = failed.map(|challenge| challenge.id) else { return };
-        self.trouble("COMPLETE after a failure");
-        let body = self.complete_message(target);
-        let (key, signature) = self.circle.sign(body.as_bytes());
-        self.history.entry(target).or_default().insert("COMPLETE");
-        self.contradicted.insert(target);
-        self.log(format!("Circle says COMPLETE of {target}, which failed"));
-        let purpose = Purpose::Webhook { call: None, body: body.clone().into_bytes() };
-        self.post_webhook(key, &signature, &body, purpose).await;
-    }
-
-    fn complete_message(&self, challenge: Uuid) -> String {
-        let notification = json!({
-            "id": challenge, "userId": "user-1", "type": "CHANGE_PIN", "status": "COMPLETE", "errorCode": 0,
-        });
-        let message = json!({
-            "subscriptionId": Uuid::nil(),
-            "notificationId": self.random.uuid(),
-            "notificationType": "challenges.changePin",
-            "notification": notification,
-            "version": 2,
-        });
-        message.to_string()
-    }
-
-    async fn post_webhook(&mut self, key: Uuid, signature: &str, body: &str, purpose: Purpose) {
-        let headers = json!({
-            "x-circle-key-id": key, "x-circle-signature": signature, "content-type": "application/json",
-        });
-        let event = webhook_event(&headers, body, self.random.uuid());
-        self.invoke(Function::ReceiveWebhook, event, purpose).await;
-    }
 }
 
 /// The user that a user token is for.
@@ -413,24 +385,6 @@ fn user_of_token(token: &str) -> Option<String> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;
     claims["sub"].as_str().map(str::to_owned)
-}
-
-/// API Gateway's event of a webhook.
-pub(crate) fn webhook_event(headers: &Value, body: &str, request_id: Uuid) -> Value {
-    json!({
-        "version": "2.0",
-        "routeKey": "POST /webhooks/circle",
-        "rawPath": "/webhooks/circle",
-        "rawQueryString": "",
-        "headers": headers,
-        "requestContext": {
-            "requestId": request_id,
-            "routeKey": "POST /webhooks/circle",
-            "http": { "method": "POST", "path": "/webhooks/circle", "sourceIp": "127.0.0.1" },
-        },
-        "body": body,
-        "isBase64Encoded": false,
-    })
 }
 
 /// The parts of a response that are equal in each run: tokens and keys are random.

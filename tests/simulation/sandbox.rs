@@ -80,7 +80,7 @@ pub(crate) struct Sandbox {
     pub(crate) is_busy: bool,
     /// For how long its monotonic clock stands still while it is frozen.
     pub(crate) stopped_for: Duration,
-    /// Whether it has been invoked before.
+    /// Whether nothing is left to do before it takes events.
     is_warm: bool,
     /// The ports for its calls to Circle and to AWS: the HTTP client keeps the connections of each server apart.
     ports: [Port; 2],

@@ -6,16 +6,17 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::invocations::{Invocation, Purpose};
 use crate::network::{Call, Sender, Service};
-use crate::people::webhook_event;
+use crate::outsiders::webhook_event;
 use crate::plan::Trouble;
 use crate::sandbox::{Function, Outcome};
-use crate::world::{Held, Invocation, Purpose, World};
+use crate::world::{Held, World};
 
 /// After so many steps nothing new begins.
 pub(crate) const MAX_STEPS: usize = 700;
 
-/// How many invocations for people run at the same time.
+/// With so many invocations under way, no person and no schedule begins another one.
 const MAX_AT_ONCE: usize = 4;
 
 /// What the scheduler can do instead of the next ordinary thing, with how likely it is.
@@ -104,8 +105,7 @@ impl World {
                 // A process that has just read the secret again does not read it once more.
                 let now = self.time.elapsed();
                 if self.key_reads.values().any(|(reads, last)| *reads > 1 && now - *last < KEY_REREAD) {
-                    self.excused_until = now + KEY_REREAD;
-                    self.invocations.iter_mut().for_each(|invocation| invocation.is_disturbed = true);
+                    self.key_missing_until = now + KEY_REREAD;
                 }
             }
             Step::SigningKeyRotated => {
@@ -256,10 +256,19 @@ impl World {
                 self.disturb(call.sender, false);
             }
             // The user has got another session meanwhile.
-            StatusCode::UNAUTHORIZED if self.plan.new_token_ends_old => self.disturb(call.sender, false),
+            StatusCode::UNAUTHORIZED if self.plan.new_token_ends_old && self.has_user_token(&call) => {
+                self.disturb(call.sender, false);
+            }
             _ => {}
         }
         call.respond(response);
+    }
+
+    /// Whether a call has Circle's API key and a user token.
+    fn has_user_token(&self, call: &Call) -> bool {
+        let header = |name: &str| call.head.headers.get(name).and_then(|value| value.to_str().ok());
+        let api_key = format!("Bearer {}", self.circle.api_key());
+        header("authorization") == Some(&api_key) && header("x-user-token").is_some()
     }
 
     /// Circle's webhook arrives at the function.
@@ -284,7 +293,7 @@ impl World {
         webhook_event(&Value::Object(headers.collect()), &body, self.random.uuid())
     }
 
-    /// The first call that can fail, and what may make it fail.
+    /// The first call that can fail.
     fn failable(&self) -> Option<usize> {
         let ready = self.ready_calls();
         ready.into_iter().find(|position| {
@@ -366,11 +375,8 @@ impl World {
     pub(crate) async fn ended(&mut self, invocation: Invocation, outcome: Outcome) {
         self.log(format!("invocation {} {outcome}", invocation.number));
         self.check_outcome(&invocation, &outcome);
-        let Invocation { purpose, sandbox, began_at, .. } = invocation;
+        let Invocation { purpose, began_at, .. } = invocation;
         let now = self.time.elapsed();
-        if matches!(outcome, Outcome::Response(503 | 504, _)) {
-            self.out_of_time.insert(sandbox, now);
-        }
         match (purpose, outcome) {
             (Purpose::Person { person, request }, Outcome::Response(status, body)) => {
                 self.person_got(person, &request, status, &body, now - began_at)

@@ -76,9 +76,15 @@ impl Time {
         self.state().sandboxes.entry(sandbox).or_default().wall += by;
     }
 
-    /// The monotonic clock of a sandbox has stood still for this long.
+    /// The monotonic clock of a sandbox has stood still for this long, and with it everything that sleeps there.
     pub(crate) fn stop_monotonic(&self, sandbox: usize, lasting: Duration) {
-        self.state().sandboxes.entry(sandbox).or_default().stopped += lasting;
+        let mut state = self.state();
+        state.sandboxes.entry(sandbox).or_default().stopped += lasting;
+        state
+            .timers
+            .values_mut()
+            .filter(|timer| timer.sandbox == sandbox)
+            .for_each(|timer| timer.at += lasting);
     }
 
     /// The clock of a sandbox.

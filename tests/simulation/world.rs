@@ -9,22 +9,21 @@ use local::circle_simulator::{ChallengeView, CircleOptions, CircleSimulator, Use
 use local::dynamodb::{self, CHALLENGES_TABLE};
 use local::environment::API_KEY_SECRET;
 use local::event_bus::{EventBus, EventReader};
-use local::invocation;
 use local::secrets_manager::SecretsManager;
-use local::stream::{Batch, Stream};
-use serde_json::Value;
+use local::stream::Stream;
 use shared::clock::AdjustableClock;
 use shared::random::Random;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::choices::Choices;
+use crate::invocations::Invocation;
 use crate::network::{Call, Network, Port, Sender};
 use crate::people::Person;
 use crate::plan::Plan;
-use crate::sandbox::{Function, Outcome, Sandbox};
+use crate::sandbox::Sandbox;
 use crate::time::{START, Time};
 
 /// How often reconciliation runs.
@@ -32,9 +31,6 @@ const RECONCILE_PERIOD: Duration = Duration::from_secs(300);
 
 /// To generate an RSA key takes longer than a run.
 static USER_TOKEN_KEY: LazyLock<UserTokenKey> = LazyLock::new(UserTokenKey::default);
-
-/// How long a process does not read the API key again after it could not read it.
-pub(crate) const KEY_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a server keeps an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -52,10 +48,10 @@ pub(crate) struct World {
     pub(crate) events: EventReader,
     pub(crate) dynamodb_url: String,
     pub(crate) http: reqwest::Client,
-    network: Network,
+    pub(crate) network: Network,
     /// Of the ids and keys of the run.
     pub(crate) random: Arc<Random>,
-    seed: u64,
+    pub(crate) seed: u64,
     /// By number. `None` if the process has ended.
     pub(crate) sandboxes: Vec<Option<Sandbox>>,
     pub(crate) held: Vec<Held>,
@@ -63,7 +59,7 @@ pub(crate) struct World {
     pub(crate) outage: u32,
     next_call: u64,
     pub(crate) invocations: Vec<Invocation>,
-    next_invocation: u64,
+    pub(crate) next_invocation: u64,
     pub(crate) people: Vec<Person>,
     /// The challenges that callers were told of, with the person.
     pub(crate) known: Vec<(Uuid, usize)>,
@@ -72,8 +68,8 @@ pub(crate) struct World {
     /// What the checks read.
     pub(crate) changes: Stream,
     next_reconcile: Duration,
-    /// Until when errors need no further explanation, because a key was replaced.
-    pub(crate) excused_until: Duration,
+    /// Until when an API key may be missing, because it was replaced twice within a short time.
+    pub(crate) key_missing_until: Duration,
     /// Every status that Circle's challenges have had.
     pub(crate) history: BTreeMap<Uuid, BTreeSet<&'static str>>,
     /// The challenges about which a webhook got 200, with the rank of its status.
@@ -90,12 +86,12 @@ pub(crate) struct World {
     pub(crate) last_word: BTreeMap<Uuid, Duration>,
     /// The challenges of which Circle says COMPLETE after it said that they failed.
     pub(crate) contradicted: BTreeSet<Uuid>,
+    /// Each ending of a requested challenge that has been recorded.
+    pub(crate) endings: BTreeSet<(Uuid, String)>,
+    /// When each sandbox asked Circle for keys of webhooks.
+    pub(crate) key_fetches: BTreeMap<usize, Vec<Duration>>,
     /// How often each sandbox has read the API key, and when it last did.
     pub(crate) key_reads: BTreeMap<usize, (u32, Duration)>,
-    /// When each sandbox last could not read the API key.
-    pub(crate) key_errors: BTreeMap<usize, Duration>,
-    /// When an invocation of each sandbox last got 503 or 504. It may have cut a read of the API key short.
-    pub(crate) out_of_time: BTreeMap<usize, Duration>,
     /// Whether nothing goes wrong any more.
     pub(crate) is_ending: bool,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -110,54 +106,6 @@ pub(crate) struct World {
 pub(crate) struct Held {
     pub(crate) number: u64,
     pub(crate) call: Call,
-}
-
-/// An invocation that has not ended yet.
-pub(crate) struct Invocation {
-    pub(crate) number: u64,
-    pub(crate) sandbox: usize,
-    pub(crate) purpose: Purpose,
-    task: JoinHandle<Outcome>,
-    pub(crate) began_at: Duration,
-    pub(crate) ends_at: Duration,
-    /// Whether something went wrong that explains an error.
-    pub(crate) is_disturbed: bool,
-    /// How often something went wrong that one more attempt repairs.
-    faults: u32,
-    /// When the user's limit admitted the request.
-    pub(crate) admitted_at: Option<Duration>,
-    /// Whether it made a call to Circle about the user.
-    pub(crate) called_circle: bool,
-}
-
-/// Why a function was invoked.
-#[derive(Debug)]
-pub(crate) enum Purpose {
-    /// A person's request.
-    Person {
-        person: usize,
-        request: Request,
-    },
-    /// Circle sent a webhook. It waits for the response, unless this is a copy.
-    Webhook {
-        call: Option<Box<Call>>,
-        body: Vec<u8>,
-    },
-    /// Somebody else sent a webhook.
-    Forgery,
-    Reconcile,
-    Resume,
-    Announce(Batch),
-}
-
-/// What a person asks for.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Token,
-    Challenge { kind: &'static str, key: Option<Uuid>, is_stale_sign_in: bool },
-    Get { id: Uuid },
-    List,
-    Pin,
 }
 
 impl World {
@@ -230,7 +178,7 @@ impl World {
             people,
             known: Vec::new(),
             next_reconcile: RECONCILE_PERIOD,
-            excused_until: Duration::ZERO,
+            key_missing_until: Duration::ZERO,
             history: BTreeMap::new(),
             delivered: BTreeSet::new(),
             has_abandoned: false,
@@ -239,9 +187,9 @@ impl World {
             last_response: BTreeMap::new(),
             last_word: BTreeMap::new(),
             contradicted: BTreeSet::new(),
+            endings: BTreeSet::new(),
+            key_fetches: BTreeMap::new(),
             key_reads: BTreeMap::new(),
-            key_errors: BTreeMap::new(),
-            out_of_time: BTreeMap::new(),
             is_ending: false,
             counts: BTreeMap::new(),
             trace: Vec::new(),
@@ -316,6 +264,7 @@ impl World {
             Sender::Sandbox(sandbox) => self.name_of(sandbox),
         };
         self.log(format!("{sender} calls {} (call {number})", call.name()));
+        self.check_call(&call);
         self.held.push(Held { number, call });
     }
 
@@ -327,80 +276,6 @@ impl World {
     /// Whether a sandbox runs: it has not ended and is not frozen.
     pub(crate) fn runs(&self, sandbox: usize) -> bool {
         self.sandboxes[sandbox].as_ref().is_some_and(|sandbox| sandbox.frozen_until.is_none())
-    }
-
-    /// Invokes a function, in a process that waits or in a new one.
-    pub(crate) async fn invoke(&mut self, function: Function, event: Value, purpose: Purpose) {
-        let is_idle = |sandbox: &Option<Sandbox>| {
-            let sandbox = sandbox.as_ref();
-            sandbox.is_some_and(|sandbox| {
-                sandbox.function == function && !sandbox.is_busy && sandbox.frozen_until.is_none()
-            })
-        };
-        let idle = self.sandboxes.iter().position(is_idle);
-        let number = match idle {
-            Some(number) if !self.choices.chance(5) => number,
-            _ => self.start_sandbox(function).await,
-        };
-        let mut context = invocation::context(self.time.now() + function.limit());
-        context.request_id = self.random.uuid().to_string();
-        let sandbox = self.sandboxes[number].as_mut().expect("it runs");
-        sandbox.is_busy = true;
-        let task = sandbox.invoke(event, context);
-        let invocation = self.next_invocation;
-        self.next_invocation += 1;
-        self.log(format!("invocation {invocation} of {} begins", self.name_of(number)));
-        let now = self.time.elapsed();
-        let has_failed = self.key_errors.get(&number).is_some_and(|failed| now - *failed < KEY_RETRY);
-        let is_disturbed = now < self.excused_until || has_failed;
-        let ends_at = now + function.limit();
-        self.invocations.push(Invocation {
-            number: invocation,
-            sandbox: number,
-            purpose,
-            task,
-            began_at: now,
-            ends_at,
-            is_disturbed,
-            faults: 0,
-            admitted_at: None,
-            called_circle: false,
-        });
-    }
-
-    async fn start_sandbox(&mut self, function: Function) -> usize {
-        let number = self.sandboxes.len();
-        let listen = async || self.network.listen(Sender::Sandbox(number)).await;
-        let ports = [listen().await, listen().await].map(|port| port.expect("loopback has a free port"));
-        let random = Random::from_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-        let clock = self.time.of_sandbox(number);
-        self.sandboxes.push(Some(Sandbox::start(function, ports, clock, random, self.plan.warms_up)));
-        number
-    }
-
-    /// Ends an invocation and its process.
-    pub(crate) fn kill(&mut self, position: usize) {
-        let invocation = self.invocations.remove(position);
-        self.log(format!(
-            "invocation {} of {} is killed",
-            invocation.number,
-            self.name_of(invocation.sandbox)
-        ));
-        invocation.task.abort();
-        self.sandboxes[invocation.sandbox] = None;
-        if let Purpose::Webhook { call: Some(call), .. } = invocation.purpose {
-            call.respond_with(500, "application/json", r#"{"message":"Internal Server Error"}"#);
-        }
-    }
-
-    /// Notes that something goes wrong for a sender. It explains an error of the invocation unless one more attempt repairs
-    /// it. Two such things explain one, too.
-    pub(crate) fn disturb(&mut self, sender: Sender, is_repairable: bool) {
-        let is_senders = |invocation: &&mut Invocation| Sender::Sandbox(invocation.sandbox) == sender;
-        for invocation in self.invocations.iter_mut().filter(is_senders) {
-            invocation.faults += 1;
-            invocation.is_disturbed |= !is_repairable || invocation.faults > 1;
-        }
     }
 
     /// Lets time pass. Lambda ends what has run for too long.
@@ -425,9 +300,10 @@ impl World {
             .iter()
             .position(|invocation| invocation.ends_at < now && self.runs(invocation.sandbox))
         {
-            let invocation = &self.invocations[late];
-            if !invocation.is_disturbed {
-                self.violation(format!("invocation {} ran into Lambda's time limit", invocation.number));
+            // A wrong clock shows a wrong rest of the time, but a function has to be ready for all else that goes wrong.
+            if self.count_of("wall clock jumped") == 0 {
+                let number = self.invocations[late].number;
+                self.violation(format!("invocation {number} ran into Lambda's time limit"));
             }
             self.count("invocation at Lambda's limit");
             self.kill(late);
