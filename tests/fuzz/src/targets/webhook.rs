@@ -54,9 +54,9 @@ pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
 fn published_key(id: &[u8], calls: &[Call]) -> Value {
     let id = Uuid::try_parse_ascii(id).expect("the id of a key is a UUID");
     let path = format!("/v2/notifications/publicKey/{id}");
-    let responses = calls.iter().filter(|call| call.path == path).filter_map(|call| call.response.as_ref());
-    let last = responses.last().expect("the key is fetched");
-    serde_json::from_slice::<Value>(&last.1).expect("the response is JSON")["data"].take()
+    let mut calls = calls.iter().rev().filter(|call| call.path == path);
+    let (_, response) = calls.find_map(|call| call.response.as_ref()).expect("the key is fetched");
+    serde_json::from_slice::<Value>(response).expect("the response is JSON")["data"].take()
 }
 
 /// Any body, signed by Circle.
