@@ -6,7 +6,9 @@ use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use lambda_runtime::{Context, LambdaEvent};
 use libfuzzer_sys::Corpus;
 use receive_webhook::{ReceiveWebhook, handle};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use shared::circle::PublicKey;
 use shared::lambda::respond;
 use uuid::Uuid;
 
@@ -40,9 +42,7 @@ pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
                 let header = |name| api::header(&event, name).unwrap_or_default().as_bytes();
                 let (id, signature) = (header("x-circle-key-id"), header("x-circle-signature"));
                 let key = published_key(id, &outcome.calls);
-                let text = |member| key[member].as_str().unwrap_or_default();
-                let is_genuine =
-                    signature::is_genuine(id, signature, text("publicKey"), text("algorithm"), &body);
+                let is_genuine = signature::is_genuine(id, signature, &key.public_key, &key.algorithm, &body);
                 assert!(is_genuine, "accepted without a signature");
             }
         }
@@ -50,13 +50,19 @@ pub(crate) fn event(world: &World, input: &[u8]) -> Corpus {
     Corpus::Keep
 }
 
+/// Circle's response to a request for a key.
+#[derive(Deserialize)]
+struct Published {
+    data: PublicKey,
+}
+
 /// The key with this id, as Circle has published it in its last response.
-fn published_key(id: &[u8], calls: &[Call]) -> Value {
+fn published_key(id: &[u8], calls: &[Call]) -> PublicKey {
     let id = Uuid::try_parse_ascii(id).expect("the id of a key is a UUID");
     let path = format!("/v2/notifications/publicKey/{id}");
     let mut calls = calls.iter().rev().filter(|call| call.path == path);
     let (_, response) = calls.find_map(|call| call.response.as_ref()).expect("the key is fetched");
-    serde_json::from_slice::<Value>(response).expect("the response is JSON")["data"].take()
+    serde_json::from_slice::<Published>(response).expect("the response has a key").data
 }
 
 /// Any body, signed by Circle.
