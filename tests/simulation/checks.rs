@@ -28,9 +28,10 @@ const WORD_LIFETIME: Duration = Duration::from_secs(28 * 3600);
 /// The longest wait for the next check: 6 hours with jitter, a deferral of 65 minutes, and clocks that may be wrong.
 const LONGEST_WAIT: time::Duration = time::Duration::hours(9);
 
-/// How many keys of webhooks a process fetches at once, and in what time it may fetch as many again.
+/// How many keys of webhooks a process fetches at once, and twice the time in which it may fetch as many again: the budget
+/// loses fractions of its interval.
 const FETCH_BURST: usize = 20;
-const FETCH_PERIOD: Duration = Duration::from_secs(4);
+const FETCH_PERIOD: Duration = Duration::from_secs(8);
 
 /// The codes of rejections that need no fault.
 const REJECTIONS: [&str; 8] = [

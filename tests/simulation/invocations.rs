@@ -25,7 +25,7 @@ pub(crate) struct Invocation {
     pub(crate) is_disturbed: bool,
     /// How often something went wrong that one more attempt repairs.
     faults: u32,
-    /// When the user's limit admitted the request.
+    /// When the request sent the write that counts it.
     pub(crate) admitted_at: Option<Duration>,
     /// Whether it made a call to Circle about the user.
     pub(crate) called_circle: bool,

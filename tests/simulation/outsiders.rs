@@ -1,4 +1,4 @@
-//! What others do: other apps on the same Circle account, other accounts, and forgers.
+//! What others do: other apps on the same Circle account, other accounts, forgers, and Circle against its own guide.
 
 use http::Method;
 use serde_json::{Value, json};

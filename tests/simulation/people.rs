@@ -66,10 +66,9 @@ impl World {
                 if caller != owner {
                     self.count("challenge read by a stranger");
                 }
-                // Sometimes it is one that this service was never asked for, or whose request was never answered.
-                if self.choices.chance(10) {
-                    let records = self.records();
-                    let ids: Vec<Uuid> = records.into_keys().collect();
+                // Sometimes it is one that nobody requested here, or the request for it got no response.
+                let ids: Vec<Uuid> = self.records().into_keys().collect();
+                if !ids.is_empty() && self.choices.chance(10) {
                     id = ids[self.choices.below(ids.len())];
                     self.count("any record read");
                 }

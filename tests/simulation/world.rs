@@ -288,8 +288,12 @@ impl World {
             if by >= IDLE_LIMIT && !sandbox.is_busy {
                 sandbox.age_connections();
             }
-            if sandbox.frozen_until.is_some_and(|until| until <= now) {
+            if let Some(until) = sandbox.frozen_until.filter(|until| *until <= now) {
                 sandbox.frozen_until = None;
+                // It may have been frozen for longer, because others waited for something.
+                let frozen = |invocation: &&mut Invocation| invocation.sandbox == number;
+                let invocations = self.invocations.iter_mut().filter(frozen);
+                invocations.for_each(|invocation| invocation.ends_at += now - until);
                 let stopped = std::mem::take(&mut sandbox.stopped_for);
                 self.time.stop_monotonic(number, stopped);
                 self.log(format!("{} runs again", self.name_of(number)));
